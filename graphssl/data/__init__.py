@@ -1,0 +1,10 @@
+"""Containers: what a cohort is, how it is split, and what an encoder sees of it."""
+
+from graphssl.data.atlas import Atlas
+from graphssl.data.cohort import Cohort
+from graphssl.data.connectome import ConnectomeBatch
+from graphssl.data.regions import Provenance, RegionData
+from graphssl.data.schema import Column, Schema
+from graphssl.data.splits import Split
+
+__all__ = ["Atlas", "Cohort", "Column", "ConnectomeBatch", "Provenance", "RegionData", "Schema", "Split"]

@@ -1,0 +1,136 @@
+"""An atlas as a container: which regions, where, and in which networks. Readers live in `graphssl.atlases`."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from graphssl.errors import AtlasError
+
+
+@dataclass(frozen=True, eq=False)
+class Atlas:
+    """Regions of a parcellation, in the order in which data hold them.
+
+    Regions are known by their label id, never by their position: tables in the field have gaps and other orders.
+
+    Args:
+        name: Short name, such as `"cc200"`.
+        labels: Label ids `[R]`, unique positive integers.
+        names: Region names `[R]`.
+        centroids: Centroids in MNI mm `[R, 3]`.
+        networks: Network of each region `[R]`; `""` where none is known.
+        space: Name of the space of the centroids.
+
+    Raises:
+        AtlasError: If lengths disagree, labels repeat, or a centroid is not finite.
+    """
+
+    name: str
+    labels: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+    centroids: npt.NDArray[np.float32]
+    networks: tuple[str, ...]
+    space: str = "MNI152"
+
+    def __post_init__(self) -> None:
+        labels = np.asarray(self.labels, dtype=np.int64)
+        centroids = np.asarray(self.centroids, dtype=np.float32)
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "centroids", centroids)
+        object.__setattr__(self, "names", tuple(str(name) for name in self.names))
+        object.__setattr__(self, "networks", tuple(str(network) for network in self.networks))
+        n_regions = labels.size
+        if n_regions == 0:
+            raise AtlasError(f"Expected at least one region in atlas {self.name!r}, found none.")
+        found = {"names": len(self.names), "centroids": len(centroids), "networks": len(self.networks)}
+        wrong = {what: n for what, n in found.items() if n != n_regions}
+        if wrong or centroids.shape != (n_regions, 3):
+            raise AtlasError(
+                f"Expected {n_regions} names, networks and centroids [R, 3] for the {n_regions} labels of atlas {self.name!r}; "
+                f"found {wrong or centroids.shape}."
+            )
+        values, counts = np.unique(labels, return_counts=True)
+        if (counts > 1).any():
+            raise AtlasError(f"Expected unique labels in atlas {self.name!r}, found repeated {values[counts > 1].tolist()[:5]}.")
+        if not np.isfinite(centroids).all():
+            bad = labels[~np.isfinite(centroids).all(axis=1)]
+            raise AtlasError(f"Expected finite centroids in atlas {self.name!r}; labels {bad.tolist()[:5]} have none.")
+
+    def __len__(self) -> int:
+        return int(self.labels.size)
+
+    def __repr__(self) -> str:
+        return f"Atlas({self.name!r}, {len(self)} regions, {len(self.network_names)} networks, {self.space}, hash {self.hash})"
+
+    @cached_property
+    def hash(self) -> str:
+        """Twelve hex digits over label ids and names: two atlases of one name but other labels differ here."""
+        text = "\n".join(f"{label}\t{name}" for label, name in zip(self.labels.tolist(), self.names, strict=True))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def network_names(self) -> tuple[str, ...]:
+        """Known networks, sorted; regions without one do not count."""
+        return tuple(sorted({network for network in self.networks if network}))
+
+    @property
+    def display_names(self) -> tuple[str, ...]:
+        """A readable name a region: its own, or the atlas' name and the label id where it has none."""
+        return tuple(name or f"{self.name}-{label}" for name, label in zip(self.names, self.labels.tolist(), strict=True))
+
+    def select(self, labels: Sequence[int] | npt.NDArray[np.int64]) -> "Atlas":
+        """The atlas with the given labels only, in the given order.
+
+        Raises:
+            AtlasError: If a label is not in the atlas.
+        """
+        position = {label: index for index, label in enumerate(self.labels.tolist())}
+        wanted = [int(label) for label in labels]
+        unknown = [label for label in wanted if label not in position]
+        if unknown:
+            raise AtlasError(
+                f"Expected labels of atlas {self.name!r} ({len(self)} regions), found {len(unknown)} unknown: {unknown[:5]}. "
+                "Give the atlas the data were made with."
+            )
+        order = [position[label] for label in wanted]
+        return Atlas(
+            self.name,
+            self.labels[order],
+            tuple(self.names[i] for i in order),
+            self.centroids[order],
+            tuple(self.networks[i] for i in order),
+            self.space,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "name": self.name,
+            "space": self.space,
+            "hash": self.hash,
+            "labels": self.labels.tolist(),
+            "names": list(self.names),
+            "centroids": [[round(float(value), 3) for value in row] for row in self.centroids],
+            "networks": list(self.networks),
+        }
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> "Atlas":
+        """The inverse of `to_dict`.
+
+        Raises:
+            AtlasError: If an entry is missing, or the stored hash does not fit the stored labels.
+        """
+        try:
+            atlas = cls(record["name"], record["labels"], record["names"], record["centroids"], record["networks"], record["space"])
+            stored = record["hash"]
+        except KeyError as error:
+            raise AtlasError(f"Expected an atlas record with the entry {error}, found {sorted(record)}.") from error
+        if stored != atlas.hash:
+            raise AtlasError(f"Expected atlas {atlas.name!r} with hash {stored}, found {atlas.hash}: its labels or names were changed.")
+        return atlas

@@ -1,0 +1,312 @@
+"""The cohort: subjects, typed columns and region data by atlas. Every adapter returns one, everything else takes one."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from graphssl.data import splits
+from graphssl.data.atlas import Atlas
+from graphssl.data.regions import Provenance, RegionData
+from graphssl.data.schema import Schema
+from graphssl.errors import DataError, RunFolderError, SchemaError
+
+EXCLUDED_COLUMNS = ("what", "id", "reason")
+_FORMAT = 1
+
+
+def _no_exclusions() -> pd.DataFrame:
+    return pd.DataFrame({name: pd.Series(dtype="str") for name in EXCLUDED_COLUMNS})
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Subjects with what is known of them. It checks itself when made.
+
+    Args:
+        name: Name for reports and results.
+        subjects: One row a subject, indexed by subject id; ids are strings.
+        schema: Kind and role of every column.
+        regions: Region data by atlas name.
+        excluded: What was left out, with the columns `what` (subject, region or column), `id` and `reason`.
+
+    Raises:
+        SchemaError: If ids repeat or are not strings, or a column does not fit its kind.
+        DataError: If there is no subject, or region data belong to nobody in the table.
+    """
+
+    name: str
+    subjects: pd.DataFrame
+    schema: Schema
+    regions: Mapping[str, RegionData] = field(default_factory=dict)
+    excluded: pd.DataFrame = field(default_factory=_no_exclusions)
+
+    def __post_init__(self) -> None:
+        check_ids(self.subjects.index.tolist())
+        self.schema.check(self.subjects)
+        known = set(self.subjects.index)
+        for atlas, data in self.regions.items():
+            strangers = sorted(set(data.values) - known)
+            if strangers:
+                raise DataError(
+                    f"Expected every subject with {atlas} data in the table of {self.name!r}, found {len(strangers)} that are not: "
+                    f"{strangers[:5]}. Add their rows, or leave their data out."
+                )
+
+    def __len__(self) -> int:
+        return len(self.subjects)
+
+    def __repr__(self) -> str:
+        lines = [f"Cohort {self.name!r}: {len(self)} subjects"]
+        site = self.schema.named("site")
+        if site:
+            counts = self.subjects[site[0]].value_counts()
+            lines.append(f"  sites     {len(counts)} ({', '.join(f'{s} {n}' for s, n in counts.head(6).items())}{' …' if len(counts) > 6 else ''})")
+        for target in self.schema.named("target"):
+            counts = self.subjects[target].value_counts(dropna=False)
+            lines.append(f"  target    {target}: {', '.join(f'{value} {n}' for value, n in counts.head(6).items())}")
+        lines += [f"  {atlas:<9} {data!r}" for atlas, data in self.regions.items()]
+        if len(self.excluded):
+            counts = self.excluded["what"].value_counts()
+            lines.append(f"  left out  {', '.join(f'{n} {what} entries' for what, n in counts.items())}; see .excluded")
+        return "\n".join(lines)
+
+    @property
+    def ids(self) -> list[str]:
+        """Subject ids, in order."""
+        return [str(subject) for subject in self.subjects.index]
+
+    @cached_property
+    def hash(self) -> str:
+        """Twelve hex digits over ids, columns and values."""
+        digest = hashlib.sha256(self.subjects.to_csv().encode())
+        for name, data in sorted(self.regions.items()):
+            digest.update(f"{name} {data.atlas.hash} {data.provenance}".encode())
+            for subject in sorted(data.values):
+                digest.update(subject.encode())
+                digest.update(np.ascontiguousarray(data.values[subject]).tobytes())
+        return digest.hexdigest()[:12]
+
+    def atlas(self, name: str) -> Atlas:
+        """The atlas of that name.
+
+        Raises:
+            DataError: If the cohort has no data in it.
+        """
+        if name not in self.regions:
+            raise DataError(f"Expected {self.name!r} to have data in atlas {name!r}, found {sorted(self.regions) or 'no region data'}.")
+        return self.regions[name].atlas
+
+    def target(self, name: str | None = None) -> "pd.Series[Any]":
+        """The target column; subjects without a label keep a missing value.
+
+        Raises:
+            SchemaError: If the column is not in the table, or no name is given and there is not exactly one target.
+            DataError: If fewer than two classes are present.
+        """
+        if name is None:
+            targets = self.schema.named("target")
+            if len(targets) != 1:
+                raise SchemaError(f"Expected one column with the role 'target' in {self.name!r}, found {targets}. Name the one to predict.")
+            name = targets[0]
+        self.schema[name]
+        values = self.subjects[name]
+        classes = sorted(values.dropna().astype(str).unique())
+        if len(classes) < 2:
+            raise DataError(f"Expected at least two classes in {name!r} of {self.name!r}, found {classes or 'no labels'}. Nothing can be learned from one.")
+        return values
+
+    @property
+    def sites(self) -> "pd.Series[str] | None":
+        """Site of each subject, or None where no column has that role.
+
+        Raises:
+            DataError: If a subject has no site.
+        """
+        named = self.schema.named("site")
+        if not named:
+            return None
+        values = self.subjects[named[0]]
+        if values.isna().any():
+            raise DataError(f"Expected a site for every subject, found none for {values.index[values.isna()].tolist()[:5]}.")
+        return values.astype(str)
+
+    @property
+    def groups(self) -> "pd.Series[str]":
+        """What must stay together in a split: subjects linked by any column with the role `group`, else each for itself."""
+        graph = nx.Graph()
+        graph.add_nodes_from(("subject", subject) for subject in self.ids)
+        for column in self.schema.named("group"):
+            present = self.subjects[column].dropna()
+            graph.add_edges_from((("subject", str(subject)), (column, str(value))) for subject, value in present.items())
+        members: dict[str, str] = {}
+        for component in nx.connected_components(graph):
+            ids = sorted(name for kind, name in component if kind == "subject")
+            members.update({subject: ids[0] for subject in ids})
+        return pd.Series([members[subject] for subject in self.ids], index=self.subjects.index, dtype="str")
+
+    def select(self, subjects: Iterable[str] | npt.NDArray[Any]) -> "Cohort":
+        """The given subjects, by id or by a mask of booleans `[n]`, in the given order.
+
+        Raises:
+            DataError: If an id is not in the cohort, or a mask has another length.
+        """
+        chosen = _chosen_ids(self, subjects)
+        regions = {name: data.select(chosen) for name, data in self.regions.items()}
+        return Cohort(self.name, self.subjects.loc[chosen], self.schema, regions, self.excluded)
+
+    def split(self, test_fraction: float = 0.2, *, target: str | None = None, seed: int = 0) -> tuple["Cohort", "Cohort"]:
+        """A training and a test cohort, stratified by target (and site), with families and repeated scans kept together."""
+        labels = None if target is None and not self.schema.named("target") else self.target(target)
+        sites = self.sites
+        strata = None if labels is None else labels.tolist()
+        if labels is not None and sites is not None:
+            both = splits.stratum(labels.tolist(), sites.tolist())
+            strata = both if min(pd.Series(both).value_counts()) >= round(1 / test_fraction) else strata
+        split = splits.hold_out(self.ids, strata, groups=self.groups.tolist(), test_fraction=test_fraction, seed=seed)
+        return self.select(split.train), self.select(split.test)
+
+    def __or__(self, other: "Cohort") -> "Cohort":
+        """Both cohorts as one.
+
+        Raises:
+            SchemaError: If a subject is in both, or a column is missing or of another kind, role or unit on one side.
+            AtlasError: If atlases of one name have other labels.
+            DataError: If region data do not fit.
+        """
+        both = sorted(set(self.ids) & set(other.ids))
+        if both:
+            raise SchemaError(f"Expected different subjects in {self.name!r} and {other.name!r}, found {len(both)} in both: {both[:5]}.")
+        schema = _union_schema(self, other)
+        regions = dict(self.regions)
+        for name, data in other.regions.items():
+            regions[name] = regions[name].union(data) if name in regions else data
+        subjects = pd.concat([self.subjects, other.subjects])
+        return Cohort(f"{self.name}+{other.name}", subjects, schema, regions, pd.concat([self.excluded, other.excluded], ignore_index=True))
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the cohort to a folder (parquet, npz and JSON, no pickle), whole or not at all.
+
+        Raises:
+            RunFolderError: If the folder exists and is not an earlier cohort.
+        """
+        target = Path(folder)
+        if target.exists() and any(target.iterdir()) and not (target / "cohort.json").is_file():
+            raise RunFolderError(f"Expected {target} to be absent, empty or a saved cohort; found other files. Give another folder.")
+        aside = target.with_name(target.name + ".part")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        record = {"format": _FORMAT, "name": self.name, "hash": self.hash, "schema": self.schema.to_dict(), "regions": {}}
+        table = self.subjects.rename_axis("subject_id").reset_index()
+        table.to_parquet(aside / "subjects.parquet", index=False)
+        self.excluded.to_csv(aside / "excluded.csv", index=False)
+        for name, data in self.regions.items():
+            record["regions"][name] = {"atlas": data.atlas.to_dict(), "provenance": data.provenance.to_dict()}
+            _save_values(aside / f"{name}.npz", data)
+        (aside / "cohort.json").write_text(json.dumps(record), encoding="utf-8")
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(aside, target)
+        return target
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> "Cohort":
+        """Read a cohort written by `save`.
+
+        Raises:
+            DataError: If the folder is not a saved cohort or a file of it is damaged.
+        """
+        source = Path(folder)
+        if not (source / "cohort.json").is_file():
+            raise DataError(f"Expected a saved cohort at {source} (with cohort.json), found none. Make one with `graphssl build`.")
+        try:
+            record = json.loads((source / "cohort.json").read_text(encoding="utf-8"))
+            subjects = pd.read_parquet(source / "subjects.parquet").set_index("subject_id").rename_axis(None)
+            excluded = pd.read_csv(source / "excluded.csv", dtype="str")
+            regions = {}
+            for name, entry in record["regions"].items():
+                values = _load_values(source / f"{name}.npz")
+                regions[name] = RegionData(Atlas.from_dict(entry["atlas"]), values, Provenance(**entry["provenance"]))
+            cohort = cls(record["name"], subjects, Schema.from_dict(record["schema"]), regions, excluded)
+        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise DataError(f"Expected a whole saved cohort at {source}, found a damaged one ({error}). Build it again.") from error
+        if cohort.hash != record["hash"]:
+            raise DataError(f"Expected the cohort at {source} to have hash {record['hash']}, found {cohort.hash}: a file was changed. Build it again.")
+        return cohort
+
+
+def check_ids(ids: Sequence[Any]) -> None:
+    """Check subject ids: strings, not empty, each once.
+
+    Raises:
+        SchemaError: If they are not; names some.
+        DataError: If there are none.
+    """
+    if not ids:
+        raise DataError("Expected at least one subject, found an empty cohort. See what was left out, and why, in the message or list above.")
+    numbers = [subject for subject in ids if not isinstance(subject, str)]
+    if numbers:
+        raise SchemaError(
+            f"Expected subject ids as strings, found {type(numbers[0]).__name__} {numbers[0]!r}: numbers lose their leading zeros. "
+            'Read the id column as text, such as pandas.read_csv(..., dtype={"participant_id": str}).'
+        )
+    if any(not subject.strip() for subject in ids):
+        raise SchemaError("Expected an id for every subject, found an empty one.")
+    repeated = pd.Index(ids)[pd.Index(ids).duplicated()].unique().tolist()
+    if repeated:
+        raise SchemaError(f"Expected each subject id once, found {len(repeated)} repeated: {repeated[:5]}. Give repeated scans ids of their own and a 'group' column.")
+
+
+def _chosen_ids(cohort: Cohort, subjects: Iterable[str] | npt.NDArray[Any]) -> list[str]:
+    if isinstance(subjects, pd.Series):
+        subjects = subjects.to_numpy()
+    chosen = list(subjects)
+    if chosen and isinstance(chosen[0], (bool, np.bool_)):
+        if len(chosen) != len(cohort):
+            raise DataError(f"Expected a mask of {len(cohort)} entries, found {len(chosen)}.")
+        return [subject for subject, keep in zip(cohort.ids, chosen, strict=True) if keep]
+    unknown = [subject for subject in chosen if subject not in cohort.subjects.index]
+    if unknown:
+        raise DataError(f"Expected subjects of {cohort.name!r}, found {len(unknown)} that are not: {unknown[:5]}.")
+    return [str(subject) for subject in chosen]
+
+
+def _union_schema(mine: Cohort, theirs: Cohort) -> Schema:
+    names = [column.name for column in mine.schema]
+    differing = sorted(set(names) ^ {column.name for column in theirs.schema})
+    if differing:
+        raise SchemaError(f"Expected the same columns in {mine.name!r} and {theirs.name!r}, found only in one: {differing}. Rename or drop them.")
+    columns = []
+    for a in mine.schema:
+        b = theirs.schema[a.name]
+        for what in ("kind", "role", "unit"):
+            if getattr(a, what) != getattr(b, what):
+                raise SchemaError(f"Expected the same {what} of column {a.name!r} in both cohorts, found {getattr(a, what)!r} and {getattr(b, what)!r}.")
+        categories = None if a.categories is None else tuple(sorted({*a.categories, *(b.categories or ())}))
+        columns.append(type(a)(a.name, a.kind, a.role, a.unit, a.valid_range, categories))
+    return Schema(columns)
+
+
+def _save_values(path: Path, data: RegionData) -> None:
+    ids = list(data.values)
+    lengths = [len(data.values[subject]) for subject in ids]
+    stacked = np.concatenate([data.values[s] for s in ids]) if ids else np.zeros((0, len(data.atlas)), np.float32)
+    np.savez(path, subject_id=np.asarray(ids, dtype=np.str_), offsets=np.cumsum([0, *lengths]), values=stacked)
+
+
+def _load_values(path: Path) -> dict[str, npt.NDArray[np.float32]]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            ids, offsets, values = stored["subject_id"], stored["offsets"], stored["values"]
+    except (ValueError, EOFError) as error:
+        raise DataError(f"Expected region data in {path}, found a damaged file ({error}).") from error
+    return {str(subject): values[offsets[k] : offsets[k + 1]] for k, subject in enumerate(ids)}

@@ -1,0 +1,114 @@
+"""A batch of connectomes: dense, padded, masked; the one form in which encoders see brain graphs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from graphssl.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class ConnectomeBatch:
+    """Connectomes of any atlases side by side; one row is one scan in one atlas.
+
+    Args:
+        subject_ids: Subject of each row `[B]`; a subject may have a row an atlas.
+        weights: Connection weights `[B, R, R]`, symmetric and signed; zero where not visible.
+        visible: Which connections can be read `[B, R, R]`: both regions observed, not the diagonal, not hidden by an objective.
+        mask: Which regions exist and were observed `[B, R]`; padding is False.
+        centroids: Centroids in MNI mm `[B, R, 3]`; zero in padding.
+        networks: Index into `network_names` `[B, R]`; -1 where unknown.
+        atlas: Atlas name of each row `[B]`.
+        network_names: Names of the networks.
+    """
+
+    subject_ids: tuple[str, ...]
+    weights: Float[Tensor, "B R R"]
+    visible: Bool[Tensor, "B R R"]
+    mask: Bool[Tensor, "B R"]
+    centroids: Float[Tensor, "B R 3"]
+    networks: Int[Tensor, "B R"]
+    atlas: tuple[str, ...]
+    network_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        n, r = self.mask.shape
+        expected = {"weights": (n, r, r), "visible": (n, r, r), "centroids": (n, r, 3), "networks": (n, r)}
+        wrong = {name: tuple(getattr(self, name).shape) for name, shape in expected.items() if tuple(getattr(self, name).shape) != shape}
+        if wrong or len(self.subject_ids) != n or len(self.atlas) != n:
+            raise DataError(f"Expected shapes {expected} and {n} ids for a batch of {n} connectomes, found {wrong or (len(self.subject_ids), len(self.atlas))}.")
+
+    def __len__(self) -> int:
+        return len(self.subject_ids)
+
+    def __repr__(self) -> str:
+        atlases = ", ".join(f"{name} {self.atlas.count(name)}" for name in dict.fromkeys(self.atlas))
+        return f"ConnectomeBatch({len(self)} connectomes, up to {self.mask.shape[1]} regions; {atlases}; {self.weights.device})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.weights.device
+
+    def __getitem__(self, rows: Sequence[int] | Int[Tensor, "b"]) -> "ConnectomeBatch":
+        """The given rows, with padding that none of them needs cut off."""
+        index = torch.as_tensor(rows, dtype=torch.long, device=self.device)
+        chosen = index.tolist()
+        used = self.mask[index].any(dim=0).nonzero()
+        width = int(used.max()) + 1 if len(used) else 1
+        return ConnectomeBatch(
+            tuple(self.subject_ids[i] for i in chosen),
+            self.weights[index, :width, :width],
+            self.visible[index, :width, :width],
+            self.mask[index, :width],
+            self.centroids[index, :width],
+            self.networks[index, :width],
+            tuple(self.atlas[i] for i in chosen),
+            self.network_names,
+        )
+
+    def to(self, device: torch.device | str) -> "ConnectomeBatch":
+        """The batch on another device."""
+        moved = {name: getattr(self, name).to(device) for name in ("weights", "visible", "mask", "centroids", "networks")}
+        return replace(self, **moved)
+
+    def hide(self, hidden: Bool[Tensor, "B R R"]) -> "ConnectomeBatch":
+        """The batch with some connections made unreadable: not visible, weight zero."""
+        return replace(self, weights=self.weights.masked_fill(hidden, 0.0), visible=self.visible & ~hidden)
+
+    @classmethod
+    def cat(cls, batches: Sequence["ConnectomeBatch"]) -> "ConnectomeBatch":
+        """Batches below one another, padded to the largest atlas.
+
+        Raises:
+            DataError: If there is none, or their networks are named differently.
+        """
+        if not batches:
+            raise DataError("Expected at least one batch of connectomes, found none.")
+        names = {batch.network_names for batch in batches}
+        if len(names) > 1:
+            raise DataError(f"Expected the same network names in all batches, found {sorted(names)[:2]}.")
+        width = max(batch.mask.shape[1] for batch in batches)
+
+        def stacked(name: str, value: float | bool, region_axes: int) -> Tensor:
+            parts = []
+            for batch in batches:
+                tensor = getattr(batch, name)
+                room = width - batch.mask.shape[1]
+                trailing = [0, 0] * (tensor.dim() - 1 - region_axes)
+                parts.append(torch.nn.functional.pad(tensor, [*trailing, *[0, room] * region_axes], value=value))
+            return torch.cat(parts)
+
+        return cls(
+            tuple(subject for batch in batches for subject in batch.subject_ids),
+            stacked("weights", 0.0, 2),
+            stacked("visible", False, 2),
+            stacked("mask", False, 1),
+            stacked("centroids", 0.0, 1),
+            stacked("networks", -1, 1),
+            tuple(name for batch in batches for name in batch.atlas),
+            batches[0].network_names,
+        )

@@ -1,0 +1,155 @@
+"""Typed columns: what a column holds and what it is for."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import pandas as pd
+
+from graphssl.errors import SchemaError
+
+Kind = Literal["continuous", "ordinal", "categorical", "binary", "timestamp", "text"]
+Role = Literal["feature", "target", "site", "group", "covariate", "identifier", "split"]
+
+_MAX_CATEGORIES = 20
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a cohort's table.
+
+    Args:
+        name: Its name in the table.
+        kind: What it holds.
+        role: What it is for. `group` marks a family or repeated scans: its members never stand on two sides of a split.
+        unit: Unit of a continuous column, such as `"years"`.
+        valid_range: Smallest and largest possible value of a continuous column.
+        categories: Possible values of a categorical, binary or ordinal column, in order.
+    """
+
+    name: str
+    kind: Kind
+    role: Role = "feature"
+    unit: str | None = None
+    valid_range: tuple[float, float] | None = None
+    categories: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for value, allowed, what in ((self.kind, get_args(Kind), "kind"), (self.role, get_args(Role), "role")):
+            if value not in allowed:
+                raise SchemaError(f"Expected {what} of column {self.name!r} to be one of {', '.join(allowed)}; found {value!r}.")
+
+
+class Schema:
+    """Columns by name.
+
+    Args:
+        columns: The columns; names are unique and at most one has the role `site`.
+
+    Raises:
+        SchemaError: If a name repeats, or two columns are the site.
+    """
+
+    def __init__(self, columns: tuple[Column, ...] | list[Column]) -> None:
+        self._columns = {column.name: column for column in columns}
+        if len(self._columns) != len(columns):
+            names = [column.name for column in columns]
+            raise SchemaError(f"Expected unique column names, found repeated {sorted({n for n in names if names.count(n) > 1})}.")
+        if len(self.named("site")) > 1:
+            raise SchemaError(f"Expected at most one site column, found {self.named('site')}. Give the others the role 'covariate'.")
+
+    def __iter__(self) -> Iterator[Column]:
+        return iter(self._columns.values())
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._columns
+
+    def __getitem__(self, name: str) -> Column:
+        if name not in self._columns:
+            raise SchemaError(f"Expected one of the columns {sorted(self._columns)}, found {name!r}.")
+        return self._columns[name]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Schema) and self._columns == other._columns
+
+    def __repr__(self) -> str:
+        return "Schema(" + ", ".join(f"{c.name}: {c.kind} {c.role}" for c in self) + ")"
+
+    def named(self, role: Role) -> list[str]:
+        """Names of the columns with this role."""
+        return [column.name for column in self if column.role == role]
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """Plain values, for JSON."""
+        return [asdict(column) for column in self]
+
+    @classmethod
+    def from_dict(cls, records: list[dict[str, Any]]) -> "Schema":
+        """The inverse of `to_dict`."""
+        return cls([Column(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}) for record in records])
+
+    @classmethod
+    def infer(cls, table: pd.DataFrame, roles: Mapping[str, Role] | None = None) -> "Schema":
+        """Guess the kind of every column; roles not given are `feature`.
+
+        Args:
+            table: The table.
+            roles: Role by column name.
+
+        Raises:
+            SchemaError: If a role names a column that is absent.
+        """
+        roles = dict(roles or {})
+        absent = sorted(set(roles) - set(table.columns))
+        if absent:
+            raise SchemaError(f"Expected the columns {absent} in the table, found {list(table.columns)}.")
+        return cls([_infer_column(table[name], str(name), roles.get(str(name), "feature")) for name in table.columns])
+
+    def check(self, table: pd.DataFrame) -> None:
+        """Check a table against the schema.
+
+        Raises:
+            SchemaError: If a column is absent, is not of its kind, or holds values out of range or out of its categories.
+        """
+        absent = [column.name for column in self if column.name not in table.columns]
+        if absent:
+            raise SchemaError(f"Expected the columns {absent} in the table, found {list(table.columns)}.")
+        for column in self:
+            _check_column(column, table[column.name])
+
+
+def _infer_column(values: pd.Series, name: str, role: Role) -> Column:
+    present = values.dropna()
+    if pd.api.types.is_datetime64_any_dtype(values):
+        return Column(name, "timestamp", role)
+    distinct = sorted(present.unique().tolist(), key=str)
+    if pd.api.types.is_bool_dtype(values) or (0 < len(distinct) <= 2 and role != "identifier"):
+        return Column(name, "binary", role, categories=tuple(str(value) for value in distinct))
+    if pd.api.types.is_numeric_dtype(values) and role not in ("site", "group", "identifier", "split"):
+        return Column(name, "continuous", role)
+    if role in ("site", "group", "split") or (role != "identifier" and len(distinct) <= _MAX_CATEGORIES):
+        return Column(name, "categorical", role, categories=tuple(str(value) for value in distinct))
+    return Column(name, "text", role)
+
+
+def _check_column(column: Column, values: pd.Series) -> None:
+    present = values.dropna()
+    if column.kind == "continuous":
+        if len(present) and not pd.api.types.is_numeric_dtype(values):
+            odd = present[pd.to_numeric(present, errors="coerce").isna()].astype(str).unique().tolist()
+            raise SchemaError(f"Expected numbers in column {column.name!r}, found {odd[:3] or 'numbers stored as text'}.")
+        if column.valid_range is not None and len(present):
+            low, high = column.valid_range
+            outside = present[(present < low) | (present > high)]
+            if len(outside):
+                raise SchemaError(
+                    f"Expected {column.name!r} within {low} to {high}{' ' + column.unit if column.unit else ''}, found "
+                    f"{outside.iloc[0]} for {outside.index[0]!r} and {len(outside) - 1} more. Missing values belong in the table as empty cells."
+                )
+    elif column.categories is not None:
+        odd = sorted(set(present.astype(str)) - set(column.categories))
+        if odd:
+            raise SchemaError(f"Expected {column.name!r} to be one of {list(column.categories)}, found {odd[:3]}.")

@@ -1,0 +1,213 @@
+"""Splits by subject: k-fold, leave-one-site-out, hold-out and label fractions, with a guard against leakage.
+
+Functions take plain columns aligned with the subject ids and return `Split`s of ids; they are deterministic in their seed.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import StratifiedGroupKFold
+
+from graphssl.errors import DataError, LeakageError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training and test subjects.
+
+    Args:
+        name: Name of the fold, such as the site left out.
+        train: Ids of the training subjects.
+        test: Ids of the test subjects.
+
+    Raises:
+        LeakageError: If a subject stands on both sides.
+        DataError: If a side is empty.
+    """
+
+    name: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        both = sorted(set(self.train) & set(self.test))
+        if both:
+            raise LeakageError(f"Expected no subject on both sides of split {self.name!r}, found {_some(both)}. Remove them from one side.")
+        for side in ("train", "test"):
+            if not getattr(self, side):
+                raise DataError(f"Expected at least one {side} subject in split {self.name!r}, found none.")
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits over the ids of both sides."""
+        text = "\n".join(sorted(self.train)) + "\n--\n" + "\n".join(sorted(self.test))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def check(self, groups: Mapping[str, str], what: str = "family or repeated scans") -> "Split":
+        """Check that no group has members on both sides; returns the split.
+
+        Args:
+            groups: Group by subject id.
+            what: Name of the groups for the message.
+
+        Raises:
+            LeakageError: If a group has; names its subjects.
+        """
+        shared = {groups[s] for s in self.train} & {groups[s] for s in self.test}
+        if shared:
+            ids = [s for s in (*self.train, *self.test) if groups[s] in shared]
+            raise LeakageError(
+                f"Expected each {what} on one side of split {self.name!r}, found {len(shared)} on both: {_some(sorted(shared))} "
+                f"(subjects {_some(ids)}). Keep their members together, or leave them out."
+            )
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {"name": self.name, "hash": self.hash, "train": list(self.train), "test": list(self.test)}
+
+
+def k_fold(ids: Sequence[str], labels: Sequence[Any], *, groups: Sequence[Any] | None = None, n_splits: int = 5, seed: int = 0) -> list[Split]:
+    """Stratified folds in which no group is cut.
+
+    Args:
+        ids: Subject ids `[n]`.
+        labels: What to stratify by `[n]`.
+        groups: Group of each subject `[n]`; every subject for itself when left out.
+        n_splits: Number of folds.
+        seed: Seed of the shuffle.
+
+    Raises:
+        DataError: If there are fewer groups, or fewer subjects of a class, than folds.
+    """
+    members = list(ids) if groups is None else [str(group) for group in groups]
+    classes = Counter(map(str, labels))
+    rare = {label: n for label, n in classes.items() if n < n_splits}
+    if rare or len(set(members)) < n_splits:
+        raise DataError(
+            f"Expected at least {n_splits} subjects of each class and {n_splits} groups for {n_splits} folds, "
+            f"found classes {dict(classes)} and {len(set(members))} groups. Use fewer folds."
+        )
+    folds = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed)
+    array = np.asarray(ids, dtype=object)
+    strata = np.asarray([str(label) for label in labels])
+    by_id = dict(zip(ids, members, strict=True))
+    return [
+        Split(f"fold-{k}", tuple(array[train]), tuple(array[test])).check(by_id)
+        for k, (train, test) in enumerate(folds.split(array, strata, members))
+    ]
+
+
+def leave_one_site_out(
+    ids: Sequence[str],
+    sites: Sequence[Any],
+    *,
+    groups: Sequence[Any] | None = None,
+    min_test: int = 2,
+) -> list[Split]:
+    """One split a site: that site is the test set, all others train.
+
+    Args:
+        ids: Subject ids `[n]`.
+        sites: Site of each subject `[n]`.
+        groups: Family or repeated scans of each subject `[n]`.
+        min_test: Smallest site that can be a test set.
+
+    Raises:
+        DataError: If there is one site only, or a site has fewer than `min_test` subjects.
+        LeakageError: If a group spans two sites.
+    """
+    counts = Counter(map(str, sites))
+    if len(counts) < 2:
+        raise DataError(f"Expected at least two sites to leave one out, found {sorted(counts)}. Use k-fold cross-validation instead.")
+    small = {site: n for site, n in counts.items() if n < min_test}
+    if small:
+        raise DataError(
+            f"Expected at least {min_test} subjects in every site, found {small}. A score on so few says nothing: "
+            "merge the site with its neighbour or leave it out."
+        )
+    by_id = {i: str(group) for i, group in zip(ids, groups, strict=True)} if groups is not None else {i: i for i in ids}
+    names = np.asarray([str(site) for site in sites])
+    array = np.asarray(ids, dtype=object)
+    return [Split(site, tuple(array[names != site]), tuple(array[names == site])).check(by_id) for site in sorted(counts)]
+
+
+def hold_out(
+    ids: Sequence[str],
+    labels: Sequence[Any] | None = None,
+    *,
+    groups: Sequence[Any] | None = None,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+) -> Split:
+    """One random split, stratified where labels are given, with groups kept together.
+
+    Args:
+        ids: Subject ids `[n]`.
+        labels: What to stratify by `[n]`.
+        groups: Group of each subject `[n]`.
+        test_fraction: Share of the subjects held out, in (0, 0.5].
+        seed: Seed of the draw.
+
+    Raises:
+        DataError: If the fraction is out of range or the subjects are too few.
+    """
+    if not 0 < test_fraction <= 0.5:
+        raise DataError(f"Expected a test fraction in (0, 0.5], found {test_fraction}.")
+    n_splits = max(2, round(1 / test_fraction))
+    strata = ["all"] * len(ids) if labels is None else [str(label) for label in labels]
+    fold = k_fold(ids, strata, groups=groups, n_splits=n_splits, seed=seed)[0]
+    return Split("hold-out", fold.train, fold.test)
+
+
+def label_fraction(ids: Sequence[str], labels: Sequence[Any], fraction: float, *, seed: int = 0) -> tuple[str, ...]:
+    """The subjects whose labels are used, the same share of every class and at least two of each.
+
+    For one seed the sets are nested: those of 5 % are among those of 10 %.
+
+    Args:
+        ids: Subject ids `[n]`.
+        labels: Class of each subject `[n]`.
+        fraction: Share of the labels, in (0, 1].
+        seed: Seed of the draw.
+
+    Raises:
+        DataError: If the fraction is out of range or a class has fewer than two subjects.
+    """
+    if not 0 < fraction <= 1:
+        raise DataError(f"Expected a label fraction in (0, 1], found {fraction}.")
+    if fraction == 1:
+        return tuple(ids)
+    classes = np.asarray([str(label) for label in labels])
+    kept: set[int] = set()
+    for label in sorted(set(classes.tolist())):
+        members = np.flatnonzero(classes == label)
+        if len(members) < 2:
+            raise DataError(f"Expected at least two subjects of class {label!r} to draw a label fraction, found {len(members)}.")
+        digest = hashlib.sha256(label.encode()).digest()
+        order = np.random.default_rng([seed, int.from_bytes(digest[:4], "big")]).permutation(members)
+        kept.update(order[: max(2, round(fraction * len(members)))].tolist())
+    return tuple(subject for index, subject in enumerate(ids) if index in kept)
+
+
+def check_disjoint(train: Iterable[str], test: Iterable[str], name: str = "split") -> None:
+    """Check that two sets of subjects share nobody.
+
+    Raises:
+        LeakageError: If they do; names the ids.
+    """
+    Split(name, tuple(train), tuple(test))
+
+
+def stratum(*columns: Sequence[Any] | npt.NDArray[Any]) -> list[str]:
+    """One label a subject from several columns, to stratify by all of them at once."""
+    return ["|".join(map(str, values)) for values in zip(*columns, strict=True)]
+
+
+def _some(ids: Sequence[str]) -> str:
+    return ", ".join(map(repr, ids[:5])) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
