@@ -1,0 +1,104 @@
+"""Fixtures of the whole suite: one thread, the small cohort, and the real data where they lie beside the checkout."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from graphssl.data import Atlas, Cohort, Column, Provenance, RegionData, Schema
+
+ROOT = Path(__file__).resolve().parents[1]
+NETWORKS = ("default", "visual", "motor")
+
+# Sums over threads come in any order; with one thread the last bit is the same every time.
+torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `gpu` where there is none."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the real data sets (`GRAPHSSL_SHARED`, else `../shared/data` beside the checkout), or a skip that says why."""
+    folder = Path(os.environ.get("GRAPHSSL_SHARED", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set GRAPHSSL_SHARED to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_cohort() -> Callable[..., Cohort]:
+    """Factory of small cohorts of time series: `make_cohort(n_subjects=24, n_regions=12, n_sites=2, n_timepoints=40, seed=0, effect=0.0)`."""
+    return small_cohort
+
+
+def small_cohort(
+    n_subjects: int = 24,
+    n_regions: int = 12,
+    n_sites: int = 2,
+    n_timepoints: int = 40,
+    seed: int = 0,
+    effect: float = 0.0,
+) -> Cohort:
+    """A cohort of time series with a diagnosis, a site, age and sex; sites and classes are balanced.
+
+    Regions of one network share a signal, so there is something to reconstruct. In patients the first network's signal leaks into the second
+    with the weight `effect`, so with a positive one there is something to predict; with zero the labels mean nothing.
+
+    Args:
+        n_subjects: Subjects; ids are `sub-000`, `sub-001`, …
+        n_regions: Regions of the atlas `"toy"`, in three networks by turns.
+        n_sites: Sites, named `site-0`, `site-1`, …; subjects are dealt to them in turn.
+        n_timepoints: Time points of every subject (at least 10).
+        seed: Seed of the noise, the ages and the sexes.
+        effect: Weight of the planted difference between patients and controls.
+    """
+    rng = np.random.default_rng(seed)
+    atlas = toy_atlas(n_regions)
+    ids = [f"sub-{index:03d}" for index in range(n_subjects)]
+    patient = np.asarray([(index // n_sites) % 2 == 0 for index in range(n_subjects)], dtype=bool)
+    table = pd.DataFrame(
+        {
+            "diagnosis": np.where(patient, "patient", "control"),
+            "site": [f"site-{index % n_sites}" for index in range(n_subjects)],
+            "age": rng.uniform(8.0, 60.0, n_subjects).round(1),
+            "sex": rng.choice(["female", "male"], n_subjects),
+        },
+        index=pd.Index(ids, dtype="str"),
+    )
+    member = np.asarray([[network == name for network in atlas.networks] for name in NETWORKS], dtype=np.float32)
+    series = {}
+    for subject, ill in zip(ids, patient, strict=True):
+        signals = rng.standard_normal((n_timepoints, len(NETWORKS)))
+        signals[:, 1] += effect * ill * signals[:, 0]
+        series[subject] = (signals @ member + rng.standard_normal((n_timepoints, n_regions))).astype(np.float32)
+    return Cohort("toy", table, toy_schema(n_sites), {"toy": RegionData(atlas, series, Provenance("timeseries", source="tests"))})
+
+
+def toy_atlas(n_regions: int) -> Atlas:
+    """Regions at fixed places in three networks by turns; label ids have gaps, as those of the field do."""
+    centroids = np.random.default_rng(n_regions).uniform([-65, -100, -40], [65, 65, 75], (n_regions, 3)).astype(np.float32)
+    names = tuple(f"region {index}" for index in range(n_regions))
+    return Atlas("toy", 10 * np.arange(1, n_regions + 1), names, centroids, tuple(NETWORKS[index % 3] for index in range(n_regions)))
+
+
+def toy_schema(n_sites: int) -> Schema:
+    """Columns of the small cohort."""
+    return Schema(
+        [
+            Column("diagnosis", "binary", "target", categories=("control", "patient")),
+            Column("site", "categorical", "site", categories=tuple(f"site-{index}" for index in range(n_sites))),
+            Column("age", "continuous", "covariate", unit="years", valid_range=(0.0, 120.0)),
+            Column("sex", "binary", "covariate", categories=("female", "male")),
+        ]
+    )
