@@ -1,0 +1,42 @@
+"""What every encoder is and what it returns."""
+
+import inspect
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from graphssl.data.connectome import ConnectomeBatch
+
+
+class Embedding(NamedTuple):
+    """What an encoder makes of a batch.
+
+    Attributes:
+        tokens: One vector a token `[B, N, D]`; here a token is a brain region.
+        mask: Which tokens are real `[B, N]`.
+        pooled: One vector a sample `[B, P]`.
+    """
+
+    tokens: Float[Tensor, "B N D"]
+    mask: Bool[Tensor, "B N"]
+    pooled: Float[Tensor, "B P"]
+
+
+class AbstractEncoder(nn.Module, ABC):
+    """A module that turns a batch into an [`Embedding`][graphssl.encoders.Embedding].
+
+    Subclasses keep every constructor argument as an attribute of the same name, so that `arguments()` can rebuild them from disk.
+    """
+
+    token_width: int
+    pooled_width: int
+
+    @abstractmethod
+    def forward(self, batch: ConnectomeBatch) -> Embedding:
+        """Embed a batch of connectomes."""
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments as plain values, for `config.json`."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}

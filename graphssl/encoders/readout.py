@@ -1,0 +1,61 @@
+"""From tokens to one vector a sample."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from graphssl.data.connectome import ConnectomeBatch
+from graphssl.encoders.tokens import SpatialBasis
+from graphssl.errors import ConfigError
+
+ReadoutKind = Literal["mean", "anchors"]
+
+
+class MeanReadout(nn.Module):
+    """The mean over observed regions; keeps what the regions share and forgets where it was."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.pooled_width = width
+
+    def forward(self, tokens: Float[Tensor, "B R D"], batch: ConnectomeBatch) -> Float[Tensor, "B D"]:
+        """Mean over the real tokens."""
+        weights = batch.mask.unsqueeze(-1).to(tokens.dtype)
+        return (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+class AnchorReadout(nn.Module):
+    """Means around fixed points of MNI space, side by side: keeps where things are, for any atlas.
+
+    Args:
+        width: Width `D` of the tokens.
+        channels: Width of each token after a linear map; the result has `anchors × channels` entries.
+        spacing_mm: Spacing of the anchor points in mm.
+    """
+
+    def __init__(self, width: int, channels: int = 16, spacing_mm: float = 40.0) -> None:
+        super().__init__()
+        self.basis = SpatialBasis(spacing_mm)
+        self.channels = nn.Linear(width, channels)
+        self.pooled_width = len(self.basis) * channels
+
+    def forward(self, tokens: Float[Tensor, "B R D"], batch: ConnectomeBatch) -> Float[Tensor, "B P"]:
+        """Weighted means around every anchor, one after another."""
+        basis = self.basis(batch.centroids) * batch.mask.unsqueeze(-1)  # [B, R, A]
+        share = basis / basis.sum(dim=1, keepdim=True).clamp(min=1e-2)
+        return torch.matmul(share.transpose(1, 2), self.channels(tokens)).flatten(start_dim=1)
+
+
+def make_readout(kind: ReadoutKind, width: int) -> MeanReadout | AnchorReadout:
+    """The readout of that name.
+
+    Raises:
+        ConfigError: If there is none of that name.
+    """
+    if kind == "mean":
+        return MeanReadout(width)
+    if kind == "anchors":
+        return AnchorReadout(width)
+    raise ConfigError(f"Expected the readout to be 'mean' or 'anchors', found {kind!r}.")
