@@ -1,1 +1,101 @@
-"""x"""
+"""Pre-training for clinical graphs: a cohort of subjects in, an encoder and an honest report out.
+
+Public names are found when first used, so that `import graphssl` stays light: no torch, no Lightning, no nilearn until something needs them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from graphssl import (
+        atlases,
+        data,
+        datasets,
+        encoders,
+        errors,
+        estimators,
+        evaluation,
+        graphs,
+        objectives,
+        reports,
+        statistics,
+        training,
+        views,
+    )
+    from graphssl.data import Atlas, Cohort, ConnectomeBatch, RegionData, Schema, Split
+    from graphssl.estimators import ConnectomeClassifier
+    from graphssl.evaluation import evaluate
+    from graphssl.reports import write_report
+    from graphssl.training import ConnectomeModel, finetune, pretrain
+    from graphssl.training import load_model as load
+
+    __version__: str
+
+__all__ = [
+    "Atlas",
+    "Cohort",
+    "ConnectomeBatch",
+    "ConnectomeClassifier",
+    "ConnectomeModel",
+    "RegionData",
+    "Schema",
+    "Split",
+    "__version__",
+    "atlases",
+    "data",
+    "datasets",
+    "encoders",
+    "errors",
+    "estimators",
+    "evaluate",
+    "evaluation",
+    "finetune",
+    "graphs",
+    "load",
+    "objectives",
+    "pretrain",
+    "reports",
+    "statistics",
+    "training",
+    "views",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Find a public name where it lives (PEP 562); it is then an ordinary attribute."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("graphssl")
+    elif name in _HOMES:
+        module, attribute = _HOMES[name]
+        value = getattr(import_module(f"graphssl.{module}"), attribute)
+    elif name in __all__:
+        value = import_module(f"graphssl.{name}")
+    else:
+        raise AttributeError(f"module 'graphssl' has no attribute {name!r}; its public names are {', '.join(__all__)}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+# Module and name there of every public name that is not itself a module.
+_HOMES = {
+    "Atlas": ("data", "Atlas"),
+    "Cohort": ("data", "Cohort"),
+    "ConnectomeBatch": ("data", "ConnectomeBatch"),
+    "ConnectomeClassifier": ("estimators", "ConnectomeClassifier"),
+    "ConnectomeModel": ("training", "ConnectomeModel"),
+    "RegionData": ("data", "RegionData"),
+    "Schema": ("data", "Schema"),
+    "Split": ("data", "Split"),
+    "evaluate": ("evaluation", "evaluate"),
+    "finetune": ("training", "finetune"),
+    "load": ("training", "load_model"),
+    "pretrain": ("training", "pretrain"),
+    "write_report": ("reports", "write_report"),
+}
