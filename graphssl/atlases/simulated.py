@@ -17,7 +17,7 @@ def simulated_atlas(n_regions: int = 100, *, seed: int = 0, name: str | None = N
     Args:
         n_regions: Number of regions.
         seed: Seed of the draw; other seeds give other regions.
-        name: Name of the atlas; `"simulated<n_regions>"` when left out.
+        name: Name of the atlas; `"simulated<n_regions>"` when left out, followed by the seed where it is not 0.
 
     Returns:
         An atlas with labels 1 to `n_regions` and names such as `"L-007"` and `"R-007"`.
@@ -40,7 +40,8 @@ def simulated_atlas(n_regions: int = 100, *, seed: int = 0, name: str | None = N
     centroids = np.concatenate([left, left * (-1.0, 1.0, 1.0), middle])
     names = [f"{side}-{k:03d}" for side in "LR" for k in range(1, n_half + 1)] + ["M-001"] * len(middle)
     labels = np.arange(1, n_regions + 1)
-    return Atlas(name or f"simulated{n_regions}", labels, tuple(names), centroids.astype(np.float32), ("",) * n_regions)
+    name = name or (f"simulated{n_regions}-{seed}" if seed else f"simulated{n_regions}")
+    return Atlas(name, labels, tuple(names), centroids.astype(np.float32), ("",) * n_regions)
 
 
 _CENTRE = (0.0, -17.5, 15.0)

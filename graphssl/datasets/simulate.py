@@ -1,0 +1,476 @@
+"""A simulated cohort: connectomes of a smooth field of sources, seen through any atlas, with everything that was put in as ground truth."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.signal import lfilter
+
+from graphssl.data import Atlas, Cohort, Column, Provenance, RegionData, Schema
+from graphssl.data.regions import missing_regions
+from graphssl.data.splits import label_fraction as draw_labels
+from graphssl.datasets.sources import NETWORKS, Floats, SourceField, draw_sources
+from graphssl.errors import AtlasError, DataError
+
+DEFAULT_AFFECTED = (("Default", "Frontoparietal"), ("VentralAttention", "Default"), ("Visual", "Somatomotor"))
+
+
+@dataclass(frozen=True)
+class SimulatedSite:
+    """A place with a scanner and its own people.
+
+    Args:
+        name: Name of the site.
+        n_timepoints: Length of a scan, in volumes.
+        tr: Repetition time in seconds.
+        noise: Standard deviation of the measurement noise of a region; the signal of a network has 1.
+        motion: Median head motion of its subjects, mm.
+        offset: Standard deviation of the signal that the scanner adds to everybody, smooth in space.
+        age_range: Youngest and oldest subject, years.
+        patient_share: Share of patients; that of the cohort when left out.
+
+    Raises:
+        DataError: If a value is out of range.
+    """
+
+    name: str
+    n_timepoints: int = 120
+    tr: float = 2.0
+    noise: float = 0.5
+    motion: float = 0.1
+    offset: float = 0.3
+    age_range: tuple[float, float] = (18.0, 45.0)
+    patient_share: float | None = None
+
+    def __post_init__(self) -> None:
+        low, high = self.age_range
+        checks = {
+            "n_timepoints of at least 20": self.n_timepoints >= 20,
+            "a tr above 0 s": self.tr > 0,
+            "noise, motion and offset of at least 0": min(self.noise, self.motion, self.offset) >= 0,
+            "an age_range within 0 to 120 years": 0 <= low <= high <= 120,
+            "a patient_share in [0, 1]": self.patient_share is None or 0 <= self.patient_share <= 1,
+        }
+        wrong = [what for what, fine in checks.items() if not fine]
+        if wrong:
+            raise DataError(f"Expected {wrong[0]} for site {self.name!r}, found {self}.")
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth:
+    """What was put into a simulated cohort. Subjects are in the order of the cohort, networks in that of `network_names`.
+
+    Attributes:
+        network_names: Names of the networks (K of them).
+        source_coordinates: Places of the sources in MNI mm `[M, 3]`.
+        source_networks: Network of each source, as an index `[M]`.
+        base_covariance: Covariance of the network signals of a woman of 30 years without disease or peculiarity `[K, K]`.
+        age_effect: Change of it with ten years of age `[K, K]`.
+        sex_effect: Change of it in men `[K, K]`.
+        disease_effect: Change of it in patients `[K, K]`; zero but on the affected pairs.
+        variation_patterns: Ways in which people differ from one another `[P, K, K]`; the first is the direction of the disease.
+        variation_scores: How far each subject lies along them `[n, P]`.
+        network_covariance: The covariance each subject's network signals were drawn with `[n, K, K]`.
+        diagnosis: True diagnosis by subject id, also where the cohort withholds it.
+        affected: Pairs of networks the disease acts on.
+        sites: The sites.
+        site_patterns: Signal each scanner adds, by site and source `[S, 2, M]`.
+        missing: Label ids of the regions without signal, by atlas and subject id (subjects with none are absent).
+        region_networks: Network of each region, by atlas.
+        region_weights: How much of each source a region sees, by atlas `[R, M]`.
+        affected_connections: Which pairs of regions the disease acts on, by atlas `[R, R]`.
+    """
+
+    network_names: tuple[str, ...]
+    source_coordinates: Floats
+    source_networks: npt.NDArray[np.int64]
+    base_covariance: Floats
+    age_effect: Floats
+    sex_effect: Floats
+    disease_effect: Floats
+    variation_patterns: Floats
+    variation_scores: Floats
+    network_covariance: Floats
+    diagnosis: "pd.Series[str]"
+    affected: tuple[tuple[str, str], ...]
+    sites: tuple[SimulatedSite, ...]
+    site_patterns: Floats
+    missing: Mapping[str, Mapping[str, tuple[int, ...]]]
+    region_networks: Mapping[str, tuple[str, ...]]
+    region_weights: Mapping[str, Floats]
+    affected_connections: Mapping[str, npt.NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A simulated cohort and the truth behind it."""
+
+    cohort: Cohort
+    truth: GroundTruth
+
+
+def simulate(
+    atlases: Sequence[Atlas],
+    *,
+    n_subjects: int = 200,
+    sites: Sequence[SimulatedSite] | int = 4,
+    effect: float = 0.2,
+    affected: Sequence[tuple[str, str]] = DEFAULT_AFFECTED,
+    share_patients: float = 0.5,
+    label_fraction: float | None = None,
+    share_siblings: float = 0.0,
+    missing_region_rate: float = 0.01,
+    n_sources: int = 600,
+    seed: int = 0,
+    name: str = "simulated",
+) -> Simulation:
+    """Simulate resting-state time series of patients and controls at several sites, seen through one or more atlases.
+
+    A subject has one field of sources: the signal of its network (seven, whose covariance depends on age, sex, disease and the subject), a smooth local field, and noise,
+    all with the memory of a first-order autoregression over the repetition time. Loadings on the network vary smoothly over the brain and between people. A site adds
+    noise, head motion (spikes shared by neighbouring places) and a smooth signal of its scanner. A region is the weighted mean of the sources around its centroid,
+    so the matrices of one subject agree in all atlases. Adding an atlas changes nothing in the others.
+
+    The disease shifts people along a direction in which healthy people differ as well.
+
+    Args:
+        atlases: Atlases to see the sources through; their networks are replaced by those of the sources.
+        n_subjects: Number of subjects, spread evenly over the sites.
+        sites: The sites, or how many ordinary ones of differing length, repetition time, noise, motion, offset and age.
+        effect: Change of the latent covariance of every affected pair of networks in patients; network signals have variance 1.
+        affected: Pairs of networks the disease acts on.
+        share_patients: Share of patients at sites that do not say their own.
+        label_fraction: Share of the subjects, of each class, whose diagnosis is in the table; the others' is missing. All when left out.
+        share_siblings: Share of subjects who have a sibling at the same site; adds the column `family` with the role `group`.
+        missing_region_rate: Chance that a region of a subject has no signal.
+        n_sources: Number of sources.
+        seed: Seed of everything.
+        name: Name of the cohort.
+
+    Returns:
+        The cohort, with the columns `diagnosis` (target), `site`, `age`, `sex` and `motion` (mm), and the ground truth.
+
+    Raises:
+        DataError: If a number is out of range, or an affected pair is not two known networks.
+        AtlasError: If there is no atlas, or two have one name.
+    """
+    _check_atlases(atlases)
+    places = _ordinary_sites(sites) if isinstance(sites, int) else tuple(sites)
+    _check_numbers(n_subjects, places, share_patients, share_siblings, missing_region_rate)
+    pairs = _check_pairs(affected)
+    field = draw_sources(n_sources, np.random.default_rng([seed, _STREAM["sources"]]))
+    people = _draw_people(n_subjects, places, share_patients, share_siblings, np.random.default_rng([seed, _STREAM["people"]]))
+    latent = _draw_latent(people, effect, pairs, np.random.default_rng([seed, _STREAM["latent"]]))
+    patterns = _site_patterns(field, len(places), np.random.default_rng([seed, _STREAM["sites"]]))
+    seen = {atlas.name: _seen_through(atlas, field) for atlas in atlases}
+    values, missing = _scan(field, people, latent, places, patterns, seen, missing_region_rate, seed)
+    regions = {key: RegionData(view.atlas, values[key], Provenance("timeseries", pipeline="none", source="simulate")) for key, view in seen.items()}
+    cohort = _cohort(name, people, regions, places, label_fraction, seed)
+    return Simulation(cohort, _truth(field, people, latent, pairs, places, patterns, seen, missing))
+
+
+# One stream of random numbers a purpose, so that a change in one leaves the others as they are.
+_STREAM = {"sources": 0, "people": 1, "latent": 2, "sites": 3, "subject": 4, "atlas": 5}
+
+# Covariance of the seven networks of a resting brain, in the order of NETWORKS; by hand, after the usual picture of group connectivity.
+_BASE = np.array(
+    [
+        [1.00, 0.35, 0.35, 0.10, -0.05, 0.00, -0.05],
+        [0.35, 1.00, 0.30, 0.30, 0.05, -0.05, -0.10],
+        [0.35, 0.30, 1.00, 0.30, -0.10, 0.30, -0.20],
+        [0.10, 0.30, 0.30, 1.00, 0.10, 0.20, -0.10],
+        [-0.05, 0.05, -0.10, 0.10, 1.00, 0.05, 0.30],
+        [0.00, -0.05, 0.30, 0.20, 0.05, 1.00, 0.20],
+        [-0.05, -0.10, -0.20, -0.10, 0.30, 0.20, 1.00],
+    ]
+)
+_REFERENCE_AGE = 30.0
+_AGE_SD, _SEX_SD = 0.05, 0.04
+_N_PATTERNS, _PATTERN_SD = 6, 0.1
+_HERITABLE = 0.5
+_SMALLEST_EIGENVALUE = 0.05
+_LOCAL_SD, _LOADING_SD, _SOURCE_NOISE = 0.7, 0.3, 1.0
+_MEMORY_SECONDS = 3.0
+_SPIKE_RATE, _SPIKE_SIZE, _SPIKE_RANK = 0.3, 6.0, 10
+_PATTERN_RANK = 2
+
+
+@dataclass(frozen=True, eq=False)
+class _People:
+    table: pd.DataFrame
+    site: npt.NDArray[np.int64]
+    family: npt.NDArray[np.int64]
+
+    @property
+    def ids(self) -> list[str]:
+        return [str(subject) for subject in self.table.index]
+
+
+@dataclass(frozen=True, eq=False)
+class _Latent:
+    age: Floats
+    sex: Floats
+    disease: Floats
+    patterns: Floats
+    scores: Floats
+    covariance: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    atlas: Atlas
+    weights: Floats
+
+
+def _check_atlases(atlases: Sequence[Atlas]) -> None:
+    names = [atlas.name for atlas in atlases]
+    if not names:
+        raise AtlasError("Expected at least one atlas to see the sources through, found none. graphssl.atlases.simulated_atlas() makes one.")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise AtlasError(f"Expected atlases of different names, found {repeated} more than once. Give one of them another name.")
+
+
+def _check_numbers(n_subjects: int, sites: Sequence[SimulatedSite], patients: float, siblings: float, missing: float) -> None:
+    names = [site.name for site in sites]
+    if not names or len(set(names)) < len(names):
+        raise DataError(f"Expected at least one site and different names for them, found {names}.")
+    if n_subjects < 2 * len(names):
+        raise DataError(f"Expected at least two subjects a site, found {n_subjects} subjects for {len(names)} sites. Ask for more subjects or fewer sites.")
+    for what, value, top in (("share_patients", patients, 1.0), ("share_siblings", siblings, 1.0), ("missing_region_rate", missing, 0.5)):
+        if not 0 <= value <= top:
+            raise DataError(f"Expected {what} in [0, {top:g}], found {value}.")
+
+
+def _check_pairs(affected: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    for pair in affected:
+        if len(pair) != 2 or pair[0] == pair[1] or not set(pair) <= set(NETWORKS):
+            raise DataError(f"Expected affected pairs of two different networks out of {', '.join(NETWORKS)}; found {tuple(pair)}.")
+    return tuple((first, second) for first, second in affected)
+
+
+def _ordinary_sites(n_sites: int) -> tuple[SimulatedSite, ...]:
+    """Sites that differ as real ones do; the cycles have different lengths, so that no two of the first twelve are alike."""
+    lengths, trs, noises = (120, 150, 100, 180), (2.0, 1.5, 2.5), (0.4, 0.6, 0.5)
+    motions, ages = (0.08, 0.15, 0.10, 0.12), ((18.0, 40.0), (10.0, 25.0), (25.0, 60.0))
+    return tuple(
+        SimulatedSite(f"site-{k + 1}", lengths[k % 4], trs[k % 3], noises[k % 3], motions[k % 4], 0.3, ages[k % 3]) for k in range(n_sites)
+    )
+
+
+def _draw_people(n: int, sites: Sequence[SimulatedSite], share_patients: float, share_siblings: float, rng: np.random.Generator) -> _People:
+    site = np.sort(np.arange(n) % len(sites))
+    patient, age, motion = np.zeros(n, dtype=bool), np.zeros(n), np.zeros(n)
+    family = np.arange(n)
+    for k, place in enumerate(sites):
+        members = np.flatnonzero(site == k)
+        share = share_patients if place.patient_share is None else place.patient_share
+        patient[rng.permutation(members)[: round(share * len(members))]] = True
+        age[members] = rng.uniform(*place.age_range, size=len(members)).round(1)
+        motion[members] = (place.motion * np.exp(rng.normal(0.0, 0.4, size=len(members)))).round(3)
+        siblings = rng.permutation(members)[: 2 * round(share_siblings * len(members) / 2)]
+        family[siblings[1::2]] = family[siblings[: 2 * (len(siblings) // 2) : 2]]
+    table = pd.DataFrame(
+        {
+            "diagnosis": np.where(patient, "patient", "control"),
+            "site": [sites[k].name for k in site],
+            "age": age,
+            "sex": np.where(rng.random(n) < 0.5, "male", "female"),
+            "motion": motion,
+        },
+        index=[f"sub-{k + 1:04d}" for k in range(n)],
+    )
+    if share_siblings > 0:
+        table["family"] = [f"family-{k + 1:04d}" for k in family]
+    return _People(table, site, family)
+
+
+def _draw_latent(people: _People, effect: float, affected: tuple[tuple[str, str], ...], rng: np.random.Generator) -> _Latent:
+    table = people.table
+    disease = np.zeros_like(_BASE)
+    for first, second in affected:
+        i, j = NETWORKS.index(first), NETWORKS.index(second)
+        disease[i, j] = disease[j, i] = 1.0
+    age, sex = (_symmetric(rng.normal(0.0, sd, size=_BASE.shape)) for sd in (_AGE_SD, _SEX_SD))
+    patterns = np.stack([disease, *(_sparse_pattern(rng) for _ in range(_N_PATTERNS - 1))])
+    scores = _PATTERN_SD * _with_siblings(rng.normal(size=(len(table), _N_PATTERNS)), rng.normal(size=(len(table), _N_PATTERNS)), people.family)
+    decades = (table["age"].to_numpy(dtype=float) - _REFERENCE_AGE) / 10
+    male, patient = (table["sex"] == "male").to_numpy(dtype=float), (table["diagnosis"] == "patient").to_numpy(dtype=float)
+    covariance = (
+        _BASE
+        + np.multiply.outer(decades, age)
+        + np.multiply.outer(male, sex)
+        + np.multiply.outer(patient, effect * disease)
+        + np.tensordot(scores, patterns, axes=1)
+    )
+    return _Latent(age, sex, effect * disease, patterns, scores, _nearest_covariance(covariance))
+
+
+def _symmetric(matrix: Floats) -> Floats:
+    """The upper triangle mirrored, without a diagonal: effects act between networks."""
+    upper = np.triu(matrix, k=1)
+    mirrored: Floats = upper + upper.T
+    return mirrored
+
+
+def _sparse_pattern(rng: np.random.Generator) -> Floats:
+    """A way in which people differ: three pairs of networks, each up or down."""
+    upper = np.argwhere(np.triu(np.ones_like(_BASE), k=1))
+    pattern = np.zeros_like(_BASE)
+    for i, j in upper[rng.choice(len(upper), size=3, replace=False)]:
+        pattern[i, j] = pattern[j, i] = rng.choice([-1.0, 1.0])
+    return pattern
+
+
+def _with_siblings(own: Floats, shared: Floats, family: npt.NDArray[np.int64]) -> Floats:
+    """Scores of which siblings share a part; the variance is the same for everybody."""
+    counts = np.bincount(family, minlength=len(family))[family][:, None]
+    mixed = np.sqrt(_HERITABLE) * shared[family] + np.sqrt(1 - _HERITABLE) * own
+    return np.where(counts > 1, mixed, own)
+
+
+def _nearest_covariance(covariance: Floats) -> Floats:
+    """Eigenvalues lifted to a small positive one, where effects added up to something impossible."""
+    values, vectors = np.linalg.eigh(covariance)
+    lifted: Floats = (vectors * np.maximum(values, _SMALLEST_EIGENVALUE)[:, None, :]) @ vectors.transpose(0, 2, 1)
+    return lifted
+
+
+def _site_patterns(field: SourceField, n_sites: int, rng: np.random.Generator) -> Floats:
+    """A few smooth maps a site, of mean square 1 together `[S, 2, M]`."""
+    patterns = rng.normal(size=(n_sites, _PATTERN_RANK, field.basis.shape[1])) @ field.basis.T
+    scaled: Floats = patterns / np.sqrt((patterns**2).sum(axis=1).mean(axis=-1))[:, None, None]
+    return scaled
+
+
+def _seen_through(atlas: Atlas, field: SourceField) -> _View:
+    weights = field.weights(atlas.centroids)
+    strongest = (weights @ field.membership).argmax(axis=1)
+    return _View(replace(atlas, networks=tuple(NETWORKS[k] for k in strongest)), weights)
+
+
+def _scan(
+    field: SourceField,
+    people: _People,
+    latent: _Latent,
+    sites: Sequence[SimulatedSite],
+    site_patterns: Floats,
+    views: Mapping[str, _View],
+    missing_rate: float,
+    seed: int,
+) -> tuple[dict[str, dict[str, npt.NDArray[np.float32]]], dict[str, dict[str, tuple[int, ...]]]]:
+    """Time series and missing labels of every subject in every atlas. One subject at a time keeps memory at one field of sources."""
+    values: dict[str, dict[str, npt.NDArray[np.float32]]] = {name: {} for name in views}
+    missing: dict[str, dict[str, tuple[int, ...]]] = {name: {} for name in views}
+    root = np.linalg.cholesky(latent.covariance)
+    motion = people.table["motion"].to_numpy(dtype=float)
+    for k, subject in enumerate(people.ids):
+        site = sites[people.site[k]]
+        sources = _source_signals(field, root[k], site, site_patterns[people.site[k]], motion[k], np.random.default_rng([seed, _STREAM["subject"], k]))
+        for name, view in views.items():
+            rng = np.random.default_rng([seed, _STREAM["atlas"], k, crc32(name.encode())])
+            series = sources @ view.weights.T.astype(np.float32)
+            series += site.noise * rng.standard_normal(series.shape, dtype=np.float32)
+            absent = _absent_regions(len(view.atlas), missing_rate, rng)
+            series[:, absent] = np.nan
+            values[name][subject] = series
+            if absent.any():
+                missing[name][subject] = tuple(view.atlas.labels[absent].tolist())
+    return values, missing
+
+
+def _source_signals(
+    field: SourceField, root: Floats, site: SimulatedSite, site_pattern: Floats, motion: float, rng: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    """Signals of all sources of one subject `[T, M]`: network × loading + local field + scanner + motion + noise."""
+    n_basis = field.basis.shape[1]
+    loading = 1.0 + _LOADING_SD * field.basis @ rng.normal(size=n_basis)
+    networks = _autoregressive(rng.normal(size=(site.n_timepoints, len(NETWORKS))), site.tr) @ root.T
+    local = _LOCAL_SD * _autoregressive(rng.normal(size=(site.n_timepoints, n_basis)), site.tr)
+    local[:, :_SPIKE_RANK] += _spikes(site.n_timepoints, motion, rng)
+    scanner = site.offset * _autoregressive(rng.normal(size=(site.n_timepoints, _PATTERN_RANK)), site.tr)
+    smooth = np.concatenate([networks, local, scanner], axis=1).astype(np.float32)
+    maps = np.concatenate([(field.membership * loading[:, None]).T, field.basis.T, site_pattern]).astype(np.float32)
+    noise = rng.standard_normal((site.n_timepoints, len(field)), dtype=np.float32)
+    signals: npt.NDArray[np.float32] = smooth @ maps + np.float32(_SOURCE_NOISE) * noise
+    return signals
+
+
+def _autoregressive(noise: Floats, tr: float) -> Floats:
+    """White noise of variance 1 `[T, k]` given a memory along time: a first-order autoregression of variance 1."""
+    memory = np.exp(-tr / _MEMORY_SECONDS)
+    noise[1:] *= np.sqrt(1 - memory**2)
+    filtered: Floats = lfilter([1.0], [1.0, -memory], noise, axis=0)
+    return filtered
+
+
+def _spikes(n_timepoints: int, motion: float, rng: np.random.Generator) -> Floats:
+    """Head movements: rare moments in which the smoothest parts of the field jump together, which ties near regions more than far ones."""
+    moments = rng.random((n_timepoints, 1)) < min(1.0, _SPIKE_RATE * motion)
+    jumps: Floats = moments * (_SPIKE_SIZE * motion) * rng.normal(size=(n_timepoints, _SPIKE_RANK))
+    return jumps
+
+
+def _absent_regions(n_regions: int, rate: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    absent = rng.random(n_regions) < rate
+    # Two regions always stay, or there would be no connection at all.
+    absent[rng.permutation(n_regions)[:2]] = False
+    return absent
+
+
+def _cohort(
+    name: str, people: _People, regions: dict[str, RegionData], sites: Sequence[SimulatedSite], label_fraction: float | None, seed: int
+) -> Cohort:
+    table = people.table.copy()
+    if label_fraction is not None:
+        kept = draw_labels(people.ids, table["diagnosis"].tolist(), label_fraction, seed=seed)
+        table["diagnosis"] = table["diagnosis"].where(table.index.isin(kept))
+    columns = [
+        Column("diagnosis", "binary", "target", categories=("control", "patient")),
+        Column("site", "categorical", "site", categories=tuple(sorted(site.name for site in sites))),
+        Column("age", "continuous", "covariate", unit="years", valid_range=(0.0, 120.0)),
+        Column("sex", "binary", "covariate", categories=("female", "male")),
+        Column("motion", "continuous", "covariate", unit="mm"),
+    ]
+    if "family" in table:
+        columns.append(Column("family", "categorical", "group"))
+    rows = [row for data in regions.values() for row in missing_regions(data, people.ids)]
+    excluded = pd.DataFrame(rows, columns=["what", "id", "reason"], dtype="str")
+    return Cohort(name, table, Schema(columns), regions, excluded)
+
+
+def _truth(
+    field: SourceField,
+    people: _People,
+    latent: _Latent,
+    affected: tuple[tuple[str, str], ...],
+    sites: tuple[SimulatedSite, ...],
+    site_patterns: Floats,
+    views: Mapping[str, _View],
+    missing: Mapping[str, Mapping[str, tuple[int, ...]]],
+) -> GroundTruth:
+    pairs = {frozenset(pair) for pair in affected}
+    networks = {name: view.atlas.networks for name, view in views.items()}
+    return GroundTruth(
+        network_names=NETWORKS,
+        source_coordinates=field.coordinates,
+        source_networks=field.networks,
+        base_covariance=_BASE.copy(),
+        age_effect=latent.age,
+        sex_effect=latent.sex,
+        disease_effect=latent.disease,
+        variation_patterns=latent.patterns,
+        variation_scores=latent.scores,
+        network_covariance=latent.covariance,
+        diagnosis=people.table["diagnosis"].copy(),
+        affected=affected,
+        sites=sites,
+        site_patterns=site_patterns,
+        missing=missing,
+        region_networks=networks,
+        region_weights={name: view.weights for name, view in views.items()},
+        affected_connections={name: np.array([[frozenset((a, b)) in pairs for b in seen] for a in seen]) for name, seen in networks.items()},
+    )
