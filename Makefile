@@ -1,0 +1,46 @@
+# Everything there is to run, in one place. `make help` lists it.
+#
+# PYTHON=python3.12   the interpreter the environment is made with (3.11 or newer)
+# ARGS="--smoke"      passed on to `graphssl demo`, pytest or a benchmark
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint docs bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED)  ## simulate a cohort, pre-train, fine-tune, compare with baselines, write a report
+	$(BIN)/graphssl demo $(ARGS)
+
+test: $(INSTALLED)  ## run the tests (all but the slow ones) and print the coverage
+	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+lint: $(INSTALLED)  ## check format, style, the floors and the types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+docs: $(INSTALLED)  ## build the documentation into site/
+	$(BIN)/mkdocs build --strict
+
+bench: $(INSTALLED)  ## time ours against a peer, one benchmark after the other
+	@$(if $(BENCHMARKS),set -e; for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python "$$file" $(ARGS); done,echo "No benchmarks yet: benchmarks/ holds no .py file.")
+
+clean:  ## remove what the other targets made, the environment included; runs/ stays
+	rm -rf $(VENV) site build dist htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+# Made anew only when a dependency changes. The file is touched last, so an interrupted installation is taken up again.
+$(INSTALLED): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Expected Python 3.11 or newer as '$(PYTHON)', found none. Install it, or name another: make PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Expected Python 3.11 or newer, found $$($(PYTHON) --version) as '$(PYTHON)'. Name another: make PYTHON=python3.12" >&2; exit 2; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,docs,dgl]'
+	@touch $@

@@ -1,0 +1,93 @@
+"""The house itself: importing stays light, public names resolve, every module can be imported."""
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import graphssl
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = ("pytorch_lightning", "lightning", "nilearn", "nibabel", "monai", "dgl", "torch_geometric", "matplotlib")
+MODULES = sorted(module.name for module in pkgutil.walk_packages(graphssl.__path__, "graphssl."))
+
+
+def modules_after(statement: str) -> set[str]:
+    """Top-level packages in memory after a statement in a fresh interpreter."""
+    code = f"import sys\n{statement}\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}), sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_graphssl_is_light():
+    loaded = modules_after("import graphssl")
+    assert not loaded & {*HEAVY, "torch", "pandas", "numpy", "sklearn"}
+
+
+def test_using_public_names_loads_no_heavy_package():
+    """Names are looked up where they live; only calling them may load what they need."""
+    loaded = modules_after("import graphssl\nfor name in graphssl.__all__: getattr(graphssl, name)")
+    assert "torch" in loaded
+    assert not loaded & set(HEAVY)
+
+
+def test_public_names_are_sorted_and_unique():
+    assert list(graphssl.__all__) == sorted(set(graphssl.__all__))
+
+
+@pytest.mark.parametrize("name", graphssl.__all__)
+def test_public_name_resolves(name):
+    assert getattr(graphssl, name) is not None
+    assert name in dir(graphssl)
+
+
+def test_a_name_found_once_is_an_ordinary_attribute():
+    assert graphssl.Cohort is graphssl.data.Cohort
+    assert "Cohort" in vars(graphssl)
+
+
+def test_unknown_name_lists_the_public_ones():
+    with pytest.raises(AttributeError, match=r"no attribute 'Kohort'; its public names are .*Cohort"):
+        graphssl.Kohort  # noqa: B018
+    assert not hasattr(graphssl, "numpy_like_probe")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_module_can_be_imported_and_lists_only_what_it_has(name):
+    module = importlib.import_module(name)
+    assert module.__doc__, f"{name} does not say what it is for"
+    missing = [public for public in getattr(module, "__all__", ()) if not hasattr(module, public)]
+    assert not missing
+
+
+def test_every_module_has_its_test_file():
+    """Tests mirror the package: what has a module has a test at the same path."""
+    modules = [path.relative_to(ROOT / "graphssl") for path in (ROOT / "graphssl").rglob("*.py") if path.name != "__init__.py"]
+    lacking = [str(path) for path in modules if not (ROOT / "tests" / path.with_name(f"test_{path.name}")).is_file()]
+    assert not lacking
+
+
+def test_version_is_the_one_of_the_project_file():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert graphssl.__version__ == project["version"]
+    assert f"version: {project['version']}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_every_dependency_is_pinned_once_and_portably():
+    import re
+    import tomllib
+
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    odd = [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line)]
+    assert not odd, "a pin names a path, a host or a local build"
+    pinned = {re.sub(r"[-_.]+", "-", line.partition("==")[0]).lower() for line in lines}
+    assert len(pinned) == len(lines)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    names = {re.sub(r"[-_.]+", "-", re.split(r"[\[<>=;! ]", line)[0]).lower() for line in wanted}
+    assert names <= pinned
