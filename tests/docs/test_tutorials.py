@@ -1,0 +1,56 @@
+"""Every Python block of the pages a reader copies from is executed, page by page and in order, beside the files the page speaks of."""
+
+import re
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from graphssl.atlases import simulated_atlas
+from graphssl.datasets import simulate
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md")), *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def python_blocks(page: Path) -> list[tuple[int, str]]:
+    """Code of a page's Python blocks, each with the line it starts in."""
+    text = page.read_text(encoding="utf-8")
+    return [(text.count("\n", 0, match.start(1)), match.group(1)) for match in BLOCK.finditer(text)]
+
+
+@pytest.fixture
+def folder_of_scans(tmp_path, monkeypatch):
+    """A working folder with what the pages name: scans/, matrices/, participants.tsv and atlas.tsv."""
+    cohort = simulate([simulated_atlas(20)], n_subjects=32, sites=2, missing_region_rate=0.0, seed=1).cohort
+    data = next(iter(cohort.regions.values()))
+    for folder in ("scans", "matrices"):
+        (tmp_path / folder).mkdir()
+    for subject, series in data.values.items():
+        np.savetxt(tmp_path / "scans" / f"{subject}.tsv", series, fmt="%.5f", delimiter="\t")
+        np.save(tmp_path / "matrices" / f"{subject}.npy", np.corrcoef(series.T))
+    cohort.subjects.rename_axis("participant_id").to_csv(tmp_path / "participants.tsv", sep="\t")
+    rows = zip(data.atlas.labels, data.atlas.names, *data.atlas.centroids.T.round(1), data.atlas.networks, strict=True)
+    lines = ["label\tname\tx\ty\tz\tnetwork", *("\t".join(map(str, row)) for row in rows)]
+    (tmp_path / "atlas.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_code_of_the_page_runs(page, folder_of_scans):
+    blocks = python_blocks(page)
+    assert blocks, f"{page.name} has no Python block to run"
+    names = {"__name__": "__main__"}
+    with mpl.rc_context({"backend": "agg"}):
+        for line, code in blocks:
+            # Lines are counted as in the page, so a traceback points at the right one.
+            exec(compile("\n" * line + code, str(page), "exec"), names)
+
+
+def test_blocks_are_found_with_their_lines(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# Title\n\n```python\na = 1\n```\n\ntext\n\n```\nnot code\n```\n\n```python\nb = a + 1\n```\n", encoding="utf-8")
+    assert python_blocks(page) == [(3, "a = 1\n"), (13, "b = a + 1\n")]
