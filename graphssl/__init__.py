@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from graphssl.estimators import ConnectomeClassifier
     from graphssl.evaluation import evaluate
     from graphssl.reports import write_report
-    from graphssl.training import ConnectomeModel, finetune, pretrain
+    from graphssl.training import ConnectomeModel
     from graphssl.training import load_model as load
+    from graphssl.training.finetune import finetune
+    from graphssl.training.pretrain import pretrain
 
     __version__: str
 
