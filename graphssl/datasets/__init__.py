@@ -1,5 +1,22 @@
-"""Adapters: each reads one kind of source and returns a cohort."""
+"""Adapters: each reads one kind of source and returns a cohort. `load_*` reads what is there, `fetch_*` may download."""
 
+from graphssl.datasets.abide import fetch_abide, load_abide, load_abide_arrays
+from graphssl.datasets.arrays import read_array
+from graphssl.datasets.matrices import load_matrices
+from graphssl.datasets.participants import read_participants
 from graphssl.datasets.simulate import GroundTruth, SimulatedSite, Simulation, simulate
+from graphssl.datasets.timeseries import load_timeseries
 
-__all__ = ["GroundTruth", "SimulatedSite", "Simulation", "simulate"]
+__all__ = [
+    "GroundTruth",
+    "SimulatedSite",
+    "Simulation",
+    "fetch_abide",
+    "load_abide",
+    "load_abide_arrays",
+    "load_matrices",
+    "load_timeseries",
+    "read_array",
+    "read_participants",
+    "simulate",
+]

@@ -1,0 +1,356 @@
+"""ABIDE I as the Preprocessed Connectomes Project gives it: text files on disk, packed arrays, or a download through nilearn.
+
+Sources: Di Martino et al., Molecular Psychiatry 2014 (ABIDE); Craddock et al., Frontiers in Neuroinformatics 2013 (the preprocessed connectomes);
+http://preprocessed-connectomes-project.org/abide/. Licence, layout and traps: `datasets/abide.md`.
+"""
+
+import os
+import zipfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from graphssl.data import Atlas, Cohort, Column, Provenance, RegionData, Schema
+from graphssl.data.cohort import EXCLUDED_COLUMNS
+from graphssl.data.regions import missing_regions as list_missing_regions
+from graphssl.datasets.folder import check_option
+from graphssl.datasets.regions import FileFormat, MissingRegions, check_observed, read_regions
+from graphssl.errors import AtlasError, ConfigError, DataError, SchemaError
+
+PHENOTYPIC_FILE = "Phenotypic_V1_0b_preprocessed1.csv"
+# Name of the derivative by name of the atlas.
+FILE_TOKENS = {
+    "aal116": "aal",
+    "cc200": "cc200",
+    "cc400": "cc400",
+    "dosenbach160": "dosenbach160",
+    "ez116": "ez",
+    "ho111": "ho",
+    "tt97": "tt",
+}
+
+Subjects = Literal["pcp1035", "parisot871", "all"]
+SiteColumn = Literal["SITE_ID", "site17"]
+Excluded = list[tuple[str, str, str]]
+
+
+def load_abide(
+    root: str | os.PathLike[str],
+    *,
+    atlases: Sequence[Atlas],
+    pipeline: str | Mapping[str, str] = "cpac",
+    strategy: str | Mapping[str, str] = "filt_global",
+    phenotypic: str | os.PathLike[str] | None = None,
+    target: str = "diagnosis",
+    missing_regions: MissingRegions = "mask",
+) -> Cohort:
+    """Load ABIDE I from the text files of the Preprocessed Connectomes Project.
+
+    Files are looked for at `<root>/<pipeline>/<strategy>/rois_<atlas>/<FILE_ID>_rois_<atlas>.1D`, also below `Outputs` or `ABIDE_pcp`, and without
+    the folder `rois_<atlas>`, as nilearn's fetcher writes them. Label ids of their header are checked against the atlas.
+
+    Args:
+        root: Folder of the files.
+        atlases: Atlases named `aal116`, `cc200`, `cc400`, `dosenbach160`, `ez116`, `ho111` or `tt97`.
+        pipeline: `cpac`, `ccs`, `dparsf` or `niak`; for all atlases, or by name of the atlas.
+        strategy: `filt_global`, `filt_noglobal`, `nofilt_global` or `nofilt_noglobal`; likewise.
+        phenotypic: The project's table; looked for in the folder and the one above when left out.
+        target: Column to predict, of those listed below.
+        missing_regions: `"mask"` hides a region without signal in a subject, and lists it in `excluded`.
+
+    Returns:
+        Subjects with a file in at least one atlas, by their seven-digit id, with `diagnosis` (control, autism), `site`, `age` (years), `sex`, `fiq`
+        (full-scale IQ), `eye_status` (open, closed) and `mean_fd` (mean framewise displacement, mm).
+
+    Raises:
+        DataError: If files or table are absent, or a file cannot be read or lacks a signal where regions are not to be masked.
+        SchemaError: If the table lacks a column or holds unknown codes, or the target is no column.
+        AtlasError: If an atlas has no such name or other labels than the files.
+    """
+    table, excluded = _read_phenotypic(_find_phenotypic(Path(root), phenotypic))
+    return _load(Path(root), table, excluded, atlases, pipeline, strategy, target, missing_regions)
+
+
+def load_abide_arrays(
+    root: str | os.PathLike[str],
+    *,
+    atlases: Sequence[Atlas],
+    cohort: Subjects = "pcp1035",
+    site_column: SiteColumn = "SITE_ID",
+    target: str = "diagnosis",
+    missing_regions: MissingRegions = "mask",
+) -> Cohort:
+    """Load ABIDE I from packed arrays: `subjects.csv` and one `timeseries_<atlas>_*.npz` an atlas.
+
+    A bundle holds the z-scored series of all subjects one below the other as small integers times a `scale`, `offsets` that cut them, and in
+    `region_label` the label ids of its columns; the rounding moves a correlation by at most about 0.005. A region of zeros has no signal there.
+
+    Args:
+        root: Folder of the files.
+        atlases: Atlases whose name is that of a bundle; their regions are chosen by label.
+        cohort: `"pcp1035"` (of the 1,035 with official CC200 series), `"parisot871"` (of the 871 that passed quality control) or `"all"`.
+        site_column: `"SITE_ID"`, or `"site17"` with the samples of one institution merged.
+        target: Column to predict; columns as for `load_abide`.
+        missing_regions: `"mask"` hides a region without signal in a subject, and lists it in `excluded`.
+
+    Returns:
+        Subjects by their seven-digit id, with the columns of `load_abide`.
+
+    Raises:
+        DataError: If a file is absent or damaged, or regions lack a signal and are not to be masked.
+        SchemaError: If the table lacks a column or holds unknown codes, or the target is no column.
+        AtlasError: If an atlas lacks labels of its bundle.
+        ConfigError: If an option is none of those that exist.
+    """
+    check_option("cohort", cohort, Subjects)
+    check_option("site_column", site_column, SiteColumn)
+    check_option("missing_regions", missing_regions, MissingRegions)
+    source = Path(root)
+    records = _read_csv(source / "subjects.csv", [*_ARRAY_NAMES, site_column, *([cohort] if cohort != "all" else [])])
+    chosen = records if cohort == "all" else records[pd.to_numeric(records[cohort]) == 1]
+    excluded: Excluded = [("subject", str(subject), f"not in the list {cohort}") for subject in records.index.difference(chosen.index, sort=False)]
+    table = _typed(chosen.rename(columns={**_ARRAY_NAMES, site_column: "site"}))
+    regions = {atlas.name: _read_bundle(source, atlas, table.index.tolist(), missing_regions) for atlas in atlases}
+    return _cohort(f"abide1-{cohort}", table, regions, excluded, target)
+
+
+def fetch_abide(
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    atlases: Sequence[Atlas],
+    n_subjects: int | None = None,
+    pipeline: Literal["cpac", "ccs", "dparsf", "niak"] = "cpac",
+    band_pass_filtering: bool = True,
+    global_signal_regression: bool = True,
+    quality_checked: bool = False,
+    target: str = "diagnosis",
+    verbose: int = 1,
+) -> Cohort:
+    """Download ABIDE I through `nilearn.datasets.fetch_abide_pcp` and load it; files that are there already are not fetched again.
+
+    Args:
+        data_dir: Folder of nilearn's data sets; its own default when left out.
+        atlases: Atlases as for `load_abide`.
+        n_subjects: Number of subjects; all when left out.
+        pipeline: Processing pipeline.
+        band_pass_filtering: Whether the series are band-pass filtered (0.01 to 0.1 Hz).
+        global_signal_regression: Whether the global signal is regressed out.
+        quality_checked: Whether to take only those that passed quality control by all raters.
+        target: Column to predict; columns as for `load_abide`.
+        verbose: Verbosity of the download.
+
+    Raises:
+        DataError: If the download fails, or as `load_abide`.
+        AtlasError: If an atlas has no such name or other labels than the files.
+    """
+    from nilearn.datasets import fetch_abide_pcp, get_data_dirs
+
+    tokens = [_token(atlas) for atlas in atlases]
+    strategy = f"{'' if band_pass_filtering else 'no'}filt_{'' if global_signal_regression else 'no'}global"
+    try:
+        found = fetch_abide_pcp(
+            data_dir=data_dir,
+            n_subjects=n_subjects,
+            pipeline=pipeline,
+            band_pass_filtering=band_pass_filtering,
+            global_signal_regression=global_signal_regression,
+            derivatives=[f"rois_{token}" for token in tokens],
+            quality_checked=quality_checked,
+            verbose=verbose,
+        )
+    except OSError as error:
+        raise DataError(
+            f"Expected to download ABIDE I with nilearn, found no way ({error}). Try again, or get the files elsewhere and use load_abide."
+        ) from error
+    root = next(path for path in (Path(folder) / "ABIDE_pcp" for folder in get_data_dirs(data_dir)) if (path / PHENOTYPIC_FILE).is_file())
+    table, excluded = _read_phenotypic(root / PHENOTYPIC_FILE)
+    fetched = table["file_id"].isin(found.phenotypic["FILE_ID"])
+    excluded += [("subject", str(subject), "not fetched") for subject in table.index[~fetched]]
+    return _load(root, table[fetched], excluded, atlases, pipeline, strategy, target, "mask")
+
+
+def _load(
+    root: Path,
+    table: pd.DataFrame,
+    excluded: Excluded,
+    atlases: Sequence[Atlas],
+    pipeline: str | Mapping[str, str],
+    strategy: str | Mapping[str, str],
+    target: str,
+    missing_regions: MissingRegions,
+) -> Cohort:
+    check_option("missing_regions", missing_regions, MissingRegions)
+    subject_of = {file_id: str(subject) for subject, file_id in table["file_id"].items()}
+    regions = {}
+    for atlas in atlases:
+        place = f"{_of(pipeline, atlas, 'pipeline')}/{_of(strategy, atlas, 'strategy')}"
+        files = _find_files(root, place, _token(atlas))
+        excluded += [("subject", file.name, "a file, without a row in the table") for file_id, file in files.items() if file_id not in subject_of]
+        layout = FileFormat(atlas, Provenance("timeseries", pipeline=place.replace("/", " "), source="abide"))
+        matched = {subject: files[file_id] for file_id, subject in subject_of.items() if file_id in files}
+        regions[atlas.name] = read_regions(matched, layout, missing_regions)
+    return _cohort("abide1", table, regions, excluded, target)
+
+
+def _cohort(name: str, table: pd.DataFrame, regions: Mapping[str, RegionData], excluded: Excluded, target: str) -> Cohort:
+    """Put it together, with everybody in it who has data in at least one atlas; who and what is left out is listed."""
+    if target not in _COLUMNS:
+        raise SchemaError(f"Expected the target to be one of {', '.join(_COLUMNS)}; found {target!r}.")
+    served = [subject for subject in table.index if any(subject in data.values for data in regions.values())]
+    chosen = table.loc[served, list(_COLUMNS)]
+    has_data = set(served)
+    for atlas, data in regions.items():
+        excluded += [("region", subject, f"no data in atlas {atlas}") for subject in served if subject not in data.values]
+        excluded += list_missing_regions(data, served)
+    excluded += [("subject", str(subject), "no file, or no region with a signal") for subject in table.index if subject not in has_data]
+    columns = [replace(column, role="target") if column.name == target else column for column in _COLUMNS.values()]
+    if target != "diagnosis":
+        columns[0] = replace(columns[0], role="feature")
+    sites = tuple(sorted(chosen["site"].dropna().unique()))
+    columns = [replace(column, categories=sites) if column.name == "site" else column for column in columns]
+    return Cohort(name, chosen, Schema(columns), dict(regions), pd.DataFrame(excluded, columns=list(EXCLUDED_COLUMNS), dtype="str"))
+
+
+def _of(value: str | Mapping[str, str], atlas: Atlas, what: str) -> str:
+    if isinstance(value, str):
+        return value
+    if atlas.name not in value:
+        raise ConfigError(f"Expected a {what} for atlas {atlas.name!r}, found one for {', '.join(value) or 'none'}. Add it.")
+    return value[atlas.name]
+
+
+def _token(atlas: Atlas) -> str:
+    if atlas.name not in FILE_TOKENS:
+        raise AtlasError(f"Expected an atlas of the Preprocessed Connectomes Project ({', '.join(FILE_TOKENS)}), found {atlas.name!r}.")
+    return FILE_TOKENS[atlas.name]
+
+
+# Text files on disk
+
+
+def _find_files(root: Path, place: str, token: str) -> dict[str, Path]:
+    """File by FILE_ID, in the first folder that has any."""
+    ending = f"_rois_{token}.1D"
+    folders = [base / place / last for base in (root, root / "Outputs", root / "ABIDE_pcp") for last in (f"rois_{token}", ".")]
+    for folder in folders:
+        files = {path.name.removesuffix(ending): path for path in sorted(folder.glob(f"*{ending}"))}
+        if files:
+            return files
+    elsewhere = sorted({str(path.parent.relative_to(root)) for path in root.glob(f"**/*{ending}")})
+    some = f"There are some in {', '.join(elsewhere[:3])}: name that pipeline and strategy." if elsewhere else "Check the folder, or use fetch_abide."
+    raise DataError(f"Expected files *{ending} in {folders[0]} or, as nilearn writes them, in {folders[1]}; found none. {some}")
+
+
+def _find_phenotypic(root: Path, given: str | os.PathLike[str] | None) -> Path:
+    if given is not None:
+        return Path(given)
+    folders = (root, root / "ABIDE_pcp", root.resolve().parent)
+    found = next((folder / PHENOTYPIC_FILE for folder in folders if (folder / PHENOTYPIC_FILE).is_file()), None)
+    if found is None:
+        raise DataError(f"Expected {PHENOTYPIC_FILE} in {root} or above it, found none. Pass its place as phenotypic=…")
+    return found
+
+
+def _read_phenotypic(path: Path) -> tuple[pd.DataFrame, Excluded]:
+    """Subjects with a preprocessed scan, and those without."""
+    records = _read_csv(path, list(_PHENOTYPIC_NAMES))
+    has_scan = records["FILE_ID"] != "no_filename"
+    excluded: Excluded = [("subject", str(subject), "no preprocessed scan (no_filename)") for subject in records.index[~has_scan]]
+    return _typed(records[has_scan].rename(columns=_PHENOTYPIC_NAMES)), excluded
+
+
+def _read_csv(path: Path, needed: Collection[str]) -> pd.DataFrame:
+    """Columns as text, indexed by the seven-digit id."""
+    if not path.is_file():
+        raise DataError(f"Expected the table of subjects at {path}, found no such file. Check the path.")
+    try:
+        # The original holds free text in unknown encodings, in columns that are not used.
+        records = pd.read_csv(path, dtype="str", encoding_errors="replace")
+    except (OSError, ValueError) as error:
+        raise DataError(f"Expected the table of subjects in {path}, found a file that cannot be read ({error}). Copy it again.") from error
+    absent = [name for name in ("SUB_ID", *needed) if name not in records.columns]
+    if absent:
+        raise SchemaError(f"Expected the columns {absent} in {path}, found {list(records.columns)[:10]}. Give the project's own table.")
+    ids = records["SUB_ID"].str.strip().str.zfill(7)
+    return records[list(needed)].set_index(pd.Index(ids.tolist(), dtype="str"))
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Codes as words and numbers as numbers; -9999 is missing, and so is a code of 0."""
+    typed = table.copy()
+    for name, codes in _CODES.items():
+        numbers = _number(table[name], name).replace(0.0, np.nan)
+        unknown = sorted(set(numbers.dropna()) - set(codes))
+        if unknown:
+            raise SchemaError(f"Expected the codes {codes} for {name}, found {unknown[:3]}. Give the project's own table.")
+        typed[name] = numbers.map(codes).astype("str")
+    for name in ("age", "fiq", "mean_fd"):
+        typed[name] = _number(table[name], name)
+    return typed
+
+
+def _number(column: "pd.Series[Any]", name: str) -> "pd.Series[Any]":
+    try:
+        numbers = pd.to_numeric(column).astype("float64")
+    except ValueError as error:
+        raise SchemaError(f"Expected numbers for {name}, found text ({error}). Give the project's own table.") from error
+    return numbers.mask(numbers == _NOT_KNOWN)
+
+
+# Packed arrays
+
+
+def _read_bundle(folder: Path, atlas: Atlas, subjects: Sequence[str], missing_regions: MissingRegions) -> RegionData:
+    prefix = f"timeseries_{atlas.name}_"
+    paths = sorted(folder.glob(f"{prefix}*.npz"))
+    if len(paths) != 1:
+        raise DataError(f"Expected one file {prefix}*.npz in {folder}, found {[path.name for path in paths] or 'none'}. Check the name of the atlas.")
+    try:
+        with np.load(paths[0], allow_pickle=False) as stored:
+            series, offsets, scale = stored["series"], stored["offsets"], np.float32(stored["scale"])
+            labels, ids = stored["region_label"], stored["subject_id"].tolist()
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"Expected a bundle of time series in {paths[0]}, found a damaged file ({error}). Copy it again.") from error
+    position = {subject: k for k, subject in enumerate(ids)}
+    values = {s: series[offsets[k] : offsets[k + 1]] * scale for s in subjects if (k := position.get(s)) is not None}
+    pipeline = paths[0].stem.removeprefix(prefix).replace("_", " ", 1)
+    data = RegionData(atlas.select(labels), values, Provenance("timeseries", pipeline=pipeline, source="abide_arrays"))
+    if missing_regions == "error":
+        check_observed(data.observed, data.atlas)
+    return data.select(subject for subject, observed in data.observed.items() if observed.any())
+
+
+_NOT_KNOWN = -9999
+_CODES = {
+    "diagnosis": {1.0: "autism", 2.0: "control"},
+    "sex": {1.0: "male", 2.0: "female"},
+    "eye_status": {1.0: "open", 2.0: "closed"},
+}
+_PHENOTYPIC_NAMES = {
+    "FILE_ID": "file_id",
+    "SITE_ID": "site",
+    "DX_GROUP": "diagnosis",
+    "AGE_AT_SCAN": "age",
+    "SEX": "sex",
+    "FIQ": "fiq",
+    "EYE_STATUS_AT_SCAN": "eye_status",
+    "func_mean_fd": "mean_fd",
+}
+_ARRAY_NAMES = {"DX_GROUP": "diagnosis", "age": "age", "sex": "sex", "fiq": "fiq", "eye_status": "eye_status", "func_mean_fd": "mean_fd"}
+_COLUMNS = {
+    column.name: column
+    for column in (
+        Column("diagnosis", "binary", "target", categories=("control", "autism")),
+        Column("site", "categorical", "site"),
+        Column("age", "continuous", "covariate", "years", (0.0, 120.0)),
+        Column("sex", "binary", "covariate", categories=("female", "male")),
+        # Part of the picture of the condition rather than a nuisance of the scan.
+        Column("fiq", "continuous", "feature", "IQ points", (0.0, 250.0)),
+        Column("eye_status", "binary", "covariate", categories=("closed", "open")),
+        Column("mean_fd", "continuous", "covariate", "mm", (0.0, 100.0)),
+    )
+}

@@ -1,0 +1,257 @@
+"""A folder of one file a subject, joined with a table of participants."""
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import pandas as pd
+
+from graphssl.data import Cohort, Schema
+from graphssl.data.cohort import EXCLUDED_COLUMNS
+from graphssl.data.regions import missing_regions as list_missing_regions
+from graphssl.datasets.arrays import SUFFIXES
+from graphssl.datasets.participants import drop_empty_columns, find_participants, read_participants, roles_of
+from graphssl.datasets.regions import FileFormat, HeaderUse, MissingRegions, read_regions, without_signal
+from graphssl.errors import ConfigError, DataError, SchemaError
+
+OnUnmatched = Literal["error", "exclude"]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Files and subjects put together.
+
+    Args:
+        files: File by subject id, in the order of the ids.
+        ids_without_file: Subjects of the table without a file.
+        files_without_id: Files that belong to no subject of the table.
+    """
+
+    files: dict[str, Path]
+    ids_without_file: tuple[str, ...] = ()
+    files_without_id: tuple[Path, ...] = ()
+
+
+def load_folder(
+    folder: str | os.PathLike[str],
+    layout: FileFormat,
+    *,
+    participants: str | os.PathLike[str] | pd.DataFrame | None = None,
+    id_column: str = "participant_id",
+    target: str | None = None,
+    site: str | None = None,
+    group: str | None = None,
+    covariates: Sequence[str] = (),
+    pattern: str | None = None,
+    missing_regions: MissingRegions = "error",
+    on_unmatched: OnUnmatched = "exclude",
+    name: str | None = None,
+) -> Cohort:
+    """Load a folder as `load_timeseries` and `load_matrices` describe; `layout` says what the files hold.
+
+    Raises:
+        DataError: If there are no files, no file fits a subject, two fit one, or files cannot be read.
+        AtlasError: If no file fits the atlas.
+        SchemaError: If the table does not fit, or ids differ from file names in leading zeros only.
+        ConfigError: If an option is none of those that exist.
+    """
+    check_option("missing_regions", missing_regions, MissingRegions)
+    check_option("on_unmatched", on_unmatched, OnUnmatched)
+    check_option("header", layout.header, HeaderUse)
+    source = Path(folder)
+    roles = roles_of(target, site, group, covariates)
+    if participants is None:
+        participants = find_participants(source)
+    files = find_files(source, pattern, leave_out=participants if isinstance(participants, str | os.PathLike) else None)
+    if participants is not None:
+        table = read_participants(participants, id_column=id_column, roles=roles)
+        matches = match_files(files, table.index.tolist())
+    elif roles:
+        raise SchemaError(f"Expected a table with the columns {list(roles)}, found no participants.tsv or .csv in {source}. Pass participants=…")
+    else:
+        matches = match_stems(files)
+        table = pd.DataFrame(index=pd.Index(list(matches.files), dtype="str"))
+    if on_unmatched == "error":
+        _check_all_matched(matches)
+    data = read_regions(matches.files, layout, missing_regions)
+    ids = list(data.values)
+    if not ids:
+        raise DataError(f"Expected a signal in some region of {layout.atlas.name} for some subject, found none in {len(matches.files)} files.")
+    table, empty = drop_empty_columns(table.loc[ids], roles)
+    excluded = [*_unmatched(matches), *without_signal(data, matches.files), *list_missing_regions(data, ids), *empty]
+    return Cohort(
+        name or source.resolve().name,
+        table,
+        Schema.infer(table, roles),
+        {layout.atlas.name: data},
+        pd.DataFrame(excluded, columns=list(EXCLUDED_COLUMNS), dtype="str"),
+    )
+
+
+def check_option(name: str, value: str, options: object) -> None:
+    """Check an argument against the literal it is typed as.
+
+    Raises:
+        ConfigError: If it is none of them.
+    """
+    if value not in get_args(options):
+        raise ConfigError(f"Expected {name} to be one of {', '.join(map(repr, get_args(options)))}; found {value!r}.")
+
+
+def find_files(folder: Path, pattern: str | None = None, leave_out: str | os.PathLike[str] | None = None) -> list[Path]:
+    """Files of a folder that may hold an array, sorted by path.
+
+    Args:
+        folder: The folder.
+        pattern: Which files, such as `"**/*_timeseries.tsv"`; those with a known ending in the folder itself when left out.
+        leave_out: A file that is none of them, such as the table of participants.
+
+    Raises:
+        DataError: If the folder is absent or no file fits.
+    """
+    if not folder.is_dir():
+        raise DataError(f"Expected a folder at {folder}, found none. Check the path.")
+    known = {suffix.lower() for suffix in SUFFIXES} | ({".txt"} if pattern is not None else set())
+    candidates = folder.iterdir() if pattern is None else folder.glob(pattern)
+    tables = [folder / "participants.tsv", folder / "participants.csv", *([Path(leave_out)] if leave_out is not None else [])]
+    left_out = {path.resolve() for path in tables}
+    readable = (path for path in candidates if path.suffix.lower() in known and not path.name.startswith(".") and path.is_file())
+    files = sorted(path for path in readable if path.resolve() not in left_out)
+    if not files:
+        raise DataError(f"Expected files {_wanted(pattern)} in {folder}, found none.{_hint_below(folder, known)}")
+    return files
+
+
+def match_stems(files: Sequence[Path]) -> Matches:
+    """Every file is a subject; its name without the ending is the id.
+
+    Raises:
+        DataError: If two files have one name with different endings.
+    """
+    by_id: defaultdict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        by_id[path.stem].append(path)
+    return Matches(_one_each(by_id))
+
+
+def match_files(files: Sequence[Path], ids: Sequence[str]) -> Matches:
+    """Find the subject of each file in its name.
+
+    An id fits a name that equals it, or that holds it as a whole token (`Olin_0050102_rois_cc200` holds `0050102` and `Olin_0050102`); the longest
+    id that fits counts. In a BIDS name (`sub-01_task-rest_run-1`) it is what follows `sub-`, so that a run is not taken for a subject.
+
+    Args:
+        files: The files.
+        ids: Subject ids of the table.
+
+    Raises:
+        DataError: If a name fits two subjects, two names fit one subject, or nothing fits.
+        SchemaError: If ids and names differ in leading zeros only.
+    """
+    known = {subject.removeprefix("sub-"): subject for subject in ids} | {subject: subject for subject in ids}
+    by_id: defaultdict[str, list[Path]] = defaultdict(list)
+    strangers = []
+    for path in files:
+        fitting = _ids_in_name(path.stem, known)
+        if len(fitting) > 1:
+            both = " and ".join(map(repr, fitting))
+            raise DataError(f"Expected one subject a file, found {path.name} to fit {both}. Rename it, or leave it out with a pattern.")
+        if fitting:
+            by_id[fitting[0]].append(path)
+        else:
+            strangers.append(path)
+    without = [subject for subject in ids if subject not in by_id]
+    _check_zeros(without, strangers)
+    if not by_id:
+        raise DataError(
+            f"Expected file names that hold subject ids of the table, found none among {len(files)} files and {len(ids)} subjects: "
+            f"files such as {_examples([path.name for path in files])}; ids such as {_examples(list(ids))}. "
+            "Name the column that the files are called by with id_column=…"
+        )
+    return Matches(_one_each({subject: by_id[subject] for subject in ids if subject in by_id}), tuple(without), tuple(strangers))
+
+
+def _ids_in_name(stem: str, known: Mapping[str, str]) -> list[str]:
+    """Subjects that a file name fits: none, one, or several whose ids are of one length. `known` gives the subject by what it may be called."""
+    if stem in known:
+        return [known[stem]]
+    tokens = list(_TOKEN.finditer(stem))
+    starts = [token.start() for token in tokens]
+    if stem.startswith(_BIDS):
+        starts = [start for start in starts if start in (0, len(_BIDS))]
+    spans = {stem[start : token.end()] for start in starts for token in tokens if token.end() > start}
+    fitting = sorted(spans & known.keys())
+    longest = max(map(len, fitting), default=0)
+    return list(dict.fromkeys(known[name] for name in fitting if len(name) == longest))
+
+
+def _check_zeros(ids: Sequence[str], files: Sequence[Path]) -> None:
+    bare_ids = {_bare(subject): subject for subject in ids if _bare(subject)}
+    pairs = [(bare_ids[_bare(token)], token, path.name) for path in files for token in _numeric_tokens(path.stem) if _bare(token) in bare_ids]
+    if pairs:
+        subject, token, name = pairs[0]
+        raise SchemaError(
+            f"Expected ids as they stand in the file names, found id {subject!r} in the table and {token!r} in {name}: one number with other leading "
+            f"zeros, as in {len(pairs)} files. Read the id column as text (dtype=str), or pad it: "
+            f'table[column].astype("str").str.zfill({len(token)}).'
+        )
+
+
+def _numeric_tokens(stem: str) -> list[str]:
+    if stem.startswith(_BIDS):
+        return [stem.removeprefix(_BIDS).split("_")[0]]
+    return _TOKEN.findall(stem)
+
+
+def _bare(name: str) -> str:
+    """A numeric id without prefix and leading zeros; empty where it is no number."""
+    digits = name.removeprefix(_BIDS)
+    return (digits.lstrip("0") or "0") if digits.isascii() and digits.isdigit() else ""
+
+
+def _one_each(by_id: dict[str, list[Path]]) -> dict[str, Path]:
+    several = {subject: paths for subject, paths in by_id.items() if len(paths) > 1}
+    if several:
+        subject, paths = next(iter(several.items()))
+        names = ", ".join(path.name for path in paths[:3])
+        raise DataError(
+            f"Expected one file a subject, found {len(several)} subjects with more, such as {subject!r}: {names}. "
+            'Choose files with a pattern such as pattern="*_run-1_*"; repeated scans need a row and an id each, and a group column.'
+        )
+    return {subject: paths[0] for subject, paths in by_id.items()}
+
+
+def _check_all_matched(matches: Matches) -> None:
+    n_ids, n_files = len(matches.ids_without_file), len(matches.files_without_id)
+    if n_ids or n_files:
+        raise DataError(
+            f"Expected a file for every subject and a subject for every file, found {n_ids} subjects without a file "
+            f"({_examples(list(matches.ids_without_file))}) and {n_files} files without a subject "
+            f'({_examples([path.name for path in matches.files_without_id])}). Mend the table, or pass on_unmatched="exclude" to leave them out.'
+        )
+
+
+def _unmatched(matches: Matches) -> list[tuple[str, str, str]]:
+    rows = [("subject", subject, "in the table, without a file") for subject in matches.ids_without_file]
+    return rows + [("subject", path.name, "a file, without a row in the table") for path in matches.files_without_id]
+
+
+def _examples(names: Sequence[str]) -> str:
+    return (", ".join(map(repr, names[:3])) + (" …" if len(names) > 3 else "")) or "none"
+
+
+def _wanted(pattern: str | None) -> str:
+    return f"that fit {pattern!r}" if pattern is not None else f"with one of the endings {', '.join(SUFFIXES)}"
+
+
+def _hint_below(folder: Path, known: Collection[str]) -> str:
+    below = next((path for path in folder.glob("*/**/*") if path.suffix.lower() in known), None)
+    return "" if below is None else f' There are some below it, such as {below.relative_to(folder)}: pass pattern="**/*{below.suffix}".'
+
+
+_BIDS = "sub-"
+_TOKEN = re.compile(r"[^\W_]+")

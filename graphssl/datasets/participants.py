@@ -1,0 +1,149 @@
+"""The table of participants: ids read as text, columns as what they hold."""
+
+import difflib
+import io
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from graphssl.data.cohort import check_ids
+from graphssl.data.schema import Role
+from graphssl.errors import DataError, SchemaError
+
+
+def read_participants(
+    source: str | os.PathLike[str] | pd.DataFrame,
+    *,
+    id_column: str = "participant_id",
+    roles: Mapping[str, Role] | None = None,
+) -> pd.DataFrame:
+    """Read a table with one row a subject, as BIDS lays it out.
+
+    Text files are read as text: `n/a`, `NaN` and empty cells become missing, and a column of numbers becomes numeric unless its values have leading
+    zeros (scanner `01`). Ids, sites and groups stay as they are written, and so does a target of up to ten whole numbers: these are names of classes.
+
+    Args:
+        source: A `.tsv`, `.csv` or `.parquet` file, or a table that was read already.
+        id_column: Column of the subject ids, or name of the index of a table.
+        roles: Role by column name.
+
+    Returns:
+        The table, indexed by subject id.
+
+    Raises:
+        DataError: If the file is missing, empty or cannot be read.
+        SchemaError: If the id column is absent, or ids are numbers, empty or repeated.
+    """
+    from_text = False
+    if isinstance(source, pd.DataFrame):
+        table = source.copy()
+    else:
+        path = Path(source)
+        from_text = path.suffix.lower() != ".parquet"
+        table = _read_file(path)
+    table = _indexed(table, id_column)
+    if from_text:
+        table.index = table.index.str.strip()
+    check_ids(table.index.tolist())
+    roles = roles or {}
+    for name in table.columns:
+        column = _as_numbers(table[name]) if from_text else table[name]
+        names_classes = roles.get(name) in ("site", "group") or (roles.get(name) == "target" and _is_class(column))
+        table[name] = _as_text(table[name]) if names_classes else column
+    return table
+
+
+def find_participants(folder: Path) -> Path | None:
+    """The `participants.tsv` or `.csv` of a folder, or None."""
+    return next((folder / name for name in ("participants.tsv", "participants.csv") if (folder / name).is_file()), None)
+
+
+def roles_of(target: str | None, site: str | None, group: str | None, covariates: Sequence[str]) -> dict[str, Role]:
+    """Role by column name.
+
+    Raises:
+        SchemaError: If one column is given two roles.
+    """
+    named: list[tuple[str | None, Role]] = [(target, "target"), (site, "site"), (group, "group"), *((name, "covariate") for name in covariates)]
+    roles: dict[str, Role] = {}
+    for name, role in named:
+        if name is None:
+            continue
+        if roles.get(name, role) != role:
+            raise SchemaError(f"Expected one role a column, found {name!r} as {roles[name]} and as {role}. A target among the covariates would leak.")
+        roles[name] = role
+    return roles
+
+
+def drop_empty_columns(table: pd.DataFrame, roles: Mapping[str, Role]) -> tuple[pd.DataFrame, list[tuple[str, str, str]]]:
+    """Take out columns in which nobody has a value and that have no role, and list them as a cohort does."""
+    empty = [name for name in table.columns if name not in roles and table[name].isna().all()]
+    return table.drop(columns=empty), [("column", str(name), "no subject has a value") for name in empty]
+
+
+def _read_file(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise DataError(f"Expected a table of participants at {path}, found no such file. Check the path.")
+    reader = {".tsv": _read_text, ".csv": _read_text, ".parquet": pd.read_parquet}.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(f"Expected the participants in a .tsv, .csv or .parquet file, found {path}. Convert it to one of them.")
+    try:
+        return reader(path)
+    except (OSError, ValueError, pd.errors.ParserWarning) as error:
+        raise DataError(f"Expected a table of participants in {path}, found a file that cannot be read ({error}). Save it again as UTF-8.") from error
+
+
+def _read_text(path: Path) -> pd.DataFrame:
+    text = path.read_bytes().decode("utf-8-sig")
+    marks = "\t;," if path.suffix.lower() == ".tsv" else ",;\t"
+    separator = next((mark for mark in marks if mark in text.partition("\n")[0]), marks[0])
+    with warnings.catch_warnings():
+        # pandas warns where rows are longer than the header, and would cut them.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        # Everything as text first: a number would lose the zeros of an id.
+        table = pd.read_csv(io.StringIO(text), sep=separator, dtype="str", keep_default_na=False, skipinitialspace=True, index_col=False)
+    return table.rename(columns=str.strip)
+
+
+def _indexed(table: pd.DataFrame, id_column: str) -> pd.DataFrame:
+    if id_column in table.columns:
+        return table.set_index(id_column).rename_axis(None)
+    if table.index.name == id_column:
+        return table.rename_axis(None)
+    near = difflib.get_close_matches(id_column, map(str, table.columns), n=1)
+    raise SchemaError(
+        f"Expected the subject ids in column {id_column!r}, found {[str(name) for name in table.columns][:10]}. "
+        f'Name the column of the ids with id_column="{near[0] if near else "…"}".'
+    )
+
+
+def _is_class(column: "pd.Series[Any]") -> bool:
+    present = column.dropna()
+    is_whole = not pd.api.types.is_numeric_dtype(column) or bool((present.astype("float64") % 1 == 0).all())
+    return is_whole and present.nunique() <= _MAX_CLASSES
+
+
+def _as_text(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Values as names; what counts as missing stays missing, and whole numbers lose the .0 that a missing value gave them."""
+    if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
+        column = column.astype("Int64")
+    text = column.astype("str").str.strip()
+    return text.mask(column.isna() | text.str.lower().isin(_MISSING))
+
+
+def _as_numbers(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    text = _as_text(column)
+    numbers = pd.to_numeric(text, errors="coerce")
+    has_zeros = text.str.contains(r"^-?0\d", na=False).any()
+    if text.isna().all() or has_zeros or numbers.isna().sum() > text.isna().sum():
+        return text
+    return numbers
+
+
+_MAX_CLASSES = 10
+# What the field writes for "not known" (BIDS: n/a).
+_MISSING = ("", "n/a", "na", "nan", "null", "none", "<na>", "#n/a")

@@ -1,0 +1,180 @@
+"""Region data from one file a subject: every file is read and checked before anything is said."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from graphssl.data import Atlas, Provenance, RegionData
+from graphssl.datasets.arrays import Array, LabelledArray, Names, is_whole_number, read_labelled
+from graphssl.errors import AtlasError, DataError, InputError
+
+MissingRegions = Literal["error", "mask"]
+HeaderUse = Literal["check", "ignore"]
+
+
+@dataclass(frozen=True, eq=False)
+class FileFormat:
+    """What files of one atlas hold, and how they are laid out.
+
+    Args:
+        atlas: The regions.
+        provenance: What the values are.
+        variable: Name of the array in `.npz` and `.mat` files.
+        transpose: Whether the regions of a time series are rows.
+        header: Whether names of columns are checked against the atlas, or ignored and the columns taken to be in its order.
+    """
+
+    atlas: Atlas
+    provenance: Provenance
+    variable: str | None = None
+    transpose: bool = False
+    header: HeaderUse = "check"
+    # Hundreds of files share one header; its order is worked out once.
+    _orders: dict[Names, npt.NDArray[np.intp] | None] = field(default_factory=dict, repr=False)
+
+    def read(self, path: Path) -> Array:
+        """Read a file into the order of the atlas: time series `[T, R]` or a matrix `[R, R]`.
+
+        Raises:
+            DataError: If the file cannot be read, or its regions are rows.
+            AtlasError: If its columns have names that are not those of the atlas.
+        """
+        found = read_labelled(path, variable=self.variable)
+        found = found.transposed if self.transpose else found
+        order = self._order(found.columns)
+        if self.provenance.kind == "timeseries":
+            self._check_orientation(found)
+            return found.values if order is None else found.values[:, order]
+        if found.rows is not None and found.columns is not None and found.rows != found.columns:
+            raise DataError("Expected the rows of the matrix in the order of its columns, found other names or another order. Write it again.")
+        return found.values if order is None else found.values[np.ix_(order, order)]
+
+    def _check_orientation(self, found: LabelledArray) -> None:
+        n_regions = len(self.atlas)
+        if found.values.shape[1] != n_regions and found.values.shape[0] == n_regions:
+            remedy = "Pass transpose=False." if self.transpose else "Pass transpose=True if the regions are rows in every file."
+            raise DataError(
+                f"Expected time points as rows and the {n_regions} regions of atlas {self.atlas.name!r} as columns, "
+                f"found shape {found.values.shape}. {remedy}"
+            )
+
+    def _order(self, columns: Names | None) -> npt.NDArray[np.intp] | None:
+        """Position in the file of each region of the atlas, or None where the file has its order."""
+        if columns is None or self.header == "ignore":
+            return None
+        if columns not in self._orders:
+            self._orders[columns] = _order_in_file(columns, self.atlas)
+        return self._orders[columns]
+
+
+def read_regions(files: Mapping[str, Path], layout: FileFormat, missing_regions: MissingRegions = "error") -> RegionData:
+    """Read one file a subject, with the problems of all files in one message.
+
+    Columns with names are matched to the atlas by label id, or by region name; regions in another order are put into that of the atlas.
+
+    Args:
+        files: File by subject id.
+        layout: What the files hold.
+        missing_regions: Whether a region that is constant or wholly NaN in a subject is an error, or is to be masked.
+
+    Returns:
+        Region data of the subjects with a signal in at least one region.
+
+    Raises:
+        AtlasError: If no file fits the atlas.
+        DataError: If some files cannot be read or do not fit, or regions lack a signal and are not to be masked.
+    """
+    values: dict[str, Array] = {}
+    observed: dict[str, npt.NDArray[np.bool_]] = {}
+    problems: list[tuple[Path, InputError]] = []
+    for subject, path in files.items():
+        try:
+            data = RegionData(layout.atlas, {subject: layout.read(path)}, layout.provenance)
+        except InputError as error:
+            problems.append((path, error))
+        else:
+            values[subject], observed[subject] = data.values[subject], data.observed[subject]
+    if problems:
+        raise _gathered(problems, len(files))
+    if missing_regions == "error":
+        check_observed(observed, layout.atlas)
+    seen = {subject: regions for subject, regions in observed.items() if regions.any()}
+    return RegionData(layout.atlas, {subject: values[subject] for subject in seen}, layout.provenance, seen)
+
+
+def check_observed(observed: Mapping[str, npt.NDArray[np.bool_]], atlas: Atlas) -> None:
+    """Check that every region has a signal in every subject.
+
+    Args:
+        observed: Which regions have a signal `[R]`, by subject id.
+        atlas: The regions.
+
+    Raises:
+        DataError: If some have none; names subjects and labels.
+    """
+    lacking = {subject: atlas.labels[~seen].tolist() for subject, seen in observed.items() if not seen.all()}
+    if lacking:
+        shown = "; ".join(f"{subject!r} in labels {_some(labels)}" for subject, labels in list(lacking.items())[:_SHOWN])
+        more = f"; and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
+        raise DataError(
+            f"Expected a signal in every region of {atlas.name}, found constant or NaN regions in {len(lacking)} of {len(observed)} subjects: "
+            f'{shown}{more}. Pass missing_regions="mask" to mask those regions in those subjects, or leave the subjects out.'
+        )
+
+
+def without_signal(data: RegionData, subjects: Collection[str]) -> list[tuple[str, str, str]]:
+    """Those of the subjects that were read and have a signal in no region, as rows of a cohort's list of things left out."""
+    return [("subject", subject, f"no region of {data.atlas.name} has a signal") for subject in subjects if subject not in data.values]
+
+
+def _order_in_file(columns: Names, atlas: Atlas) -> npt.NDArray[np.intp] | None:
+    found: list[Any] = list(columns)
+    expected: list[Any] = list(atlas.display_names)
+    what = "region names"
+    if all(map(is_whole_number, columns)):
+        found, expected, what = [int(name) for name in columns], atlas.labels.tolist(), "labels"
+        if found == list(range(len(found))) and 0 not in expected:
+            return None  # pandas numbers unnamed columns from 0, which is no label
+    if found == expected:
+        return None
+    _check_names(found, expected, what, atlas)
+    position = {name: index for index, name in enumerate(found)}
+    return np.asarray([position[name] for name in expected], dtype=np.intp)
+
+
+def _check_names(found: list[Any], expected: list[Any], what: str, atlas: Atlas) -> None:
+    only_file = [name for name in found if name not in expected]
+    only_atlas = [name for name in expected if name not in found]
+    repeated = list(dict.fromkeys(name for names in (found, expected) for name in names if names.count(name) > 1))
+    if not (only_file or only_atlas or repeated):
+        return
+    remedy = "Give the atlas the data were made with."
+    if only_atlas and not only_file:
+        remedy = "If the data have these regions only, pass atlas.select(labels of the file)."
+    elif what == "region names":
+        remedy += ' If the columns are in its order under other names, pass header="ignore".'
+    again = f"; repeated: {_some(repeated)}" if repeated else ""
+    raise AtlasError(
+        f"Expected columns with the {len(expected)} {what} of atlas {atlas.name!r}, found {len(found)} columns; "
+        f"only in the file: {_some(only_file)}; only in the atlas: {_some(only_atlas)}{again}. {remedy}"
+    )
+
+
+def _gathered(problems: list[tuple[Path, InputError]], n_files: int) -> InputError:
+    """One error for all files: of the atlas where no file fits it, else of the data."""
+    shown = " | ".join(f"{path.name}: {error}" for path, error in problems[:_SHOWN])
+    more = f" | and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    no_file_fits = len(problems) == n_files and all(isinstance(error, AtlasError) for _, error in problems)
+    kind = AtlasError if no_file_fits else DataError
+    return kind(f"Expected {n_files} files that fit in {problems[0][0].parent}, found {len(problems)} that do not. {shown}{more}")
+
+
+def _some(values: list[Any]) -> str:
+    return ", ".join(map(str, values[:8])) + (f" and {len(values) - 8} more" if len(values) > 8 else "") if values else "none"
+
+
+_SHOWN = 3
