@@ -1,0 +1,44 @@
+"""Metrics, intervals and paired tests, computed from results and predictions; the evaluation and the report use the same functions."""
+
+from graphssl.statistics.compare import paired_comparison, paired_delong
+from graphssl.statistics.difference import Comparison, corrected_resampled_t_test, delong_covariance, delong_test, wilcoxon_test
+from graphssl.statistics.metrics import (
+    LOWER_IS_BETTER,
+    METRICS,
+    Interval,
+    auprc,
+    auroc,
+    balanced_accuracy,
+    bootstrap_interval,
+    brier,
+    expected_calibration_error,
+    mean_interval,
+    score_all,
+)
+from graphssl.statistics.predictions import ScoredSplit, bootstrap_over_splits, scored_splits
+from graphssl.statistics.summary import summarise
+
+__all__ = [
+    "LOWER_IS_BETTER",
+    "METRICS",
+    "Comparison",
+    "Interval",
+    "ScoredSplit",
+    "auprc",
+    "auroc",
+    "balanced_accuracy",
+    "bootstrap_interval",
+    "bootstrap_over_splits",
+    "brier",
+    "corrected_resampled_t_test",
+    "delong_covariance",
+    "delong_test",
+    "expected_calibration_error",
+    "mean_interval",
+    "paired_comparison",
+    "paired_delong",
+    "score_all",
+    "scored_splits",
+    "summarise",
+    "wilcoxon_test",
+]
