@@ -141,8 +141,8 @@ def simulate(
     atlas changes nothing in the others.
 
     The disease shifts people along a direction in which healthy people differ as well. With 300 subjects, one atlas of 80 to 100 regions and
-    the other defaults, a logistic regression on the vectorised correlations scores an AUROC of 0.77 to 0.86 over sites left out, and 0.64 to 0.71 with
-    10 % of the training labels (seeds 0 to 3); with `effect=0` it scores chance.
+    the other defaults, a logistic regression on the vectorised correlations scores an AUROC of 0.77 to 0.86 over sites left out, and 0.64 to 0.71
+    with 10 % of the training labels (seeds 0 to 3); with `effect=0` it scores chance.
 
     Args:
         atlases: Atlases to see the sources through; their networks are replaced by those of the sources.
