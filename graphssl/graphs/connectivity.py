@@ -1,0 +1,376 @@
+"""Connectivity of regions in nilearn's kinds: transformers that fit on training subjects and serve any."""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, Self, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Bool, Float
+from sklearn.base import BaseEstimator, TransformerMixin
+from torch import Tensor
+
+from graphssl.data.atlas import Atlas
+from graphssl.data.cohort import Cohort
+from graphssl.data.regions import ConnectivityKind, RegionData
+from graphssl.errors import AtlasError, ConfigError, DataError
+from graphssl.graphs import tangent
+from graphssl.graphs.covariance import (
+    Shrinkage,
+    check_choice,
+    check_invertible,
+    connectivity_of,
+    correlation,
+    covariance,
+    inside,
+    partial_correlation,
+    precision,
+    stacks,
+    to_correlation,
+)
+
+__all__ = ["Connectivity", "ConnectivityFeatures", "correlation", "covariance", "partial_correlation", "precision"]
+
+CORRELATION_KINDS = ("correlation", "partial correlation")
+
+# arctanh(1) is infinite; correlations are cut off here before the transform.
+_LARGEST_CORRELATION = 1 - 1e-6
+
+
+class Connectivity(BaseEstimator):
+    """Connectivity matrices of subjects in one atlas, in nilearn's kinds.
+
+    The numbers are those of `nilearn.connectome.ConnectivityMeasure` with the same covariance estimator. As there, series are standardised (z-scored)
+    for `"correlation"` only; the other kinds keep the units of the series. Tangent matrices are `log(W C W)`, where `W` is the inverse square root
+    of the geometric mean of the training covariances (Varoquaux et al., MICCAI 2010).
+
+    **Missing regions.** What was not observed is left out of every estimate: correlation and covariance of the other regions do not change, and
+    precision, partial correlation and the Ledoit-Wolf weight are those of the observed block. Rows and columns of missing regions are zero in the
+    result, which comes with the mask that says so. In the tangent space all regions meet: the reference is the geometric mean over the training
+    subjects in whom every region was observed; then the covariances of the others are completed as that reference predicts them
+    (`graphssl.graphs.tangent.complete`), and the mean is taken over all. New subjects are completed in the same way.
+
+    **Matrices.** Region data that are matrices already are passed on if they are of the kind that is asked for, with Fisher z done or undone as
+    needed; covariances also give correlations.
+
+    Args:
+        kind: Kind of connectivity.
+        fisher_z: Whether correlations and partial correlations are transformed by arctanh, cut off at ±(1 - 1e-6); other kinds are left as they are.
+        shrinkage: Covariance estimator: `"ledoit-wolf"`, `None` for maximum likelihood, or `"auto"`: maximum likelihood for correlation and
+            covariance, Ledoit-Wolf for the kinds that invert the covariance or take its logarithm, which needs full rank.
+        device: Where to compute; results come back to the CPU.
+
+    Attributes:
+        mean_: Geometric mean of the training covariances `[R, R]` (tangent), else None.
+        whitening_: Its inverse square root `[R, R]` (tangent), else None.
+        atlas_hash_: Hash of the atlas it was fitted on; None after `load_state`.
+    """
+
+    def __init__(
+        self,
+        kind: ConnectivityKind = "correlation",
+        fisher_z: bool = True,
+        shrinkage: Literal["ledoit-wolf", "auto"] | None = "auto",
+        device: str = "cpu",
+    ) -> None:
+        self.kind = kind
+        self.fisher_z = fisher_z
+        self.shrinkage = shrinkage
+        self.device = device
+
+    def fit(self, data: RegionData, subjects: Sequence[str]) -> Self:
+        """Learn the tangent reference from training subjects; other kinds learn nothing but the atlas.
+
+        Args:
+            data: Region data in one atlas.
+            subjects: Training subjects; all must have data.
+
+        Raises:
+            ConfigError: If the kind or the shrinkage is unknown.
+            DataError: If there is no subject, one has no data, the data are matrices of another kind, or a covariance to invert is singular.
+        """
+        check_choice("kind", self.kind, get_args(ConnectivityKind))
+        check_choice("shrinkage", self.shrinkage, ("ledoit-wolf", "auto", None))
+        _check_subjects(data, subjects)
+        if not subjects:
+            raise DataError(f"Expected at least one training subject for {self.kind} in atlas {data.atlas.name!r}, found none.")
+        self._check_provenance(data)
+        self.atlas_hash_: str | None = data.atlas.hash
+        self.mean_: Tensor | None = None
+        self.whitening_: Tensor | None = None
+        if self.kind == "tangent" and data.provenance.kind == "timeseries":
+            self.mean_ = self._reference(data, subjects).cpu()
+            self.whitening_ = tangent.map_eigenvalues(self.mean_, torch.rsqrt)
+        return self
+
+    def transform(self, data: RegionData, subjects: Sequence[str]) -> tuple[Float[Tensor, "n R R"], Bool[Tensor, "n R"]]:
+        """Connectivity matrices of subjects, and which of their regions were observed.
+
+        Zero are the diagonal of correlations and partial correlations (the other kinds keep theirs) and the rows and columns of missing regions.
+
+        Args:
+            data: Region data in the atlas it was fitted on.
+            subjects: Subjects in the order of the result; all must have data.
+
+        Returns:
+            Matrices `[n, R, R]` in single precision, and observed regions `[n, R]`.
+
+        Raises:
+            AtlasError: If the atlas is another one.
+            DataError: If nothing was fitted, a subject has no data, or the data are matrices of another kind.
+        """
+        self._check_fitted(data)
+        _check_subjects(data, subjects)
+        self._check_provenance(data)
+        observed = _observed(data, subjects)
+        result = torch.empty((len(subjects), len(data.atlas), len(data.atlas)), dtype=torch.float32)
+        for rows, matrices in self._chunks(data, subjects, observed):
+            result[rows] = self._finish(matrices, observed[rows].to(self.device)).float().cpu()
+        return result, observed
+
+    def fit_transform(self, data: RegionData, subjects: Sequence[str]) -> tuple[Float[Tensor, "n R R"], Bool[Tensor, "n R"]]:
+        """Fit on subjects and give their matrices."""
+        return self.fit(data, subjects).transform(data, subjects)
+
+    def state(self) -> dict[str, Tensor]:
+        """What was fitted, as tensors: `mean` and `whitening` of the tangent space; empty for other kinds."""
+        found = {"mean": getattr(self, "mean_", None), "whitening": getattr(self, "whitening_", None)}
+        return {name: tensor.contiguous() for name, tensor in found.items() if tensor is not None}
+
+    def load_state(self, state: dict[str, Tensor]) -> Self:
+        """The inverse of `state`. Whoever loads it checks the atlas: tensors do not hold it."""
+        self.mean_, self.whitening_, self.atlas_hash_ = state.get("mean"), state.get("whitening"), None
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether there is something to transform with."""
+        return hasattr(self, "atlas_hash_")
+
+    def _check_fitted(self, data: RegionData) -> None:
+        if not self.__sklearn_is_fitted__():
+            raise DataError("Expected a fitted Connectivity, found one without training subjects. Call fit first.")
+        if self.atlas_hash_ not in (None, data.atlas.hash):
+            raise AtlasError(
+                f"Expected region data in the atlas of the training subjects (hash {self.atlas_hash_}), found {data.atlas.name!r} with hash "
+                f"{data.atlas.hash}. Use the data in that atlas, or fit again."
+            )
+        if self.kind == "tangent" and data.provenance.kind == "timeseries" and self.whitening_ is None:
+            raise DataError("Expected a tangent reference for time series, found none: the training data were tangent matrices. Fit on time series.")
+
+    def _check_provenance(self, data: RegionData) -> None:
+        found = data.provenance.kind
+        if found in ("timeseries", self.kind) or (found, self.kind) == ("covariance", "correlation"):
+            return
+        raise DataError(
+            f"Expected time series or matrices of the kind {self.kind!r} in atlas {data.atlas.name!r}, found matrices of the kind {found!r}. "
+            "One does not give the other: ask for the kind there is, or load time series."
+        )
+
+    def _shrinkage(self) -> Shrinkage:
+        if self.shrinkage == "auto":
+            return None if self.kind in ("correlation", "covariance") else "ledoit-wolf"
+        return self.shrinkage
+
+    def _chunks(self, data: RegionData, subjects: Sequence[str], observed: Tensor) -> Iterator[tuple[list[int], Tensor]]:
+        arrays = [data.values[subject] for subject in subjects]
+        if data.provenance.kind != "timeseries":
+            for rows, matrices in stacks(arrays, self.device):
+                yield rows, self._from_matrices(matrices, observed[rows].to(self.device), [subjects[row] for row in rows], data)
+            return
+        kind = "covariance" if self.kind == "tangent" else self.kind
+        for rows, series in stacks(arrays, self.device):
+            yield rows, connectivity_of(series, observed[rows].to(self.device), kind, self._shrinkage(), [subjects[row] for row in rows])
+
+    def _reference(self, data: RegionData, subjects: Sequence[str]) -> Tensor:
+        observed = _observed(data, subjects)
+        whole = observed.all(dim=1)
+        if 2 * int(whole.sum()) < len(subjects):
+            raise DataError(_too_few_whole(data.atlas, observed))
+        matrices = torch.empty((len(subjects), len(data.atlas), len(data.atlas)), dtype=torch.float64, device=self.device)
+        for rows, covariances in self._chunks(data, subjects, observed):
+            check_invertible(covariances, observed[rows].to(self.device), [subjects[row] for row in rows])
+            matrices[rows] = covariances
+        mean = tangent.geometric_mean(matrices[whole])
+        if whole.all():
+            return mean
+        matrices[~whole] = tangent.complete(matrices[~whole], observed[~whole].to(self.device), mean)
+        return tangent.geometric_mean(matrices, init=mean)
+
+    def _from_matrices(self, matrices: Tensor, observed: Tensor, names: list[str], data: RegionData) -> Tensor:
+        matrices = (matrices + matrices.mT) / 2
+        if data.provenance.fisher_z and data.provenance.kind in CORRELATION_KINDS:
+            matrices = torch.tanh(matrices)
+        if data.provenance.kind not in CORRELATION_KINDS:
+            _check_diagonal(matrices, observed, names, positive=self.kind == "correlation")
+        matrices = matrices.masked_fill(~inside(observed), 0.0)
+        return to_correlation(matrices) if (data.provenance.kind, self.kind) == ("covariance", "correlation") else matrices
+
+    def _finish(self, matrices: Tensor, observed: Tensor) -> Tensor:
+        if self.kind == "tangent" and self.whitening_ is not None and self.mean_ is not None:
+            matrices, whitening = matrices.clone(), self.whitening_.to(self.device)
+            part = ~observed.all(dim=1)
+            matrices[part] = tangent.complete(matrices[part], observed[part], self.mean_.to(self.device))
+            matrices = tangent.log_map(matrices, whitening).masked_fill(~inside(observed), 0.0)
+        if self.kind in CORRELATION_KINDS:
+            torch.diagonal(matrices, dim1=-2, dim2=-1).zero_()
+            if self.fisher_z:
+                matrices = matrices.clamp(-_LARGEST_CORRELATION, _LARGEST_CORRELATION).atanh()
+        return (matrices + matrices.mT) / 2  # equal to the last bit
+
+
+class ConnectivityFeatures(TransformerMixin, BaseEstimator):
+    """Connectivity of a cohort as a table for scikit-learn: one row a subject, one column a connection.
+
+    Correlations and partial correlations give the upper triangle; the other kinds give the diagonal too, divided by √2, so that distances of vectors
+    are those of matrices up to a factor (nilearn's vectorisation, in the order of the upper triangle). Connections that were not observed, and whole
+    atlases that a subject lacks, get the training mean.
+
+    Args:
+        atlas: Name of an atlas of the cohort, or several whose columns stand side by side.
+        kind: Kind of connectivity.
+        fisher_z: Whether correlations are transformed by arctanh.
+        shrinkage: Covariance estimator, as in `Connectivity`.
+
+    Attributes:
+        connectivity_: Fitted `Connectivity` by atlas.
+        mean_: Mean of every column over the training subjects in whom it was observed `[E]`; zero where in none.
+    """
+
+    def __init__(
+        self,
+        atlas: str | Sequence[str],
+        kind: ConnectivityKind = "correlation",
+        fisher_z: bool = True,
+        shrinkage: Literal["ledoit-wolf", "auto"] | None = "auto",
+    ) -> None:
+        self.atlas = atlas
+        self.kind = kind
+        self.fisher_z = fisher_z
+        self.shrinkage = shrinkage
+
+    def fit(self, cohort: Cohort, y: object = None) -> Self:
+        """Learn the tangent reference and the means from training subjects; labels are not used.
+
+        Raises:
+            ConfigError: If no atlas, the same one twice, or an unknown kind is asked for.
+            DataError: If the cohort, or one of its subjects, has no data in the atlases.
+        """
+        names = self._atlas_names()
+        self.atlases_: dict[str, Atlas] = {name: cohort.atlas(name) for name in names}
+        self.connectivity_: dict[str, Connectivity] = {}
+        for name in names:
+            data = cohort.regions[name]
+            fitted = Connectivity(self.kind, self.fisher_z, self.shrinkage)
+            self.connectivity_[name] = fitted.fit(data, _with_data(data, cohort.ids))
+        values, observed = self._columns(cohort)
+        count = observed.sum(axis=0)
+        self.mean_ = (np.where(observed, values, 0.0).sum(axis=0, dtype=np.float64) / np.maximum(count, 1)).astype(np.float32)
+        return self
+
+    def transform(self, cohort: Cohort) -> npt.NDArray[np.float32]:
+        """Connections of every subject of a cohort `[n, E]`, in the order of its table.
+
+        Raises:
+            AtlasError: If an atlas is not the one of the training cohort.
+            DataError: If nothing was fitted, or a subject has no data in any of the atlases.
+        """
+        if not hasattr(self, "mean_"):
+            raise DataError("Expected fitted ConnectivityFeatures, found none. Call fit with training subjects first.")
+        values, observed = self._columns(cohort)
+        return np.where(observed, values, self.mean_)
+
+    def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:
+        """Names of the columns `[E]`: `"region~region"`, with the atlas before a colon where there are several.
+
+        Raises:
+            DataError: If nothing was fitted.
+        """
+        if not hasattr(self, "atlases_"):
+            raise DataError("Expected fitted ConnectivityFeatures, found none. Call fit with training subjects first.")
+        names: list[str] = []
+        for name, atlas in self.atlases_.items():
+            prefix = f"{name}:" if len(self.atlases_) > 1 else ""
+            regions, pairs = atlas.display_names, self._pairs(len(atlas)).T.tolist()
+            names += [f"{prefix}{regions[i]}~{regions[j]}" for i, j in pairs]
+        return np.asarray(names, dtype=object)
+
+    def _atlas_names(self) -> list[str]:
+        names = [self.atlas] if isinstance(self.atlas, str) else list(self.atlas)
+        if not names or len(set(names)) < len(names):
+            raise ConfigError(f"Expected one or more different atlases for ConnectivityFeatures, found {names}.")
+        return names
+
+    def _pairs(self, n_regions: int) -> npt.NDArray[np.int64]:
+        return np.stack(np.triu_indices(n_regions, k=1 if self.kind in CORRELATION_KINDS else 0))
+
+    def _columns(self, cohort: Cohort) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        values, observed = [], []
+        for name, atlas in self.atlases_.items():
+            pairs = self._pairs(len(atlas))
+            block = np.zeros((len(cohort), pairs.shape[1]), dtype=np.float32)
+            seen = np.zeros(block.shape, dtype=bool)
+            data = cohort.regions.get(name)
+            rows = [] if data is None else [row for row, subject in enumerate(cohort.ids) if subject in data.values]
+            if data is not None and rows:
+                matrices, regions = self.connectivity_[name].transform(data, [cohort.ids[row] for row in rows])
+                block[rows], seen[rows] = _upper(matrices.numpy(), pairs), _both(regions.numpy(), pairs)
+            values.append(block)
+            observed.append(seen)
+        together = np.concatenate(observed, axis=1)
+        absent = [cohort.ids[row] for row in np.flatnonzero(~together.any(axis=1))]
+        if absent:
+            raise DataError(
+                f"Expected every subject of {cohort.name!r} to have connections in one of the atlases {list(self.atlases_)}, found none for "
+                f"{len(absent)}: {absent[:5]}. Leave them out."
+            )
+        return np.concatenate(values, axis=1), together
+
+
+def _upper(matrices: npt.NDArray[np.float32], pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    # nilearn divides the diagonal by √2.
+    scale = np.where(pairs[0] == pairs[1], np.float32(2**-0.5), np.float32(1.0))
+    return matrices[:, pairs[0], pairs[1]] * scale
+
+
+def _both(observed: npt.NDArray[np.bool_], pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    return observed[:, pairs[0]] & observed[:, pairs[1]]
+
+
+def _observed(data: RegionData, subjects: Sequence[str]) -> Bool[Tensor, "n R"]:
+    if not subjects:
+        return torch.zeros((0, len(data.atlas)), dtype=torch.bool)
+    return torch.from_numpy(np.stack([data.observed[subject] for subject in subjects]))
+
+
+def _with_data(data: RegionData, subjects: Sequence[str]) -> list[str]:
+    return [subject for subject in subjects if subject in data.values]
+
+
+def _check_subjects(data: RegionData, subjects: Sequence[str]) -> None:
+    absent = [subject for subject in subjects if subject not in data.values]
+    if absent:
+        raise DataError(
+            f"Expected data in atlas {data.atlas.name!r} for every subject, found none for {len(absent)} of {len(subjects)}: {absent[:5]}. "
+            "Leave them out, or load their data."
+        )
+
+
+def _check_diagonal(matrices: Tensor, observed: Tensor, names: list[str], *, positive: bool) -> None:
+    diagonal = torch.diagonal(matrices, dim1=-2, dim2=-1)
+    fine = diagonal.isfinite() & (diagonal > 0) if positive else diagonal.isfinite()
+    wrong = (~fine & observed).any(dim=-1).nonzero().flatten().tolist()
+    if wrong:
+        raise DataError(
+            f"Expected {'positive variances' if positive else 'finite values'} on the diagonal of every matrix, found others for {len(wrong)}: "
+            f"{[names[row] for row in wrong[:5]]}. Store the matrices with their diagonal."
+        )
+
+
+def _too_few_whole(atlas: Atlas, observed: Bool[Tensor, "n R"]) -> str:
+    missing = (~observed).sum(dim=0)
+    worst = missing.argsort(descending=True, stable=True)[:5].tolist()
+    shown = ", ".join(f"{atlas.labels[i]} in {int(missing[i])}" for i in worst if missing[i])
+    return (
+        f"Expected at least half of the {len(observed)} training subjects to have every region of atlas {atlas.name!r} for a tangent reference, "
+        f"found {int(observed.all(dim=1).sum())}. Missing most often are the labels {shown}: leave those regions or those subjects out."
+    )

@@ -1,0 +1,225 @@
+"""Covariance, correlation and their inverses, batched over scans.
+
+Scans of one length are taken together as one tensor, in chunks that stay small; nothing loops over scans but the stacking of their arrays.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from graphssl.data.regions import ConnectivityKind
+from graphssl.errors import ConfigError, DataError
+
+Array = npt.NDArray[Any]
+Shrinkage = Literal["ledoit-wolf"] | None
+
+# A region whose variance the others explain to this share is a linear combination of them.
+_SMALLEST_PIVOT = 1e-10
+_CHUNK_ELEMENTS = 2**21
+
+
+def covariance(series: Sequence[Array], *, shrinkage: Shrinkage = None) -> Float[Tensor, "n R R"]:
+    """Covariance matrices of time series.
+
+    Args:
+        series: Time series `[T_i, R]`; lengths may differ, regions may not. None may be constant.
+        shrinkage: `None` for the maximum likelihood estimate (divided by `T`), `"ledoit-wolf"` for shrinkage towards a scaled identity with the
+            weight of Ledoit & Wolf, Journal of Multivariate Analysis 2004 (scikit-learn's `LedoitWolf`, nilearn's default).
+
+    Raises:
+        DataError: If there is no series, or one is not a finite `[T, R]` with at least two time points and a signal in every region.
+    """
+    return _from_series(series, "covariance", shrinkage)
+
+
+def correlation(series: Sequence[Array], *, shrinkage: Shrinkage = None) -> Float[Tensor, "n R R"]:
+    """Correlation matrices of time series, one on the diagonal; without shrinkage those of `numpy.corrcoef`.
+
+    Series are standardised first, as nilearn does for this kind; it matters for the shrinkage only.
+
+    Args:
+        series: Time series `[T_i, R]`.
+        shrinkage: As for `covariance`.
+
+    Raises:
+        DataError: If a series does not fit, as for `covariance`.
+    """
+    return _from_series(series, "correlation", shrinkage)
+
+
+def precision(series: Sequence[Array], *, shrinkage: Shrinkage = "ledoit-wolf") -> Float[Tensor, "n R R"]:
+    """Inverse covariance matrices of time series.
+
+    Args:
+        series: Time series `[T_i, R]`.
+        shrinkage: As for `covariance`; without it a scan needs more time points than regions.
+
+    Raises:
+        DataError: If a series does not fit, as for `covariance`, or a covariance is singular.
+    """
+    return _from_series(series, "precision", shrinkage)
+
+
+def partial_correlation(series: Sequence[Array], *, shrinkage: Shrinkage = "ledoit-wolf") -> Float[Tensor, "n R R"]:
+    """Partial correlation matrices of time series, one on the diagonal.
+
+    Args:
+        series: Time series `[T_i, R]`.
+        shrinkage: As for `covariance`; without it a scan needs more time points than regions.
+
+    Raises:
+        DataError: If a series does not fit, as for `covariance`, or a covariance is singular.
+    """
+    return _from_series(series, "partial correlation", shrinkage)
+
+
+def stacks(arrays: Sequence[Array], device: str) -> Iterator[tuple[list[int], Float[Tensor, "b T R"]]]:
+    """Arrays of one shape stacked in double precision, a chunk at a time, with their positions."""
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for row, array in enumerate(arrays):
+        by_length[len(array)].append(row)
+    for length, rows in by_length.items():
+        n_regions = arrays[rows[0]].shape[1]
+        step = max(1, _CHUNK_ELEMENTS // (n_regions * max(length, n_regions)))
+        for start in range(0, len(rows), step):
+            chunk = rows[start : start + step]
+            yield chunk, torch.from_numpy(np.stack([arrays[row] for row in chunk])).to(device, torch.float64)
+
+
+def connectivity_of(
+    series: Float[Tensor, "b T R"],
+    observed: Bool[Tensor, "b R"],
+    kind: ConnectivityKind,
+    shrinkage: Shrinkage,
+    names: list[str],
+) -> Float[Tensor, "b R R"]:
+    """Matrices of any kind but tangent from scans of one length.
+
+    What was not observed is left out of every estimate and is zero in the result.
+
+    Args:
+        series: Time series `[b, T, R]`.
+        observed: Regions with a signal `[b, R]`; what the others hold is not read.
+        kind: Kind of connectivity.
+        shrinkage: Covariance estimator.
+        names: Names of the scans, for messages.
+
+    Raises:
+        DataError: If an inverse is needed and a covariance has none.
+    """
+    centred = series.masked_fill(~observed.unsqueeze(1), 0.0)
+    centred -= centred.mean(dim=1, keepdim=True)
+    if kind == "correlation":
+        deviation = centred.square().sum(dim=1, keepdim=True).div(series.shape[1] - 1).sqrt()
+        centred /= deviation.masked_fill(deviation == 0, 1.0)
+    matrices = centred.mT @ centred / series.shape[1]
+    if shrinkage == "ledoit-wolf":
+        matrices = _ledoit_wolf(matrices, centred, observed)
+    if kind == "correlation":
+        return to_correlation(matrices)
+    if kind == "covariance":
+        return matrices
+    inverse = _inverse(matrices, observed, names)
+    return inverse if kind == "precision" else _partial(inverse)
+
+
+def to_correlation(matrices: Float[Tensor, "b R R"]) -> Float[Tensor, "b R R"]:
+    """Correlations of covariances; regions without variance correlate with nothing, themselves included."""
+    variance = torch.diagonal(matrices, dim1=-2, dim2=-1)
+    inverse = torch.where(variance > 0, variance, 1.0).rsqrt()
+    result = (matrices * inverse.unsqueeze(-1) * inverse.unsqueeze(-2)).clamp(-1.0, 1.0)
+    torch.diagonal(result, dim1=-2, dim2=-1).copy_(variance > 0)
+    return result
+
+
+def check_invertible(matrices: Float[Tensor, "b R R"], observed: Bool[Tensor, "b R"], names: list[str]) -> Float[Tensor, "b R R"]:
+    """The Cholesky factors of the observed blocks, beside an identity for missing regions, which leaves the inverse of the block as it is.
+
+    Raises:
+        DataError: If a block is singular.
+    """
+    factors, info = torch.linalg.cholesky_ex(matrices + torch.diag_embed((~observed).to(matrices.dtype)))
+    pivots = torch.diagonal(factors, dim1=-2, dim2=-1).square()
+    variance = torch.where(observed, torch.diagonal(matrices, dim1=-2, dim2=-1), 1.0)
+    singular = (info > 0) | (pivots < _SMALLEST_PIVOT * variance).any(dim=-1)
+    if singular.any():
+        wrong = [names[row] for row in singular.nonzero().flatten().tolist()]
+        raise DataError(
+            f"Expected covariances that have an inverse, found {len(wrong)} singular ones: {wrong[:5]}. A scan needs more time points than regions, "
+            "and no region may be a sum of others. Use shrinkage='ledoit-wolf', or leave those subjects or regions out."
+        )
+    return factors
+
+
+def inside(observed: Bool[Tensor, "b R"]) -> Bool[Tensor, "b R R"]:
+    """Pairs of observed regions."""
+    return observed.unsqueeze(1) & observed.unsqueeze(2)
+
+
+def check_choice(what: str, found: object, allowed: Collection[object]) -> None:
+    """Check an argument that names one of a few things.
+
+    Raises:
+        ConfigError: If it names another.
+    """
+    if found not in allowed:
+        raise ConfigError(f"Expected the {what} of connectivity to be one of {', '.join(map(repr, allowed))}; found {found!r}.")
+
+
+def _from_series(series: Sequence[Array], kind: ConnectivityKind, shrinkage: Shrinkage) -> Tensor:
+    check_choice("shrinkage", shrinkage, ("ledoit-wolf", None))
+    arrays = [np.asarray(array) for array in series]
+    _check_arrays(arrays)
+    n_regions = arrays[0].shape[1]
+    result = torch.empty((len(arrays), n_regions, n_regions), dtype=torch.float64)
+    for rows, stack in stacks(arrays, "cpu"):
+        observed = torch.ones((len(rows), n_regions), dtype=torch.bool)
+        result[rows] = connectivity_of(stack, observed, kind, shrinkage, [f"series {row}" for row in rows])
+    return result
+
+
+def _check_arrays(arrays: Sequence[Array]) -> None:
+    if not arrays:
+        raise DataError("Expected at least one time series, found none.")
+    for row, array in enumerate(arrays):
+        if array.ndim != 2 or array.shape[0] < 2 or array.shape[1:] != arrays[0].shape[1:]:
+            regions = arrays[0].shape[1:]
+            raise DataError(
+                f"Expected time series [T, R] of at least two time points and the same regions (R = {regions[0] if regions else '?'}), "
+                f"found shape {array.shape} for series {row}."
+            )
+        if not np.isfinite(array).all() or (np.ptp(array, axis=0) == 0).any():
+            raise DataError(
+                f"Expected a finite signal in every region, found NaN, infinite or constant regions in series {row}. "
+                "Put them into RegionData and use Connectivity, which masks regions without signal."
+            )
+
+
+def _ledoit_wolf(matrices: Tensor, centred: Tensor, observed: Tensor) -> Tensor:
+    # Ledoit & Wolf 2004, lemma 3.3 to 3.5, over the observed block. The sum over all pairs of regions of products of squares is a square of sums.
+    n_time, count = centred.shape[1], observed.sum(dim=1).clamp(min=1)
+    scale = torch.diagonal(matrices, dim1=-2, dim2=-1).sum(dim=-1) / count
+    squared = matrices.square().sum(dim=(-2, -1))
+    fourth = centred.square().sum(dim=2).square().sum(dim=1) / n_time
+    spread = (squared - count * scale.square()) / count
+    noise = torch.minimum((fourth - squared) / (count * n_time), spread)
+    weight = torch.where(spread > 0, noise / spread, 0.0)
+    target = torch.diag_embed(observed * (weight * scale).unsqueeze(-1))
+    return matrices * (1 - weight)[:, None, None] + target
+
+
+def _partial(inverse: Tensor) -> Tensor:
+    result = -to_correlation(inverse)
+    torch.diagonal(result, dim1=-2, dim2=-1).neg_()
+    return result
+
+
+def _inverse(matrices: Tensor, observed: Tensor, names: list[str]) -> Tensor:
+    inverse = torch.cholesky_inverse(check_invertible(matrices, observed, names))
+    return inverse.masked_fill(~inside(observed), 0.0)

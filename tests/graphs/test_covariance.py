@@ -1,0 +1,144 @@
+"""Covariance, correlation and inverses of series of several lengths, against numpy, scikit-learn and the definition."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.covariance import LedoitWolf
+
+from graphssl.errors import ConfigError, DataError
+from graphssl.graphs.covariance import check_invertible, connectivity_of, correlation, covariance, partial_correlation, precision, to_correlation
+
+
+def random_series(lengths=(40, 25, 40, 31, 40), n_regions=6, seed=0):
+    rng = np.random.default_rng(seed)
+    mixing = rng.standard_normal((n_regions, n_regions))
+    return [10 + rng.standard_normal((length, n_regions)) @ mixing for length in lengths]
+
+
+def test_covariance_is_the_maximum_likelihood_estimate():
+    series = random_series()
+    expected = np.stack([np.cov(x, rowvar=False, bias=True) for x in series])
+    np.testing.assert_allclose(covariance(series).numpy(), expected, rtol=1e-12)
+
+
+def test_ledoit_wolf_is_that_of_scikit_learn():
+    series = [*random_series(), *random_series((12,), seed=1)]
+    expected = np.stack([LedoitWolf().fit(x).covariance_ for x in series])
+    np.testing.assert_allclose(covariance(series, shrinkage="ledoit-wolf").numpy(), expected, rtol=1e-10)
+
+
+def test_ledoit_wolf_of_a_single_region_is_its_variance():
+    series = random_series(n_regions=1)
+    torch.testing.assert_close(covariance(series, shrinkage="ledoit-wolf"), covariance(series))
+
+
+def test_correlation_is_that_of_numpy():
+    series = random_series()
+    found = correlation(series).numpy()
+    np.testing.assert_allclose(found, np.stack([np.corrcoef(x, rowvar=False) for x in series]), atol=1e-12)
+    assert (np.diagonal(found, axis1=1, axis2=2) == 1).all()
+
+
+def test_precision_is_the_inverse():
+    series = random_series()
+    product = precision(series, shrinkage=None) @ covariance(series)
+    torch.testing.assert_close(product, torch.eye(6, dtype=torch.float64).expand(5, 6, 6), atol=1e-9, rtol=0)
+
+
+def test_partial_correlation_is_the_correlation_of_residuals():
+    series = random_series((60,), n_regions=5)
+    found = partial_correlation(series, shrinkage=None)[0]
+    centred = series[0] - series[0].mean(axis=0)
+    others = centred[:, 2:]
+    residuals = centred[:, :2] - others @ np.linalg.lstsq(others, centred[:, :2], rcond=None)[0]
+    assert found[0, 1].item() == pytest.approx(np.corrcoef(residuals, rowvar=False)[0, 1], abs=1e-10)
+    assert (found.diagonal() == 1).all()
+
+
+def test_missing_regions_leave_the_others_as_they_are():
+    series = torch.from_numpy(np.stack(random_series((40, 40, 40))))
+    observed = torch.ones(3, 6, dtype=torch.bool)
+    observed[1, [0, 4]] = False
+    observed[2] = False
+    spoiled = series.masked_fill(~observed.unsqueeze(1), float("nan"))
+    kept = [1, 2, 3, 5]
+    for kind in ("covariance", "correlation", "precision", "partial correlation"):
+        for shrinkage in (None, "ledoit-wolf"):
+            found = connectivity_of(spoiled, observed, kind, shrinkage, ["a", "b", "c"])
+            alone = connectivity_of(series[1:2, :, kept], observed[1:2, kept], kind, shrinkage, ["b"])
+            torch.testing.assert_close(found[1][kept][:, kept], alone[0])
+            assert found.isfinite().all()
+            assert (found[1, [0, 4]] == 0).all()
+            assert (found[2] == 0).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    lengths=st.lists(st.integers(8, 20), min_size=1, max_size=5),
+    seed=st.integers(0, 2**16),
+    order=st.permutations(range(5)),
+    shrinkage=st.sampled_from([None, "ledoit-wolf"]),
+)
+def test_permuting_regions_permutes_the_matrices(lengths, seed, order, shrinkage):
+    series = random_series(lengths, n_regions=5, seed=seed)
+    permuted = [x[:, order] for x in series]
+    for function in (covariance, correlation, partial_correlation):
+        found = function(permuted, shrinkage=shrinkage)
+        torch.testing.assert_close(found, function(series, shrinkage=shrinkage)[:, order][:, :, order], rtol=1e-6, atol=1e-8)
+
+
+def test_each_scan_is_the_same_alone_and_among_others():
+    series = random_series()
+    together = precision(series)
+    for row, x in enumerate(series):
+        torch.testing.assert_close(together[row], precision([x])[0])
+
+
+def test_scaling_leaves_regions_without_variance_at_zero():
+    found = to_correlation(torch.tensor([[[4.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]]))
+    torch.testing.assert_close(found, torch.tensor([[[1.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 0.0]]]))
+
+
+@pytest.mark.parametrize("shape", [(40,), (40, 5), (1, 6), (40, 6, 1)])
+def test_series_of_other_shapes_are_refused(shape):
+    with pytest.raises(DataError, match=r"same regions \(R = 6\), found shape .* for series 5"):
+        covariance([*random_series(), np.ones(shape)])
+
+
+def test_no_series_is_refused():
+    with pytest.raises(DataError, match="at least one time series, found none"):
+        correlation([])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3.0])
+def test_regions_without_signal_are_refused(value):
+    series = random_series()
+    series[2][:, 3] = value
+    with pytest.raises(DataError, match="constant regions in series 2"):
+        correlation(series)
+
+
+def test_a_singular_covariance_is_refused_without_shrinkage_and_fine_with_it():
+    series = random_series((5, 40))
+    with pytest.raises(DataError, match=r"1 singular ones: \['series 0'\].*ledoit-wolf"):
+        precision(series, shrinkage=None)
+    assert precision(series).isfinite().all()
+
+
+def test_a_region_that_is_a_sum_of_others_is_found():
+    series = random_series((40,))
+    series[0][:, 0] = series[0][:, 1] - 2 * series[0][:, 2]
+    with pytest.raises(DataError, match="no region may be a sum of others"):
+        partial_correlation(series, shrinkage=None)
+
+
+def test_units_do_not_make_a_covariance_singular():
+    scale = torch.diag(torch.tensor([1e-9, 1.0, 1e9], dtype=torch.float64))
+    check_invertible((scale @ scale).unsqueeze(0), torch.ones(1, 3, dtype=torch.bool), ["a"])
+
+
+def test_an_unknown_shrinkage_is_refused():
+    with pytest.raises(ConfigError, match="shrinkage of connectivity to be one of 'ledoit-wolf', None; found 'oas'"):
+        covariance(random_series(), shrinkage="oas")
