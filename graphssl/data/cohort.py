@@ -18,7 +18,7 @@ import pandas as pd
 from graphssl.data import splits
 from graphssl.data.atlas import Atlas
 from graphssl.data.regions import Provenance, RegionData
-from graphssl.data.schema import Schema
+from graphssl.data.schema import Column, Schema
 from graphssl.errors import DataError, RunFolderError, SchemaError
 
 EXCLUDED_COLUMNS = ("what", "id", "reason")
@@ -123,7 +123,9 @@ class Cohort:
         values = self.subjects[name]
         classes = sorted(values.dropna().astype(str).unique())
         if len(classes) < 2:
-            raise DataError(f"Expected at least two classes in {name!r} of {self.name!r}, found {classes or 'no labels'}. Nothing can be learned from one.")
+            raise DataError(
+                f"Expected at least two classes in {name!r} of {self.name!r}, found {classes or 'no labels'}. Nothing can be learned from one."
+            )
         return values
 
     @property
@@ -152,7 +154,7 @@ class Cohort:
         members: dict[str, str] = {}
         for component in nx.connected_components(graph):
             ids = sorted(name for kind, name in component if kind == "subject")
-            members.update({subject: ids[0] for subject in ids})
+            members.update(dict.fromkeys(ids, ids[0]))
         return pd.Series([members[subject] for subject in self.ids], index=self.subjects.index, dtype="str")
 
     def select(self, subjects: Iterable[str] | npt.NDArray[Any]) -> "Cohort":
@@ -164,6 +166,12 @@ class Cohort:
         chosen = _chosen_ids(self, subjects)
         regions = {name: data.select(chosen) for name, data in self.regions.items()}
         return Cohort(self.name, self.subjects.loc[chosen], self.schema, regions, self.excluded)
+
+    def with_column(self, column: Column, values: "pd.Series[Any]") -> "Cohort":
+        """The cohort with a column added or replaced; `values` are indexed by subject id."""
+        columns = [known for known in self.schema if known.name != column.name]
+        subjects = self.subjects.assign(**{column.name: values})
+        return Cohort(self.name, subjects, Schema([*columns, column]), self.regions, self.excluded)
 
     def split(self, test_fraction: float = 0.2, *, target: str | None = None, seed: int = 0) -> tuple["Cohort", "Cohort"]:
         """A training and a test cohort, stratified by target (and site), with families and repeated scans kept together."""
@@ -206,7 +214,7 @@ class Cohort:
         aside = target.with_name(target.name + ".part")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        record = {"format": _FORMAT, "name": self.name, "hash": self.hash, "schema": self.schema.to_dict(), "regions": {}}
+        record: dict[str, Any] = {"format": _FORMAT, "name": self.name, "hash": self.hash, "schema": self.schema.to_dict(), "regions": {}}
         table = self.subjects.rename_axis("subject_id").reset_index()
         table.to_parquet(aside / "subjects.parquet", index=False)
         self.excluded.to_csv(aside / "excluded.csv", index=False)
@@ -240,7 +248,9 @@ class Cohort:
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise DataError(f"Expected a whole saved cohort at {source}, found a damaged one ({error}). Build it again.") from error
         if cohort.hash != record["hash"]:
-            raise DataError(f"Expected the cohort at {source} to have hash {record['hash']}, found {cohort.hash}: a file was changed. Build it again.")
+            raise DataError(
+                f"Expected the cohort at {source} to have hash {record['hash']}, found {cohort.hash}: a file was changed. Build it again."
+            )
         return cohort
 
 
@@ -263,7 +273,10 @@ def check_ids(ids: Sequence[Any]) -> None:
         raise SchemaError("Expected an id for every subject, found an empty one.")
     repeated = pd.Index(ids)[pd.Index(ids).duplicated()].unique().tolist()
     if repeated:
-        raise SchemaError(f"Expected each subject id once, found {len(repeated)} repeated: {repeated[:5]}. Give repeated scans ids of their own and a 'group' column.")
+        raise SchemaError(
+            f"Expected each subject id once, found {len(repeated)} repeated: {repeated[:5]}. "
+            "Give repeated scans ids of their own and a 'group' column."
+        )
 
 
 def _chosen_ids(cohort: Cohort, subjects: Iterable[str] | npt.NDArray[Any]) -> list[str]:
@@ -290,7 +303,9 @@ def _union_schema(mine: Cohort, theirs: Cohort) -> Schema:
         b = theirs.schema[a.name]
         for what in ("kind", "role", "unit"):
             if getattr(a, what) != getattr(b, what):
-                raise SchemaError(f"Expected the same {what} of column {a.name!r} in both cohorts, found {getattr(a, what)!r} and {getattr(b, what)!r}.")
+                raise SchemaError(
+                    f"Expected the same {what} of column {a.name!r} in both cohorts, found {getattr(a, what)!r} and {getattr(b, what)!r}."
+                )
         categories = None if a.categories is None else tuple(sorted({*a.categories, *(b.categories or ())}))
         columns.append(type(a)(a.name, a.kind, a.role, a.unit, a.valid_range, categories))
     return Schema(columns)

@@ -39,7 +39,9 @@ class ConnectomeBatch:
         expected = {"weights": (n, r, r), "visible": (n, r, r), "centroids": (n, r, 3), "networks": (n, r)}
         wrong = {name: tuple(getattr(self, name).shape) for name, shape in expected.items() if tuple(getattr(self, name).shape) != shape}
         if wrong or len(self.subject_ids) != n or len(self.atlas) != n:
-            raise DataError(f"Expected shapes {expected} and {n} ids for a batch of {n} connectomes, found {wrong or (len(self.subject_ids), len(self.atlas))}.")
+            raise DataError(
+                f"Expected shapes {expected} and {n} ids for a batch of {n} connectomes, found {wrong or (len(self.subject_ids), len(self.atlas))}."
+            )
 
     def __len__(self) -> int:
         return len(self.subject_ids)

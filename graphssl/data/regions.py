@@ -87,7 +87,8 @@ class RegionData:
     def __repr__(self) -> str:
         missing = sum(int((~seen).sum()) for seen in self.observed.values())
         z = ", Fisher z" if self.provenance.fisher_z else ""
-        return f"RegionData({len(self)} subjects × {len(self.atlas)} regions of {self.atlas.name}, {self.provenance.kind}{z}, {missing} regions without signal)"
+        size = f"{len(self)} subjects × {len(self.atlas)} regions of {self.atlas.name}"
+        return f"RegionData({size}, {self.provenance.kind}{z}, {missing} regions without signal)"
 
     def select(self, subjects: Iterable[str]) -> "RegionData":
         """Data of the given subjects, as far as they have any."""
@@ -112,9 +113,7 @@ class RegionData:
                 raise DataError(f"Expected the same {what} in both cohorts for atlas {self.atlas.name!r}, found {mine} and {theirs}.")
         provenance = self.provenance
         if provenance.pipeline != other.provenance.pipeline:
-            provenance = Provenance(
-                provenance.kind, provenance.fisher_z, f"{provenance.pipeline} + {other.provenance.pipeline}", provenance.source
-            )
+            provenance = Provenance(provenance.kind, provenance.fisher_z, f"{provenance.pipeline} + {other.provenance.pipeline}", provenance.source)
         return RegionData(self.atlas, {**self.values, **other.values}, provenance, {**self.observed, **other.observed})
 
 

@@ -89,7 +89,8 @@ class Schema:
     @classmethod
     def from_dict(cls, records: list[dict[str, Any]]) -> "Schema":
         """The inverse of `to_dict`."""
-        return cls([Column(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}) for record in records])
+        plain: list[dict[str, Any]] = [{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()} for record in records]
+        return cls([Column(**record) for record in plain])
 
     @classmethod
     def infer(cls, table: pd.DataFrame, roles: Mapping[str, Role] | None = None) -> "Schema":
