@@ -310,7 +310,7 @@ def _read_bundle(folder: Path, atlas: Atlas, subjects: Sequence[str], missing_re
     if len(paths) != 1:
         raise DataError(f"Expected one file {prefix}*.npz in {folder}, found {[path.name for path in paths] or 'none'}. Check the name of the atlas.")
     try:
-        with np.load(paths[0], allow_pickle=False) as stored:
+        with paths[0].open("rb") as file, np.load(file, allow_pickle=False) as stored:
             series, offsets, scale = stored["series"], stored["offsets"], np.float32(stored["scale"])
             labels, ids = stored["region_label"], stored["subject_id"].tolist()
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

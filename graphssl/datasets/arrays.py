@@ -102,7 +102,7 @@ def is_whole_number(text: str) -> bool:
 
 def _read_text(path: Path, variable: str | None) -> LabelledArray:
     comments, lines = _lines(path)
-    separator = next((mark for mark in "\t,;" if mark in lines[0]), " ")
+    separator = next((mark for mark in "\t;," if mark in lines[0]), " ")
     columns = _names_in_comment(comments[-1]) if comments else None
     first_line = len(comments) + 1
     header = _cells(lines[0], separator)
@@ -138,12 +138,12 @@ def _names_in_comment(comment: str) -> Names:
 
 def _is_header(first: list[str], second: list[str]) -> bool:
     """Whether the first line names columns: it is mostly text, or whole numbers that look like label ids."""
-    names = first[1:] or first
+    names = [name for name in first[1:] or first if name]
     n_text = sum(not _is_number(name) for name in names)
     if n_text:
         # A line with one odd cell among numbers is damaged; it must not pass for names and vanish.
         return 2 * n_text > len(names)
-    if not all(map(is_whole_number, names)) or len(set(names)) < len(names):
+    if not names or not all(map(is_whole_number, names)) or len(set(names)) < len(names):
         return False
     ids = [int(name) for name in names]
     rising = len(ids) >= _MIN_RISING and all(a < b for a, b in pairwise(ids))
@@ -192,7 +192,7 @@ def _without_row_names(frame: pd.DataFrame, columns: Names | None) -> tuple[pd.D
     if frame.shape[1] < 2:
         return frame, columns, None
     first = frame.iloc[:, 0].astype(str)
-    is_text = not frame.iloc[:, 0].isna().any() and not any(map(_is_number, first))
+    is_text = first.is_unique and not frame.iloc[:, 0].isna().any() and not any(map(_is_number, first))
     n_names = None if columns is None else len(columns)
     # An unnamed first column is an index, and so is one that repeats the names of the columns.
     is_index = columns is not None and n_names == frame.shape[1] and (columns[0] in ("", "Unnamed: 0") or tuple(first) == columns[1:])
@@ -225,7 +225,7 @@ def _read_npy(path: Path, variable: str | None) -> LabelledArray:
 
 def _read_npz(path: Path, variable: str | None) -> LabelledArray:
     _check_start(path, b"PK", "numpy.savez")
-    with np.load(path, allow_pickle=False) as stored:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         names = list(stored.files)
         arrays = {name: stored[name] for name in names if variable in (None, name)}
     return LabelledArray(_numbers(_the_only(arrays, names, variable, path), path))
