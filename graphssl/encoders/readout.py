@@ -31,21 +31,24 @@ class AnchorReadout(nn.Module):
 
     Args:
         width: Width `D` of the tokens.
-        channels: Width of each token after a linear map; the result has `anchors × channels` entries.
+        pooled_width: Width of the result.
+        channels: Width of each token after a linear map; `anchors × channels` numbers are then mapped to the result.
         spacing_mm: Spacing of the anchor points in mm.
     """
 
-    def __init__(self, width: int, channels: int = 16, spacing_mm: float = 40.0) -> None:
+    def __init__(self, width: int, pooled_width: int = 64, channels: int = 16, spacing_mm: float = 40.0) -> None:
         super().__init__()
         self.basis = SpatialBasis(spacing_mm)
         self.channels = nn.Linear(width, channels)
-        self.pooled_width = len(self.basis) * channels
+        self.project = nn.Linear(len(self.basis) * channels, pooled_width)
+        self.pooled_width = pooled_width
 
     def forward(self, tokens: Float[Tensor, "B R D"], batch: ConnectomeBatch) -> Float[Tensor, "B P"]:
-        """Weighted means around every anchor, one after another."""
+        """Weighted means around every anchor, mapped to one vector."""
         basis = self.basis(batch.centroids) * batch.mask.unsqueeze(-1)  # [B, R, A]
         share = basis / basis.sum(dim=1, keepdim=True).clamp(min=1e-2)
-        return torch.matmul(share.transpose(1, 2), self.channels(tokens)).flatten(start_dim=1)
+        around = torch.matmul(share.transpose(1, 2), self.channels(tokens))  # [B, A, channels]
+        return self.project(around.flatten(start_dim=1))
 
 
 def make_readout(kind: ReadoutKind, width: int) -> MeanReadout | AnchorReadout:

@@ -22,7 +22,7 @@ class AbstractMasked(AbstractObjective):
 
     Args:
         ratio: Share that is hidden, in (0, 1).
-        rank: Inner width of the decoders, the largest rank of a predicted connectome.
+        rank: Inner width of the first decoder, the largest rank of a predicted connectome; the second has half of it.
         pooled_weight: Weight of the second decoder's error beside the first's; 0 leaves it out.
 
     Raises:
@@ -39,7 +39,7 @@ class AbstractMasked(AbstractObjective):
         """Make the decoders for the encoder's widths."""
         self.from_tokens = nn.Sequential(nn.Linear(encoder.token_width, self.rank), nn.GELU(), nn.Linear(self.rank, 2 * self.rank))
         if self.pooled_weight:
-            self.from_pooled = PooledDecoder(encoder.pooled_width, self.rank)
+            self.from_pooled = PooledDecoder(encoder.pooled_width, max(1, self.rank // 2))
         return self
 
     @abstractmethod

@@ -1,0 +1,6 @@
+"""From region data to graphs, and to the graphs of other libraries."""
+
+from graphssl.graphs.connectivity import Connectivity, ConnectivityFeatures
+from graphssl.graphs.connectome import ConnectomeBuilder
+
+__all__ = ["Connectivity", "ConnectivityFeatures", "ConnectomeBuilder"]

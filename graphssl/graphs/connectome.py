@@ -1,0 +1,186 @@
+"""From a cohort to a batch of connectomes; what is learned on the way is learned from training subjects."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+from graphssl.data.atlas import Atlas
+from graphssl.data.cohort import Cohort
+from graphssl.data.connectome import ConnectomeBatch
+from graphssl.data.regions import ConnectivityKind
+from graphssl.errors import AtlasError, CheckpointError, DataError
+from graphssl.graphs.connectivity import Connectivity
+
+
+class ConnectomeBuilder(BaseEstimator):
+    """Region data in, connectomes out: connectivity, then the difference from the training subjects' mean, in units of its spread.
+
+    What subjects share says nothing about who differs from whom, and an objective would spend itself on it; therefore the mean is taken away.
+
+    Args:
+        atlases: Atlases to use; all of the cohort when left out. A subject gets one row an atlas it has data in.
+        kind: Kind of connectivity, in nilearn's words.
+        fisher_z: Whether correlations are transformed by arctanh.
+        center: Whether to subtract the training mean and divide by the training spread (one number an atlas).
+
+    Attributes:
+        atlases_: The atlases it was fitted on, by name.
+        connectivity_: Fitted connectivity by atlas.
+        mean_: Mean connectome of the training subjects `[R, R]` by atlas.
+        scale_: Standard deviation of connections around the mean, by atlas.
+        network_names_: Names of the networks over all atlases.
+    """
+
+    def __init__(
+        self,
+        atlases: Sequence[str] | None = None,
+        kind: ConnectivityKind = "correlation",
+        fisher_z: bool = True,
+        center: bool = True,
+    ) -> None:
+        self.atlases = atlases
+        self.kind = kind
+        self.fisher_z = fisher_z
+        self.center = center
+
+    def fit(self, cohort: Cohort, y: object = None) -> "ConnectomeBuilder":
+        """Learn what connectivity needs, the mean and the spread from training subjects.
+
+        Raises:
+            DataError: If the cohort has no data in an atlas.
+        """
+        names = list(self.atlases) if self.atlases is not None else list(cohort.regions)
+        if not names:
+            raise DataError(f"Expected {cohort.name!r} to have region data, found none. Load time series or matrices.")
+        self.atlases_ = {name: cohort.atlas(name) for name in names}
+        self.network_names_ = tuple(sorted({n for atlas in self.atlases_.values() for n in atlas.network_names}))
+        self.connectivity_: dict[str, Connectivity] = {}
+        self.mean_: dict[str, Tensor] = {}
+        self.scale_: dict[str, float] = {}
+        for name in names:
+            data = cohort.regions[name]
+            subjects = [subject for subject in cohort.ids if subject in data.values]
+            if not subjects:
+                raise DataError(f"Expected training subjects with data in atlas {name!r}, found none among {len(cohort)}.")
+            self.connectivity_[name] = Connectivity(self.kind, self.fisher_z).fit(data, subjects)
+            matrices, observed = self.connectivity_[name].transform(data, subjects)
+            self.mean_[name], self.scale_[name] = _mean_and_scale(matrices, _visible(observed))
+        return self
+
+    def transform(self, cohort: Cohort) -> ConnectomeBatch:
+        """Connectomes of a cohort, one row a subject and atlas, atlas by atlas.
+
+        Raises:
+            AtlasError: If the cohort's atlas of a name is not the one of the training data.
+            DataError: If a subject has data in none of the atlases.
+        """
+        if not hasattr(self, "atlases_"):
+            raise DataError("Expected a fitted builder, found one without training subjects. Call fit first.")
+        batches = []
+        for name, atlas in self.atlases_.items():
+            data = cohort.regions.get(name)
+            subjects = [s for s in cohort.ids if data is not None and s in data.values]
+            if data is None or not subjects:
+                continue
+            check_atlas(atlas, data.atlas)
+            matrices, observed = self.connectivity_[name].transform(data, subjects)
+            batches.append(self._batch(name, subjects, matrices, observed))
+        served = {subject for batch in batches for subject in batch.subject_ids}
+        absent = [subject for subject in cohort.ids if subject not in served]
+        if absent:
+            raise DataError(
+                f"Expected every subject of {cohort.name!r} to have data in one of the atlases {list(self.atlases_)}, found none for "
+                f"{len(absent)}: {absent[:5]}. Leave them out, or convert their data."
+            )
+        return ConnectomeBatch.cat(batches)
+
+    def fit_transform(self, cohort: Cohort, y: object = None) -> ConnectomeBatch:
+        """Fit on a training cohort and give its connectomes."""
+        return self.fit(cohort).transform(cohort)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Arguments and atlases as plain values, and fitted arrays as tensors, for a model folder."""
+        record = {
+            "arguments": self.get_params(),
+            "atlases": [atlas.to_dict() for atlas in self.atlases_.values()],
+            "scale": self.scale_,
+        }
+        tensors = {f"mean.{name}": mean for name, mean in self.mean_.items()}
+        for name, connectivity in self.connectivity_.items():
+            tensors.update({f"connectivity.{name}.{key}": value for key, value in connectivity.state().items()})
+        return record, tensors
+
+    @classmethod
+    def from_state(cls, record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "ConnectomeBuilder":
+        """The inverse of `state`.
+
+        Raises:
+            CheckpointError: If an entry is missing.
+        """
+        try:
+            builder = cls(**record["arguments"])
+            builder.atlases_ = {entry["name"]: Atlas.from_dict(entry) for entry in record["atlases"]}
+            builder.scale_ = {name: float(record["scale"][name]) for name in builder.atlases_}
+            builder.mean_ = {name: tensors[f"mean.{name}"] for name in builder.atlases_}
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"Expected the fitted state of a ConnectomeBuilder, found none of {error}. The folder is damaged.") from error
+        builder.network_names_ = tuple(sorted({n for atlas in builder.atlases_.values() for n in atlas.network_names}))
+        builder.connectivity_ = {}
+        for name in builder.atlases_:
+            prefix = f"connectivity.{name}."
+            fitted = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            builder.connectivity_[name] = Connectivity(builder.kind, builder.fisher_z).load_state(fitted)
+        return builder
+
+    def _batch(self, name: str, subjects: list[str], matrices: Tensor, observed: Tensor) -> ConnectomeBatch:
+        atlas, n = self.atlases_[name], len(subjects)
+        visible = _visible(observed)
+        if self.center:
+            matrices = (matrices - self.mean_[name]) / self.scale_[name]
+        index = {network: i for i, network in enumerate(self.network_names_)}
+        networks = torch.tensor([index.get(network, -1) for network in atlas.networks])
+        return ConnectomeBatch(
+            tuple(subjects),
+            torch.where(visible, matrices, 0.0).float(),
+            visible,
+            observed,
+            torch.from_numpy(atlas.centroids).expand(n, -1, -1),
+            networks.expand(n, -1),
+            (name,) * n,
+            self.network_names_,
+        )
+
+
+def check_atlas(expected: Atlas, found: Atlas) -> None:
+    """Check that data are in the atlas a model was made with.
+
+    Raises:
+        AtlasError: If labels or names differ; says which.
+    """
+    if expected.hash == found.hash:
+        return
+    mine, theirs = set(expected.labels.tolist()), set(found.labels.tolist())
+    if mine != theirs:
+        what = f"labels only in the model {sorted(mine - theirs)[:5]}, only in the data {sorted(theirs - mine)[:5]}"
+    else:
+        what = "the same labels in another order or under other names"
+    raise AtlasError(
+        f"Expected atlas {expected.name!r} with {len(expected)} regions (hash {expected.hash}), found {len(found)} regions (hash {found.hash}): "
+        f"{what}. Use the atlas of the training data, or convert the data to it."
+    )
+
+
+def _visible(observed: Tensor) -> Tensor:
+    n_regions = observed.shape[1]
+    return observed.unsqueeze(1) & observed.unsqueeze(2) & ~torch.eye(n_regions, dtype=torch.bool)
+
+
+def _mean_and_scale(matrices: Tensor, visible: Tensor) -> tuple[Tensor, float]:
+    count = visible.sum(dim=0)
+    mean = torch.where(visible, matrices, 0.0).sum(dim=0) / count.clamp(min=1)
+    spread = torch.where(visible, matrices - mean, 0.0).square().sum() / visible.sum().clamp(min=1)
+    scale = float(spread.sqrt())
+    return mean.float(), scale if scale > 0 else 1.0

@@ -1,0 +1,8 @@
+"""Training: pre-training, fine-tuning, checkpoints and the model on disk."""
+
+from graphssl.training.finetune import finetune
+from graphssl.training.fit import Fitted, TrainingSettings, fit
+from graphssl.training.model import ConnectomeModel, load_model
+from graphssl.training.pretrain import pretrain, untrained
+
+__all__ = ["ConnectomeModel", "Fitted", "TrainingSettings", "finetune", "fit", "load_model", "pretrain", "untrained"]

@@ -1,0 +1,160 @@
+"""Fine-tuning: a pre-trained (or random) encoder and a few labels in, a model that predicts out."""
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+
+from graphssl.data.cohort import Cohort
+from graphssl.data.splits import hold_out
+from graphssl.errors import ConfigError, DataError
+from graphssl.objectives.supervised import Supervised
+from graphssl.training.fit import TrainingSettings, fit
+from graphssl.training.model import ConnectomeModel, by_subject, embed_rows
+
+Mode = Literal["probe", "full"]
+
+_INVERSE_PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+FINETUNING = TrainingSettings(max_epochs=20, learning_rate=3e-4, patience=5)
+
+
+def finetune(
+    model: ConnectomeModel,
+    cohort: Cohort,
+    *,
+    target: str | None = None,
+    classes: Sequence[str] | None = None,
+    mode: Mode = "full",
+    settings: TrainingSettings | None = None,
+    validation_fraction: float = 0.2,
+    seed: int = 0,
+    folder: str | os.PathLike[str] | None = None,
+) -> ConnectomeModel:
+    """Give a model a head for a target, and train it on the subjects that have a label.
+
+    `probe` fits a penalised logistic regression on the pooled vectors and leaves the encoder as it is. `full` starts from that probe and then trains encoder and
+    head together (linear probing, then fine-tuning: Kumar et al., ICLR 2022). Validation subjects choose the penalty, the epoch, and whether
+    training beyond the probe helped at all.
+
+    Args:
+        model: A pre-trained model; it is not changed.
+        cohort: Training subjects; leave test subjects out of it.
+        target: Column to predict; the cohort's one target when left out.
+        classes: Names of the classes in order, the positive one last; sorted when left out.
+        mode: `"probe"` or `"full"`.
+        settings: How long and how fast the full training goes.
+        validation_fraction: Share of the labelled subjects that choose penalty and epoch.
+        seed: Seed of split, order and dropout.
+        folder: Where checkpoints go.
+
+    Raises:
+        DataError: If there is one class only, too few labels, or a class that was not named.
+        ConfigError: If the mode is unknown.
+    """
+    if mode not in ("probe", "full"):
+        raise ConfigError(f"Expected the mode 'probe' or 'full', found {mode!r}.")
+    column = cohort.target(target)
+    name, labels = str(column.name), column.dropna().astype(str)
+    names = tuple(classes) if classes is not None else tuple(sorted(labels.unique()))
+    strange = sorted(set(labels) - set(names))
+    if strange:
+        raise DataError(f"Expected {name!r} to hold the classes {list(names)}, found {strange[:3]} too. Name every class, or leave those subjects out.")
+    labelled = cohort.select([subject for subject in cohort.ids if subject in labels.index])
+    index = {subject: names.index(label) for subject, label in labels.items()}
+    split = hold_out(
+        labelled.ids,
+        [index[s] for s in labelled.ids],
+        groups=labelled.groups.tolist(),
+        test_fraction=_feasible(validation_fraction, list(index.values())),
+        seed=seed,
+    )
+    train, validation = labelled.select(split.train), labelled.select(split.test)
+    head = _probe(model, train, validation, index, len(names), refit=mode == "probe")
+    card = {**model.card, "fine-tuned on": f"{cohort.name}, {len(labelled)} labelled subjects (cohort hash {cohort.hash})", "target": f"{name}: {list(names)}"}
+    tuned = ConnectomeModel(model.builder, copy.deepcopy(model.encoder), card=card, history=model.history)
+    if mode == "full":
+        settings = settings or FINETUNING
+        history = _train_all(tuned, head, train, validation, index, len(names), settings, seed, folder)
+        tuned = ConnectomeModel(model.builder, tuned.encoder, card=card, history=history)
+    return tuned.with_head(head, names, name)
+
+
+def _train_all(
+    model: ConnectomeModel,
+    head: nn.Linear,
+    train: Cohort,
+    validation: Cohort,
+    index: Mapping[str, int],
+    n_classes: int,
+    settings: TrainingSettings,
+    seed: int,
+    folder: str | os.PathLike[str] | None,
+) -> pd.DataFrame:
+    batches = [model.builder.transform(part) for part in (train, validation)]
+    objective = Supervised({s: index[s] for s in (*train.ids, *validation.ids)}, n_classes).prepare(model.encoder)
+    objective.head.load_state_dict(head.state_dict())
+    start = copy.deepcopy((model.encoder.state_dict(), head.state_dict()))
+    before = _loss(model, head, validation, index)
+    fitted = fit(model.encoder, objective, batches[0], batches[1], settings, seed=seed, folder=folder, label="fine-tuning")
+    head.load_state_dict(objective.head.state_dict())
+    if _loss(model, head, validation, index) >= before:
+        model.encoder.load_state_dict(start[0])
+        head.load_state_dict(start[1])
+    model.encoder.eval()
+    return fitted.history
+
+
+def _loss(model: ConnectomeModel, head: nn.Linear, cohort: Cohort, index: Mapping[str, int]) -> float:
+    probability = ConnectomeModel(model.builder, model.encoder, head).predict_proba(cohort)
+    return float(log_loss([index[s] for s in cohort.ids], probability, labels=list(range(probability.shape[1]))))
+
+
+def _probe(model: ConnectomeModel, train: Cohort, validation: Cohort, index: Mapping[str, int], n_classes: int, *, refit: bool) -> nn.Linear:
+    """Logistic regression on pooled vectors, as a linear layer with the scaling folded in."""
+    (x, y), (x_held, y_held) = ((_pooled(model, part), np.asarray([index[s] for s in part.ids])) for part in (train, validation))
+    scores = []
+    for penalty in _INVERSE_PENALTIES:
+        scaler, regression = _logistic(x, y, penalty)
+        scores.append(log_loss(y_held, regression.predict_proba(scaler.transform(x_held)), labels=list(range(n_classes))))
+    best = _INVERSE_PENALTIES[int(np.argmin(scores))]
+    if refit:
+        x, y = np.concatenate([x, x_held]), np.concatenate([y, y_held])
+    return _as_linear(*_logistic(x, y, best))
+
+
+def _logistic(x: np.ndarray, y: np.ndarray, penalty: float) -> tuple[StandardScaler, LogisticRegression]:
+    scaler = StandardScaler().fit(x)
+    return scaler, LogisticRegression(C=penalty, class_weight="balanced", max_iter=2000).fit(scaler.transform(x), y)
+
+
+def _as_linear(scaler: StandardScaler, regression: LogisticRegression) -> nn.Linear:
+    weight, bias = regression.coef_ / scaler.scale_, regression.intercept_ - regression.coef_ @ (scaler.mean_ / scaler.scale_)
+    if len(weight) == 1:  # two classes: one logit, the other is zero
+        weight, bias = np.concatenate([-weight / 2, weight / 2]), np.concatenate([-bias / 2, bias / 2])
+    head = nn.Linear(weight.shape[1], weight.shape[0])
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(weight))
+        head.bias.copy_(torch.from_numpy(bias))
+    return head
+
+
+def _pooled(model: ConnectomeModel, cohort: Cohort) -> np.ndarray:
+    batch = model.builder.transform(cohort)
+    pooled: Tensor = by_subject(embed_rows(model.encoder, batch), batch.subject_ids, cohort.ids)
+    return np.asarray(pooled.double())
+
+
+def _feasible(fraction: float, labels: Sequence[int]) -> float:
+    """A validation share that leaves at least one subject of each class on both sides."""
+    rarest = int(np.bincount(labels).min())
+    if rarest < 2:
+        raise DataError(f"Expected at least two labelled subjects of each class to fine-tune, found {rarest} of one. Give more labels.")
+    return min(0.5, max(fraction, 1 / rarest))

@@ -1,0 +1,189 @@
+"""One way of training, for every objective."""
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar
+
+from graphssl.data.connectome import ConnectomeBatch
+from graphssl.encoders.base import AbstractEncoder
+from graphssl.errors import ConfigError
+from graphssl.objectives.base import AbstractObjective
+from graphssl.training.batches import loader
+from graphssl.training.checkpoint import EpochCheckpoint
+from graphssl.training.learner import Learner
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long and how fast to train.
+
+    Args:
+        max_epochs: Epochs at most.
+        batch_size: Connectomes a minibatch.
+        learning_rate: Highest learning rate.
+        weight_decay: Weight decay of matrices.
+        patience: Epochs without a better validation loss before training stops.
+        accelerator: Lightning's name of the device kind: `auto`, `cpu`, `gpu`.
+        precision: Lightning's name of the precision, such as `32-true` or `bf16-mixed` (GPU).
+        progress: Whether to show a progress bar on stderr.
+
+    Raises:
+        ConfigError: If a number is not positive.
+    """
+
+    max_epochs: int = 30
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    patience: int = 8
+    accelerator: str = "auto"
+    precision: str = "32-true"
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("max_epochs", "batch_size", "learning_rate", "patience"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"Expected {name} above 0, found {getattr(self, name)}.")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training leaves behind; encoder and objective hold the weights of the best epoch.
+
+    Attributes:
+        history: One row an epoch: `epoch`, and train and validation means of the loss and its parts.
+        best_epoch: The epoch whose weights were kept.
+        best_score: Its validation loss (training loss where there was no validation).
+    """
+
+    history: pd.DataFrame
+    best_epoch: int
+    best_score: float
+
+
+def fit(
+    encoder: AbstractEncoder,
+    objective: AbstractObjective,
+    train: ConnectomeBatch,
+    validation: ConnectomeBatch | None,
+    settings: TrainingSettings,
+    *,
+    seed: int = 0,
+    folder: str | os.PathLike[str] | None = None,
+    label: str = "",
+) -> Fitted:
+    """Train encoder and objective in place and keep the best epoch.
+
+    Given a folder, the state after every epoch is in `folder/last.ckpt`; the same call after a kill goes on from there and ends with the same numbers.
+
+    Args:
+        encoder: The encoder.
+        objective: The objective, prepared for the encoder.
+        train: Training connectomes.
+        validation: Connectomes that choose the epoch; without them the last epoch by training loss is kept.
+        settings: How long and how fast.
+        seed: Seed of order, masks and dropout.
+        folder: Where checkpoints go.
+        label: Words for the progress bar.
+
+    Raises:
+        CheckpointError: If the checkpoint is damaged.
+        RunFolderError: If it belongs to another run.
+        GraphSSLError: If the loss is not finite.
+    """
+    batches = loader(train, settings.batch_size, seed=seed)
+    n_steps = settings.max_epochs * len(batches.sampler)  # type: ignore[arg-type]
+    learner = Learner(
+        encoder, objective, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, n_steps=n_steps, seed=seed
+    )
+    monitor = "train_loss" if validation is None else "validation_loss"
+    keeper = EpochCheckpoint(monitor, _fingerprint(learner, train, validation, settings), None if folder is None else Path(folder))
+    resume = keeper.resume_from()
+    if not keeper.stopped:
+        held = None if validation is None else loader(validation, settings.batch_size, shuffle=False)
+        with _quiet():
+            _trainer(settings, monitor, keeper, label).fit(learner, batches, held, ckpt_path=resume, weights_only=True)
+    else:
+        assert resume is not None
+        learner.history = torch.load(resume, weights_only=True)["history"]
+    learner.load_state_dict(keeper.best_weights)
+    return Fitted(pd.DataFrame(learner.history).astype({"epoch": int}), keeper.best_epoch, keeper.best_score)
+
+
+def _trainer(settings: TrainingSettings, monitor: str, keeper: EpochCheckpoint, label: str) -> pl.Trainer:
+    callbacks: list[pl.Callback] = [keeper, EarlyStopping(monitor, patience=settings.patience, check_on_train_epoch_end=False)]
+    if monitor == "train_loss":
+        callbacks.pop()
+    if settings.progress:
+        callbacks.append(_Progress(label))
+    return pl.Trainer(
+        max_epochs=settings.max_epochs,
+        accelerator=settings.accelerator,
+        devices=1,
+        precision=settings.precision,  # type: ignore[arg-type]
+        gradient_clip_val=1.0,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=True,
+        enable_progress_bar=settings.progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+    )
+
+
+class _Progress(TQDMProgressBar):
+    def __init__(self, label: str) -> None:
+        super().__init__()
+        self.label = label
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, int | str | float | dict[str, float]]:
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
+
+    def init_train_tqdm(self) -> "TQDM":  # type: ignore[name-defined]  # noqa: F821
+        bar = super().init_train_tqdm()
+        bar.desc = self.label
+        return bar
+
+
+def _fingerprint(learner: Learner, train: ConnectomeBatch, validation: ConnectomeBatch | None, settings: TrainingSettings) -> str:
+    """Hash of what decides the numbers: settings, seed, initial weights, and which data they meet."""
+    digest = hashlib.sha256()
+    plain = {k: v for k, v in asdict(settings).items() if k not in ("progress", "accelerator")}
+    digest.update(json.dumps([plain, learner.seed, learner.n_steps], sort_keys=True).encode())
+    digest.update(f"{type(learner.encoder).__qualname__} {learner.encoder.arguments()} {type(learner.objective).__qualname__}".encode())
+    for batch in (train, *([] if validation is None else [validation])):
+        digest.update("\n".join(batch.subject_ids + batch.atlas).encode())
+        digest.update(batch.weights.double().sum(dim=(1, 2)).cpu().numpy().tobytes())
+    for value in learner.state_dict().values():
+        digest.update(value.detach().double().sum().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's advice about workers and devices, which does not apply to data in memory."""
+    import logging
+
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        warnings.filterwarnings("ignore", module="lightning_fabric")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

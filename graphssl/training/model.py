@@ -1,0 +1,243 @@
+"""What is trained, saved and shared: a fitted builder, an encoder and, after fine-tuning, a head."""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import graphssl.encoders as encoders
+from graphssl.data.cohort import Cohort
+from graphssl.data.connectome import ConnectomeBatch
+from graphssl.encoders.base import AbstractEncoder
+from graphssl.errors import CheckpointError, DataError, RunFolderError
+from graphssl.graphs.connectome import ConnectomeBuilder
+
+_FORMAT = 1
+_ROWS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class ConnectomeModel:
+    """A builder fitted on training subjects and an encoder; with a head it predicts.
+
+    Args:
+        builder: Turns cohorts into connectomes, fitted on training subjects.
+        encoder: Embeds connectomes.
+        head: Linear map from the pooled vector to class logits.
+        classes: Names of the classes, in the order of the head's outputs; the last one is the positive class of a binary target.
+        target: Column that the head predicts.
+        history: One row an epoch of the last training.
+        card: What the model was trained on and how it scored, for the model card.
+    """
+
+    builder: ConnectomeBuilder
+    encoder: AbstractEncoder
+    head: nn.Linear | None = None
+    classes: tuple[str, ...] = ()
+    target: str | None = None
+    history: pd.DataFrame = field(default_factory=pd.DataFrame)
+    card: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        n = sum(parameter.numel() for parameter in self.encoder.parameters())
+        what = f", predicts {self.target!r} ({' / '.join(self.classes)})" if self.head is not None else ", no head yet"
+        return f"ConnectomeModel({type(self.encoder).__name__} with {n:,} parameters, atlases {list(self.builder.atlases_)}{what})"
+
+    def embed(self, cohort: Cohort) -> pd.DataFrame:
+        """Pooled vectors, one row a subject; a subject with several atlases gets the mean over them.
+
+        Raises:
+            AtlasError: If the cohort's atlas is not the one of the training data.
+            DataError: If a subject has no data.
+        """
+        batch = self.builder.transform(cohort)
+        pooled = by_subject(embed_rows(self.encoder, batch), batch.subject_ids, cohort.ids)
+        columns = [f"pooled_{k}" for k in range(pooled.shape[1])]
+        return pd.DataFrame(pooled.numpy(), index=cohort.subjects.index, columns=columns)
+
+    def predict_proba(self, cohort: Cohort) -> npt.NDArray[np.float64]:
+        """Class probabilities `[n, C]`, rows as `cohort.ids`, columns as `classes`.
+
+        Raises:
+            CheckpointError: If the model was not fine-tuned.
+            AtlasError: If the cohort's atlas is not the one of the training data.
+            DataError: If a subject has no data.
+        """
+        if self.head is None:
+            raise CheckpointError("Expected a fine-tuned model, found a pre-trained encoder without a head. Call graphssl.finetune first.")
+        batch = self.builder.transform(cohort)
+        device = next(self.head.parameters()).device
+        with torch.no_grad():
+            logits = self.head(embed_rows(self.encoder, batch).to(device)).cpu()
+        mean = by_subject(logits, batch.subject_ids, cohort.ids)
+        return np.asarray(torch.softmax(mean.double(), dim=1))
+
+    def predict(self, cohort: Cohort) -> npt.NDArray[np.str_]:
+        """The most probable class of each subject."""
+        return np.asarray(self.classes, dtype=np.str_)[self.predict_proba(cohort).argmax(axis=1)]
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
+        """Write `config.json`, `model.safetensors`, `schema.json` and a model card, whole or not at all; no pickle.
+
+        Raises:
+            RunFolderError: If the folder holds other files.
+        """
+        target = Path(folder)
+        if target.exists() and any(target.iterdir()) and not (target / "model.safetensors").is_file():
+            raise RunFolderError(f"Expected {target} to be absent, empty or a saved model; found other files. Give another folder.")
+        aside = target.with_name(target.name + ".part")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        record, tensors = self.builder.state()
+        config = {
+            "format": _FORMAT,
+            "graphssl": version("graphssl"),
+            "encoder": {"class": type(self.encoder).__name__, "arguments": self.encoder.arguments()},
+            "builder": {"arguments": record["arguments"], "scale": record["scale"]},
+            "head": self.head is not None,
+        }
+        schema = {"atlases": record["atlases"], "target": self.target, "classes": list(self.classes), "card": self.card}
+        (aside / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+        (aside / "schema.json").write_text(json.dumps(schema, indent=1), encoding="utf-8")
+        (aside / "README.md").write_text(_model_card(self), encoding="utf-8")
+        weights = {f"builder.{key}": value for key, value in tensors.items()}
+        weights.update({f"encoder.{key}": value for key, value in self.encoder.state_dict().items()})
+        if self.head is not None:
+            weights.update({f"head.{key}": value for key, value in self.head.state_dict().items()})
+        save_file({key: value.detach().cpu().contiguous() for key, value in weights.items()}, aside / "model.safetensors")
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(aside, target)
+        return target
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str]) -> "ConnectomeModel":
+        """Read a model folder.
+
+        Raises:
+            CheckpointError: If the folder is no model, a file is missing, truncated or a pickle, or weights do not fit.
+        """
+        source = Path(folder)
+        config, schema = (_read_json(source, name) for name in ("config.json", "schema.json"))
+        weights = _read_weights(source / "model.safetensors")
+        try:
+            record = {**config["builder"], "atlases": schema["atlases"]}
+            builder = ConnectomeBuilder.from_state(record, _with_prefix(weights, "builder."))
+            encoder = _encoder(config["encoder"])
+            classes, has_head = tuple(schema["classes"]), config["head"]
+        except KeyError as error:
+            raise CheckpointError(f"Expected the entry {error} in the model folder {source}, found none. The folder is damaged or of another version.") from error
+        _load(encoder, _with_prefix(weights, "encoder."), source)
+        head = None
+        if has_head:
+            head = nn.Linear(encoder.pooled_width, len(classes))
+            _load(head, _with_prefix(weights, "head."), source)
+        return cls(builder, encoder.eval(), head, classes, schema["target"], card=schema.get("card", {}))
+
+    def with_head(self, head: nn.Linear, classes: Sequence[str], target: str, **changes: Any) -> "ConnectomeModel":
+        """The model with a head."""
+        return replace(self, head=head, classes=tuple(classes), target=target, **changes)
+
+
+def load_model(folder: str | os.PathLike[str]) -> ConnectomeModel:
+    """Read a model folder written by `save_pretrained`.
+
+    Raises:
+        CheckpointError: If the folder is no model, or a file is missing, truncated or a pickle.
+    """
+    return ConnectomeModel.from_pretrained(folder)
+
+
+def fresh(encoder: AbstractEncoder, seed: int) -> AbstractEncoder:
+    """The same encoder with new random weights, a function of the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return type(encoder)(**encoder.arguments())
+
+
+def embed_rows(encoder: AbstractEncoder, batch: ConnectomeBatch) -> Tensor:
+    """Pooled vectors `[B, P]` of a batch in evaluation mode, on the CPU."""
+    was_training = encoder.training
+    device = next(encoder.parameters()).device
+    encoder.eval()
+    with torch.no_grad():
+        chunks = torch.arange(len(batch)).split(_ROWS)
+        pooled = torch.cat([encoder(batch[rows.tolist()].to(device)).pooled.cpu() for rows in chunks])
+    encoder.train(was_training)
+    return pooled
+
+
+def by_subject(values: Tensor, subject_ids: Sequence[str], ids: Sequence[str]) -> Tensor:
+    """Mean of rows over each subject `[n, ...]`, in the order of `ids`.
+
+    Raises:
+        DataError: If a subject has no row.
+    """
+    position = {subject: k for k, subject in enumerate(ids)}
+    absent = set(ids) - set(subject_ids)
+    if absent:
+        raise DataError(f"Expected a connectome for every subject, found none for {sorted(absent)[:5]}.")
+    index = torch.tensor([position[subject] for subject in subject_ids])
+    total = torch.zeros(len(ids), values.shape[1], dtype=values.dtype).index_add_(0, index, values)
+    return total / torch.bincount(index, minlength=len(ids)).unsqueeze(1)
+
+
+def _encoder(record: dict[str, Any]) -> AbstractEncoder:
+    kind = getattr(encoders, record["class"], None)
+    if record["class"] not in encoders.__all__ or not isinstance(kind, type) or not issubclass(kind, AbstractEncoder):
+        raise CheckpointError(f"Expected an encoder of graphssl.encoders, found {record['class']!r}. It was saved by another version.")
+    try:
+        return kind(**record["arguments"])
+    except TypeError as error:
+        raise CheckpointError(f"Expected arguments of {record['class']}, found others ({error}). It was saved by another version.") from error
+
+
+def _read_json(source: Path, name: str) -> dict[str, Any]:
+    if not (source / name).is_file():
+        pickles = [p.name for p in source.glob("*") if p.suffix in (".pt", ".pth", ".pkl", ".ckpt", ".bin")] if source.is_dir() else []
+        hint = f" The folder holds {pickles[0]}, a pickle, which is never loaded." if pickles else ""
+        raise CheckpointError(f"Expected a model folder with {name} at {source}, found none.{hint} Save models with save_pretrained.")
+    try:
+        return dict(json.loads((source / name).read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"Expected JSON in {source / name}, found a damaged file ({error}).") from error
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise CheckpointError(f"Expected weights at {path}, found no such file.")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"Expected whole safetensors weights at {path}, found a truncated file or another format ({error}).") from error
+
+
+def _with_prefix(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+
+
+def _load(module: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
+    try:
+        module.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"Expected the weights in {source} to fit {type(module).__name__}, found a mismatch: {error}") from error
+
+
+def _model_card(model: ConnectomeModel) -> str:
+    lines = ["---", "library_name: graphssl", "tags: [connectome, graph-transformer, self-supervised]", "---", "", "# " + repr(model), ""]
+    lines += [f"- **{key}**: {value}" for key, value in model.card.items()]
+    lines += [f"- **atlas {a.name}**: {len(a)} regions, hash {a.hash}" for a in model.builder.atlases_.values()]
+    lines += [f"- **connectivity**: {model.builder.kind}, Fisher z {model.builder.fisher_z}, centred {model.builder.center}", ""]
+    lines += ["Load with `graphssl.load(folder)`. Check the licence of the training data before sharing: weights derive from them.", ""]
+    return "\n".join(lines)

@@ -1,0 +1,81 @@
+"""Pre-training: a cohort without labels in, an encoder out."""
+
+import os
+
+import torch
+
+from graphssl.data.cohort import Cohort
+from graphssl.data.splits import hold_out
+from graphssl.encoders.base import AbstractEncoder
+from graphssl.encoders.graph_transformer import GraphTransformer
+from graphssl.graphs.connectome import ConnectomeBuilder
+from graphssl.objectives.base import AbstractObjective
+from graphssl.objectives.masked import MaskedRegions
+from graphssl.training.fit import TrainingSettings, fit
+from graphssl.training.model import ConnectomeModel, fresh
+
+
+def pretrain(
+    cohort: Cohort,
+    *,
+    objective: AbstractObjective | None = None,
+    encoder: AbstractEncoder | None = None,
+    builder: ConnectomeBuilder | None = None,
+    settings: TrainingSettings | None = None,
+    validation_fraction: float = 0.1,
+    seed: int = 0,
+    folder: str | os.PathLike[str] | None = None,
+) -> ConnectomeModel:
+    """Train an encoder on connectomes without their labels.
+
+    Some subjects are held out, families and repeated scans together, to choose the epoch. Labels are never read.
+
+    Args:
+        cohort: Training subjects; leave test subjects out of it.
+        objective: What to learn; masked regions when left out.
+        encoder: The encoder whose arguments to use, with new weights; a `GraphTransformer` when left out.
+        builder: How connectomes are made; fitted here on the training share.
+        settings: How long and how fast.
+        validation_fraction: Share of the subjects that choose the epoch.
+        seed: Seed of weights, order, masks and dropout.
+        folder: Where checkpoints go; the same call after a kill goes on from there.
+
+    Returns:
+        A model without a head, for `finetune` or `embed`.
+
+    Raises:
+        DataError: If the cohort is too small or lacks region data.
+    """
+    settings = settings or TrainingSettings()
+    split = hold_out(cohort.ids, groups=cohort.groups.tolist(), test_fraction=validation_fraction, seed=seed)
+    train = cohort.select(split.train)
+    model = untrained(train, encoder=encoder, builder=builder, seed=seed)
+    objective = _fresh_objective(objective or MaskedRegions(), model.encoder, seed)
+    batches = [model.builder.transform(train), model.builder.transform(cohort.select(split.test))]
+    fitted = fit(model.encoder, objective, batches[0], batches[1], settings, seed=seed, folder=folder, label="pre-training")
+    card = {
+        "pre-trained on": f"{cohort.name}, {len(train)} subjects (cohort hash {cohort.hash})",
+        "objective": f"{type(objective).__name__} {objective.arguments()}",
+        "epoch kept": f"{fitted.best_epoch} of {len(fitted.history)}, validation loss {fitted.best_score:.4f} on {len(split.test)} subjects",
+        "seed": seed,
+    }
+    return ConnectomeModel(model.builder, model.encoder.eval(), history=fitted.history, card=card)
+
+
+def untrained(cohort: Cohort, *, encoder: AbstractEncoder | None = None, builder: ConnectomeBuilder | None = None, seed: int = 0) -> ConnectomeModel:
+    """A model with random weights and a builder fitted on the cohort: where pre-training starts, and its control.
+
+    Args:
+        cohort: Training subjects.
+        encoder: The encoder whose arguments to use; a `GraphTransformer` when left out.
+        builder: How connectomes are made; a new one with the same arguments is fitted.
+        seed: Seed of the weights.
+    """
+    arguments = (builder or ConnectomeBuilder()).get_params()
+    return ConnectomeModel(ConnectomeBuilder(**arguments).fit(cohort), fresh(encoder or GraphTransformer(), seed))
+
+
+def _fresh_objective(objective: AbstractObjective, encoder: AbstractEncoder, seed: int) -> AbstractObjective:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 1)
+        return type(objective)(**objective.arguments()).prepare(encoder)
