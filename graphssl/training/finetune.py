@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
@@ -22,7 +22,8 @@ from graphssl.training.model import ConnectomeModel, by_subject, embed_rows
 
 Mode = Literal["probe", "full"]
 
-_INVERSE_PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+_INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+_PROBE_FOLDS = 5
 FINETUNING = TrainingSettings(max_epochs=20, learning_rate=3e-4, patience=5)
 
 
@@ -77,7 +78,7 @@ def finetune(
         seed=seed,
     )
     train, validation = labelled.select(split.train), labelled.select(split.test)
-    head = _probe(model, train, validation, index, len(names), refit=mode == "probe")
+    head = _probe(model, labelled if mode == "probe" else train, index)
     card = {**model.card, "fine-tuned on": f"{cohort.name}, {len(labelled)} labelled subjects (cohort hash {cohort.hash})", "target": f"{name}: {list(names)}"}
     tuned = ConnectomeModel(model.builder, copy.deepcopy(model.encoder), card=card, history=model.history)
     if mode == "full":
@@ -117,22 +118,18 @@ def _loss(model: ConnectomeModel, head: nn.Linear, cohort: Cohort, index: Mappin
     return float(log_loss([index[s] for s in cohort.ids], probability, labels=list(range(probability.shape[1]))))
 
 
-def _probe(model: ConnectomeModel, train: Cohort, validation: Cohort, index: Mapping[str, int], n_classes: int, *, refit: bool) -> nn.Linear:
-    """Logistic regression on pooled vectors, as a linear layer with the scaling folded in."""
-    (x, y), (x_held, y_held) = ((_pooled(model, part), np.asarray([index[s] for s in part.ids])) for part in (train, validation))
-    scores = []
-    for penalty in _INVERSE_PENALTIES:
-        scaler, regression = _logistic(x, y, penalty)
-        scores.append(log_loss(y_held, regression.predict_proba(scaler.transform(x_held)), labels=list(range(n_classes))))
-    best = _INVERSE_PENALTIES[int(np.argmin(scores))]
-    if refit:
-        x, y = np.concatenate([x, x_held]), np.concatenate([y, y_held])
-    return _as_linear(*_logistic(x, y, best))
-
-
-def _logistic(x: np.ndarray, y: np.ndarray, penalty: float) -> tuple[StandardScaler, LogisticRegression]:
-    scaler = StandardScaler().fit(x)
-    return scaler, LogisticRegression(C=penalty, class_weight="balanced", max_iter=2000).fit(scaler.transform(x), y)
+def _probe(model: ConnectomeModel, cohort: Cohort, index: Mapping[str, int]) -> nn.Linear:
+    """Logistic regression on pooled vectors, its penalty chosen by cross-validation, as a linear layer with the scaling folded in."""
+    y = np.asarray([index[subject] for subject in cohort.ids])
+    scaler = StandardScaler().fit(_pooled(model, cohort))
+    folds = min(_PROBE_FOLDS, int(np.bincount(y).min()))
+    if folds < 2:
+        regression = LogisticRegression(C=_INVERSE_PENALTIES[0], class_weight="balanced", max_iter=2000)
+    else:
+        regression = LogisticRegressionCV(
+            Cs=_INVERSE_PENALTIES, cv=folds, scoring="neg_log_loss", class_weight="balanced", max_iter=2000, use_legacy_attributes=False
+        )
+    return _as_linear(scaler, regression.fit(scaler.transform(_pooled(model, cohort)), y))
 
 
 def _as_linear(scaler: StandardScaler, regression: LogisticRegression) -> nn.Linear:

@@ -1,0 +1,98 @@
+"""Audits: does the pipeline leak, and what else than the target can be read from what it learned?"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from graphssl.data.cohort import Cohort
+from graphssl.data.splits import Split
+from graphssl.errors import DataError
+from graphssl.evaluation.protocols import Task, fit_and_score
+from graphssl.results import Result
+
+SHUFFLED = "|shuffled_labels"
+SITE_PROBE = "site_probe"
+
+
+def shuffled_labels(cohort: Cohort, methods: Mapping[str, Any], task: Task, splits: Sequence[Split], *, seed: int = 0) -> list[Result]:
+    """Scores with labels shuffled within each site; anything but chance means a leak.
+
+    Args:
+        cohort: The cohort.
+        methods: Methods to audit, by name.
+        task: The task with its true labels.
+        splits: The splits of the protocol.
+        seed: Seed of the shuffle and of the methods.
+
+    Returns:
+        Records whose method ends in `|shuffled_labels`.
+    """
+    shuffled = replace(task, labels=_shuffled(cohort, task.labels, seed))
+    results: list[Result] = []
+    for split in splits:
+        for name, method in methods.items():
+            estimator = clone(method)
+            if "seed" in estimator.get_params():
+                estimator.set_params(seed=seed)
+            results += fit_and_score(estimator, cohort, shuffled, split, seed, 1.0, name + SHUFFLED)[0]
+    return results
+
+
+def site_probe(features: Mapping[str, npt.NDArray[Any]], sites: Sequence[str], *, cohort: str, seed: int = 0, n_splits: int = 5) -> list[Result]:
+    """How well the site of a subject can be read from features, by cross-validated logistic regression.
+
+    Chance is one over the number of sites. A score that rests on several sites is only as believable as this number is low.
+
+    Args:
+        features: Features `[n, F]` by name, such as embeddings of the subjects.
+        sites: Site of each subject `[n]`.
+        cohort: Name for the records.
+        seed: Seed of the folds.
+        n_splits: Folds, at most as many as the smallest site has subjects.
+
+    Returns:
+        Records with the task `site_probe` and the metric `balanced_accuracy`, one a fold.
+
+    Raises:
+        DataError: If there are fewer than two sites, or a site with one subject.
+    """
+    names, counts = np.unique(np.asarray(sites), return_counts=True)
+    if len(names) < 2 or counts.min() < 2:
+        raise DataError(f"Expected two sites or more with at least two subjects each, found {dict(zip(names.tolist(), counts.tolist(), strict=True))}.")
+    folds = StratifiedKFold(min(n_splits, int(counts.min())), shuffle=True, random_state=seed)
+    labels = np.asarray(sites)
+    results = []
+    for name, values in features.items():
+        for k, (train, test) in enumerate(folds.split(values, labels)):
+            started = time.perf_counter()
+            probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=500))
+            probe.fit(values[train], labels[train])
+            score = float(balanced_accuracy_score(labels[test], probe.predict(values[test])))
+            seconds = time.perf_counter() - started
+            results.append(
+                Result(cohort, SITE_PROBE, "k_fold", name, f"fold-{k}", seed, 1.0, "balanced_accuracy", score, len(train), len(test), seconds)
+            )
+    return results
+
+
+def _shuffled(cohort: Cohort, labels: Mapping[str, int], seed: int) -> dict[str, int]:
+    ids = pd.Series(list(labels), dtype="str")
+    sites = cohort.sites
+    groups = pd.Series("all", index=ids.index) if sites is None else pd.Series([sites[i] for i in ids])
+    generator = np.random.default_rng(seed)
+    shuffled: dict[str, int] = {}
+    for _, members in ids.groupby(groups.to_numpy()):
+        values = generator.permutation([labels[subject] for subject in members])
+        shuffled.update(zip(members, values.tolist(), strict=True))
+    return shuffled
