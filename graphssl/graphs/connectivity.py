@@ -125,7 +125,8 @@ class Connectivity(BaseEstimator):
         observed = _observed(data, subjects)
         result = torch.empty((len(subjects), len(data.atlas), len(data.atlas)), dtype=torch.float32)
         for rows, matrices in self._chunks(data, subjects, observed):
-            result[rows] = self._finish(matrices, observed[rows].to(self.device)).float().cpu()
+            found = self._finish(matrices, observed[rows].to(self.device)).float()
+            result[rows] = found.add(found.mT).div_(2).cpu()  # the two triangles are equal to the last bit
         return result, observed
 
     def fit_transform(self, data: RegionData, subjects: Sequence[str]) -> tuple[Float[Tensor, "n R R"], Bool[Tensor, "n R"]]:
@@ -214,8 +215,8 @@ class Connectivity(BaseEstimator):
         if self.kind in CORRELATION_KINDS:
             torch.diagonal(matrices, dim1=-2, dim2=-1).zero_()
             if self.fisher_z:
-                matrices = matrices.clamp(-_LARGEST_CORRELATION, _LARGEST_CORRELATION).atanh()
-        return (matrices + matrices.mT) / 2  # equal to the last bit
+                matrices = matrices.clamp_(-_LARGEST_CORRELATION, _LARGEST_CORRELATION).atanh_()
+        return matrices
 
 
 class ConnectivityFeatures(TransformerMixin, BaseEstimator):

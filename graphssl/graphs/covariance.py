@@ -21,7 +21,7 @@ Shrinkage = Literal["ledoit-wolf"] | None
 
 # A region whose variance the others explain to this share is a linear combination of them.
 _SMALLEST_PIVOT = 1e-10
-_CHUNK_ELEMENTS = 2**21
+_CHUNK_ELEMENTS = 2**19
 
 
 def covariance(series: Sequence[Array], *, shrinkage: Shrinkage = None) -> Float[Tensor, "n R R"]:
@@ -116,13 +116,16 @@ def connectivity_of(
     centred = series.masked_fill(~observed.unsqueeze(1), 0.0)
     centred -= centred.mean(dim=1, keepdim=True)
     if kind == "correlation":
-        deviation = centred.square().sum(dim=1, keepdim=True).div(series.shape[1] - 1).sqrt()
+        deviation = torch.linalg.vector_norm(centred, dim=1, keepdim=True) / series.shape[1] ** 0.5
         centred /= deviation.masked_fill(deviation == 0, 1.0)
-    matrices = centred.mT @ centred / series.shape[1]
+    matrices = (centred.mT @ centred).div_(series.shape[1])
     if shrinkage == "ledoit-wolf":
         matrices = _ledoit_wolf(matrices, centred, observed)
     if kind == "correlation":
-        return to_correlation(matrices)
+        if shrinkage:
+            return to_correlation(matrices)
+        torch.diagonal(matrices, dim1=-2, dim2=-1).copy_(deviation.squeeze(1) > 0)
+        return matrices.clamp_(-1.0, 1.0)
     if kind == "covariance":
         return matrices
     inverse = _inverse(matrices, observed, names)
@@ -205,13 +208,13 @@ def _ledoit_wolf(matrices: Tensor, centred: Tensor, observed: Tensor) -> Tensor:
     # Ledoit & Wolf 2004, lemma 3.3 to 3.5, over the observed block. The sum over all pairs of regions of products of squares is a square of sums.
     n_time, count = centred.shape[1], observed.sum(dim=1).clamp(min=1)
     scale = torch.diagonal(matrices, dim1=-2, dim2=-1).sum(dim=-1) / count
-    squared = matrices.square().sum(dim=(-2, -1))
-    fourth = centred.square().sum(dim=2).square().sum(dim=1) / n_time
+    squared = torch.linalg.vector_norm(matrices, dim=(-2, -1)).square()
+    fourth = torch.linalg.vector_norm(centred, dim=2).pow(4).sum(dim=1) / n_time
     spread = (squared - count * scale.square()) / count
     noise = torch.minimum((fourth - squared) / (count * n_time), spread)
     weight = torch.where(spread > 0, noise / spread, 0.0)
     target = torch.diag_embed(observed * (weight * scale).unsqueeze(-1))
-    return matrices * (1 - weight)[:, None, None] + target
+    return (matrices * (1 - weight)[:, None, None]).add_(target)
 
 
 def _partial(inverse: Tensor) -> Tensor:

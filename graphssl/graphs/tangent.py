@@ -15,10 +15,10 @@ from graphssl.graphs.covariance import inside
 
 # Far from the mean a direction needs few digits, and single precision is twice as fast. It serves while each step at least halves the gradient, until
 # that is this many times the tolerance, or of the order of what single precision can tell (a number a region).
-_COARSE_UNTIL = 100.0
+_COARSE_UNTIL = 20.0
 _COARSE_DIGITS = 1e-4
 _STEPS = (0.1, 1.0)
-_CHUNK_ELEMENTS = 2**21
+_CHUNK_ELEMENTS = 2**18
 
 
 def geometric_mean(
