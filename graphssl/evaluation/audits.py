@@ -1,52 +1,21 @@
-"""Audits: does the pipeline leak, and what else than the target can be read from what it learned?"""
+"""Audits: what else than the target can be read from what was learned?"""
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from graphssl.data.cohort import Cohort
-from graphssl.data.splits import Split
 from graphssl.errors import DataError
-from graphssl.evaluation.protocols import Task, fit_and_score
 from graphssl.results import Result
 
-SHUFFLED = "|shuffled_labels"
 SITE_PROBE = "site_probe"
-
-
-def shuffled_labels(cohort: Cohort, methods: Mapping[str, Any], task: Task, splits: Sequence[Split], *, seed: int = 0) -> list[Result]:
-    """Scores with labels shuffled within each site; anything but chance means a leak.
-
-    Args:
-        cohort: The cohort.
-        methods: Methods to audit, by name.
-        task: The task with its true labels.
-        splits: The splits of the protocol.
-        seed: Seed of the shuffle and of the methods.
-
-    Returns:
-        Records whose method ends in `|shuffled_labels`.
-    """
-    shuffled = replace(task, labels=_shuffled(cohort, task.labels, seed))
-    results: list[Result] = []
-    for split in splits:
-        for name, method in methods.items():
-            estimator = clone(method)
-            if "seed" in estimator.get_params():
-                estimator.set_params(seed=seed)
-            results += fit_and_score(estimator, cohort, shuffled, split, seed, 1.0, name + SHUFFLED)[0]
-    return results
 
 
 def site_probe(features: Mapping[str, npt.NDArray[Any]], sites: Sequence[str], *, cohort: str, seed: int = 0, n_splits: int = 5) -> list[Result]:
@@ -85,14 +54,3 @@ def site_probe(features: Mapping[str, npt.NDArray[Any]], sites: Sequence[str], *
             )
     return results
 
-
-def _shuffled(cohort: Cohort, labels: Mapping[str, int], seed: int) -> dict[str, int]:
-    ids = pd.Series(list(labels), dtype="str")
-    sites = cohort.sites
-    groups = pd.Series("all", index=ids.index) if sites is None else pd.Series([sites[i] for i in ids])
-    generator = np.random.default_rng(seed)
-    shuffled: dict[str, int] = {}
-    for _, members in ids.groupby(groups.to_numpy()):
-        values = generator.permutation([labels[subject] for subject in members])
-        shuffled.update(zip(members, values.tolist(), strict=True))
-    return shuffled

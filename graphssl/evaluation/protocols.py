@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,8 @@ from graphssl.errors import ConfigError, DataError
 from graphssl.estimators import WITHHELD
 from graphssl.results import Result
 from graphssl.statistics.metrics import score_all
+
+SHUFFLED = "|shuffled_labels"
 
 ProtocolName = Literal["leave_one_site_out", "k_fold"]
 
@@ -49,14 +51,14 @@ class Task:
         target: Name of the task in the results.
         protocol: Name of the protocol in the results.
         labels: Class index by subject id.
-        n_classes: Number of classes.
+        classes: Names of the classes, in order of their index.
     """
 
     cohort: str
     target: str
     protocol: str
     labels: Mapping[str, int]
-    n_classes: int
+    classes: tuple[str, ...]
 
 
 def evaluate(
@@ -69,6 +71,7 @@ def evaluate(
     seeds: Sequence[int] = (0,),
     label_fractions: Sequence[float] = (1.0,),
     n_splits: int = 5,
+    audited: Sequence[str] = (),
     folder: str | os.PathLike[str] | None = None,
     n_jobs: int = 1,
     progress: bool = False,
@@ -79,13 +82,16 @@ def evaluate(
 
     Args:
         cohort: The cohort.
-        methods: Estimators by name, each with `fit(cohort, y, groups)` and `predict_proba(cohort)`; those with a `seed` get each seed in turn.
+        methods: Estimators by name, each with `fit(cohort, y, groups)` and `predict_proba(cohort)`; those with a `seed` get each seed in turn, others are fitted once
+            a label set.
         protocol: `"leave_one_site_out"`, or `"k_fold"` stratified by target and site.
         target: Column to predict; the cohort's one target when left out.
         classes: Names of the classes in order, the positive one last; sorted when left out.
         seeds: Seeds of methods and label draws; splits are the same for all.
         label_fractions: Shares of the training labels to use.
         n_splits: Folds of `k_fold`.
+        audited: Methods to fit once more, for the first seed, on labels shuffled within each site: anything but chance then means a leak.
+            Their records end in `|shuffled_labels`.
         folder: Where finished parts are kept, so that a run that was killed goes on from there.
         n_jobs: Processes; each uses one thread when there are several.
         progress: Whether to show a progress bar on stderr.
@@ -97,8 +103,8 @@ def evaluate(
     task = make_task(cohort, target, classes, protocol)
     splits = make_splits(cohort, task, protocol, n_splits)
     units = [(split, seed) for split in splits for seed in seeds]
-    store = None if folder is None else Path(folder)
-    jobs = (joblib.delayed(_unit)(cohort, methods, task, split, seed, label_fractions, store, n_jobs > 1) for split, seed in units)
+    plan = _Plan(dict(methods), task, tuple(label_fractions), tuple(audited), seeds[0], None if folder is None else Path(folder), n_jobs != 1)
+    jobs = (joblib.delayed(_unit)(cohort, plan, split, seed) for split, seed in units)
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
     parts = list(_shown(parallel(jobs), len(units), f"{protocol}, {len(methods)} methods", progress))
     results = [result for part in parts for result in part[0]]
@@ -118,7 +124,7 @@ def make_task(cohort: Cohort, target: str | None, classes: Sequence[str] | None,
     if strange:
         raise DataError(f"Expected {column.name!r} to hold the classes {names}, found {strange[:3]} too. Name every class.")
     index = {str(subject): names.index(label) for subject, label in labels.items()}
-    return Task(cohort.name, str(column.name), protocol, index, len(names))
+    return Task(cohort.name, str(column.name), protocol, index, tuple(names))
 
 
 def make_splits(cohort: Cohort, task: Task, protocol: str, n_splits: int = 5) -> list[Split]:
@@ -158,12 +164,25 @@ def fit_and_score(
     method.fit(train, y_train, train.groups.to_numpy())
     seconds = time.perf_counter() - started
     probability = np.asarray(method.predict_proba(test))
-    scores = score_all(y_test, probability[:, 1] if task.n_classes == 2 else probability)
+    scores = score_all(y_test, probability[:, 1] if len(task.classes) == 2 else probability)
     results = [
         Result(task.cohort, task.target, task.protocol, name, split.name, seed, fraction, metric, value, len(kept), len(split.test), seconds)
         for metric, value in scores.items()
     ]
     return results, _prediction_rows(task, split, seed, fraction, name, y_test, probability)
+
+
+def shuffle_labels(cohort: Cohort, task: Task, seed: int) -> Task:
+    """The task with labels shuffled within each site, so that nothing but their meaning is lost."""
+    ids = pd.Series(list(task.labels), dtype="str")
+    sites = cohort.sites
+    members_of = pd.Series("all", index=ids.index) if sites is None else pd.Series([sites[i] for i in ids])
+    generator = np.random.default_rng(seed)
+    shuffled: dict[str, int] = {}
+    for _, members in ids.groupby(members_of.to_numpy()):
+        values = generator.permutation([task.labels[subject] for subject in members])
+        shuffled.update(zip(members, values.tolist(), strict=True))
+    return replace(task, labels=shuffled)
 
 
 @contextmanager
@@ -178,37 +197,57 @@ def one_thread(active: bool = True) -> Any:
         torch.set_num_threads(before)
 
 
-def _unit(
-    cohort: Cohort,
-    methods: Mapping[str, Any],
-    task: Task,
-    split: Split,
-    seed: int,
-    fractions: Sequence[float],
-    store: Path | None,
-    alone: bool,
-) -> tuple[list[Result], pd.DataFrame]:
+@dataclass(frozen=True)
+class _Plan:
+    """What every unit of work shares."""
+
+    methods: dict[str, Any]
+    task: Task
+    fractions: tuple[float, ...]
+    audited: tuple[str, ...]
+    first_seed: int
+    store: Path | None
+    alone: bool
+
+    def path(self, cohort: Cohort, split: Split, seed: int) -> Path | None:
+        """Where a unit is kept; the name holds a hash of all that decides its numbers."""
+        settings = {name: repr(_settings(method)) for name, method in self.methods.items()}
+        key = joblib.hash([cohort.hash, asdict(self.task), split.hash, seed, self.fractions, self.audited, self.first_seed, settings])
+        return None if self.store is None else self.store / f"{split.name}-{seed}-{key[:12]}.json"
+
+
+def _unit(cohort: Cohort, plan: _Plan, split: Split, seed: int) -> tuple[list[Result], pd.DataFrame]:
     """All methods on one split and seed; read back if an earlier run finished it."""
-    key = joblib.hash([cohort.hash, asdict(task), split.hash, seed, list(fractions), {n: repr(_settings(m)) for n, m in methods.items()}])
-    path = None if store is None else store / f"{split.name}-{seed}-{key[:12]}.json"
+    path = plan.path(cohort, split, seed)
     if path is not None and path.is_file():
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return [Result(**{**r, "value": float("nan") if r["value"] is None else r["value"]}) for r in record["results"]], pd.DataFrame(record["predictions"])
+        return _read_unit(path)
     results: list[Result] = []
     tables = []
-    with one_thread(alone):
-        for name, method in methods.items():
+    shuffled = shuffle_labels(cohort, plan.task, seed)
+    with one_thread(plan.alone):
+        for name, method in plan.methods.items():
             estimator = clone(method)
+            fractions = plan.fractions
             if "seed" in estimator.get_params():
                 estimator.set_params(seed=seed)
+            elif seed != plan.first_seed:  # with all labels nothing about it is random: once is enough
+                fractions = tuple(fraction for fraction in fractions if fraction < 1)
             for fraction in fractions:
-                found, table = fit_and_score(estimator, cohort, task, split, seed, fraction, name)
+                found, table = fit_and_score(estimator, cohort, plan.task, split, seed, fraction, name)
                 results += found
                 tables.append(table)
-    predictions = pd.concat(tables, ignore_index=True)
+            if name in plan.audited and seed == plan.first_seed:
+                results += fit_and_score(estimator, cohort, shuffled, split, seed, 1.0, name + SHUFFLED)[0]
+    predictions = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     if path is not None:
         _write_unit(path, results, predictions)
     return results, predictions
+
+
+def _read_unit(path: Path) -> tuple[list[Result], pd.DataFrame]:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    results = [Result(**{**entry, "value": float("nan") if entry["value"] is None else entry["value"]}) for entry in record["results"]]
+    return results, pd.DataFrame(record["predictions"])
 
 
 def _write_unit(path: Path, results: list[Result], predictions: pd.DataFrame) -> None:

@@ -1,0 +1,229 @@
+"""The command line: `graphssl <verb>`.
+
+Exit codes: 0 done, 1 the run failed, 2 the input or the configuration is wrong. Progress and errors go to stderr, results to stdout.
+"""
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from graphssl.errors import ConfigError, InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+    from graphssl.experiment.config import Experiment, Parser
+
+DONE, FAILED, WRONG_INPUT = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb.
+
+    Args:
+        arguments: Words after the program's name; those of the process when left out.
+
+    Returns:
+        The exit code.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage())
+        return DONE if words else WRONG_INPUT
+    debug = "--debug" in words
+    try:
+        if words[0] not in VERBS:
+            raise ConfigError(f"Expected a verb among {', '.join(VERBS)}; found {words[0]!r}. See graphssl --help.")
+        VERBS[words[0]][0](words[1:])
+    except SystemExit as stop:  # --help of a verb
+        return int(stop.code or 0)
+    except (InputError, MissingExtraError) as error:
+        return _fail(error, WRONG_INPUT, debug)
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on from the last checkpoint.", file=sys.stderr)
+        return FAILED
+    except Exception as error:
+        return _fail(error, FAILED, debug)
+    return DONE
+
+
+def demo(words: Sequence[str]) -> None:
+    """simulate a four-site, two-atlas cohort, pre-train, fine-tune, compare with baselines, write a report"""
+    from graphssl.experiment.demo import demo_configuration
+    from graphssl.experiment.verbs import run_evaluate
+
+    parser = _experiment_parser()
+    parser.set_defaults(demo_configuration())
+    parsed = _parse(parser, words)
+    experiment, text = _instantiate(parser, parsed)
+    _print_evaluation(run_evaluate(experiment, text, progress=not parsed.quiet), parsed)
+
+
+def validate(words: Sequence[str]) -> None:
+    """say what a folder or configuration holds, what is missing, what was left out and why"""
+    from graphssl.experiment.sources import report_source
+
+    parser = _source_parser()
+    parsed = _parse(parser, words)
+    text, record = report_source(_source(parsed))
+    print(json.dumps(record) if parsed.json else text)
+
+
+def build(words: Sequence[str]) -> None:
+    """turn a folder of files into a cohort folder that loads in a moment"""
+    from graphssl.experiment.sources import open_source, report_source
+
+    parser = _source_parser()
+    parser.add_argument("--out", type=str, required=True, help="cohort folder to write")
+    parsed = _parse(parser, words)
+    source = _source(parsed)
+    cohort = open_source(source)
+    folder = cohort.save(parsed.out)
+    text, record = report_source(source, cohort)
+    _print(f"{text}\nWritten to {folder}", {**record, "written": str(folder)}, parsed)
+
+
+def pretrain(words: Sequence[str]) -> None:
+    """pre-train an encoder on a cohort without its labels"""
+    from graphssl.experiment.verbs import run_pretrain
+
+    experiment, text, parsed = _experiment(words)
+    found = run_pretrain(experiment, text, progress=not parsed.quiet)
+    _print(f"Encoder: {found['encoder']} ({found['epoch_kept']})", found, parsed)
+
+
+def finetune(words: Sequence[str]) -> None:
+    """give a pre-trained encoder a head for a target"""
+    from graphssl.experiment.verbs import run_finetune
+
+    def more(parser: "Parser") -> None:
+        parser.add_argument("--model", type=str | None, default=None, help="model folder to start from; the run's own encoder when left out")
+
+    experiment, text, parsed = _experiment(words, more)
+    found = run_finetune(experiment, text, model=parsed.model, progress=not parsed.quiet)
+    _print(f"Model: {found['model']}", found, parsed)
+
+
+def evaluate(words: Sequence[str]) -> None:
+    """score methods and baselines on the same splits and write a report"""
+    from graphssl.experiment.verbs import run_evaluate
+
+    experiment, text, parsed = _experiment(words)
+    _print_evaluation(run_evaluate(experiment, text, progress=not parsed.quiet), parsed)
+
+
+def embed(words: Sequence[str]) -> None:
+    """write the embeddings (and predictions) of a cohort folder"""
+    from graphssl.experiment.verbs import embed as write_embedding
+
+    parser = _parser()
+    parser.add_argument("--model", type=str, required=True, help="model folder")
+    parser.add_argument("--cohort", type=str, required=True, help="cohort folder, from graphssl build")
+    parser.add_argument("--out", type=str, required=True, help="file to write, .parquet or .csv")
+    parsed = _parse(parser, words)
+    table = write_embedding(parsed.model, parsed.cohort, parsed.out)
+    _print(f"{len(table)} subjects × {len(table.columns) - 1} columns: {parsed.out}", {"written": parsed.out, "n_subjects": len(table)}, parsed)
+
+
+def report(words: Sequence[str]) -> None:
+    """write the report of a run folder anew"""
+    from graphssl.reports import write_report
+
+    parser = _parser()
+    parser.add_argument("run", type=str, help="run folder")
+    parsed = _parse(parser, words)
+    page = write_report(parsed.run)
+    _print_evaluation({"run": parsed.run, "report": str(page)}, parsed)
+
+
+VERBS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
+    verb.__name__: (verb, (verb.__doc__ or "").strip()) for verb in (demo, validate, build, pretrain, finetune, evaluate, embed, report)
+}
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {name:<{width}}  {what}" for name, (_, what) in VERBS.items()]
+    return "usage: graphssl <verb> [options]\n\n" + "\n".join(lines) + "\n\nEach verb has --help. Exit codes: 0 done, 1 failed, 2 wrong input."
+
+
+def _fail(error: Exception, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"graphssl: {error}", file=sys.stderr)
+    return code
+
+
+def _parser() -> "Parser":
+    from graphssl.experiment.config import Parser
+
+    return _with_common(Parser(allow_abbrev=False))
+
+
+def _experiment_parser() -> "Parser":
+    from graphssl.experiment.config import experiment_parser
+
+    parser = _with_common(experiment_parser())
+    parser.add_argument("--smoke", action="store_true", help="run end to end for one step on the smallest data, to test a configuration")
+    return parser
+
+
+def _with_common(parser: "Parser") -> "Parser":
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _source_parser() -> "Parser":
+    from graphssl.experiment.sources import Source
+
+    parser = _parser()
+    parser.add_class_arguments(Source, None)
+    return parser
+
+
+def _source(parsed: "Namespace") -> Any:
+    from dataclasses import fields
+
+    from graphssl.experiment.sources import Source
+
+    return Source(**{field.name: parsed[field.name] for field in fields(Source)})
+
+
+def _parse(parser: "Parser", words: Sequence[str]) -> "Namespace":
+    return parser.parse_args(list(words))
+
+
+def _experiment(words: Sequence[str], more: Callable[["Parser"], None] | None = None) -> tuple["Experiment", str, "Namespace"]:
+    parser = _experiment_parser()
+    if more is not None:
+        more(parser)
+    parsed = _parse(parser, words)
+    return *_instantiate(parser, parsed), parsed
+
+
+def _instantiate(parser: "Parser", parsed: "Namespace") -> tuple["Experiment", str]:
+    from graphssl.experiment.config import instantiate
+    from graphssl.experiment.smoke import smoked
+
+    experiment, text = instantiate(parser, parsed)
+    return (smoked(experiment), text + "smoke: true\n") if parsed.smoke else (experiment, text)
+
+
+def _print(text: str, record: dict[str, Any], parsed: "Namespace") -> None:
+    print(json.dumps(record) if parsed.json else text)
+
+
+def _print_evaluation(found: dict[str, Any], parsed: "Namespace") -> None:
+    from rich.console import Console
+
+    from graphssl.reports import print_summary, report_summary
+
+    if parsed.json:
+        print(json.dumps({**found, "summary": report_summary(found["run"])}))
+        return
+    print_summary(found["run"], Console())
+    print(f"Report: {found['report']}")

@@ -1,0 +1,1 @@
+"""A configuration becomes objects, a run folder and a result."""

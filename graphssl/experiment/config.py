@@ -1,0 +1,157 @@
+"""A configuration: what to load, what to train, how to evaluate. Constructors are its schema."""
+
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import register_type
+
+from graphssl.atlases import load_atlas
+from graphssl.data.atlas import Atlas
+from graphssl.data.cohort import Cohort
+from graphssl.encoders.base import AbstractEncoder
+from graphssl.errors import ConfigError
+from graphssl.evaluation.protocols import ProtocolName
+from graphssl.graphs.connectome import ConnectomeBuilder
+from graphssl.objectives.base import AbstractObjective
+from graphssl.training.finetune import FINETUNING
+from graphssl.training.fit import TrainingSettings
+
+OURS = ("pretrained", "pretrained_probe", "scratch", "scratch_probe", "no_edges", "gcn", "gat", "mlp")
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How to evaluate.
+
+    Args:
+        protocol: `leave_one_site_out` or `k_fold`.
+        methods: Methods of ours: `pretrained` and `scratch` (encoder and head trained), `pretrained_probe` and `scratch_probe` (head only), `no_edges`
+            (pre-trained with every edge cut), and the comparison encoders `gcn`, `gat` and `mlp`, pre-trained alike.
+        baselines: Baselines beside them; see `graphssl.evaluation.BASELINES`.
+        audited: Methods that are also fitted on shuffled labels.
+        seeds: Seeds of methods and label draws.
+        label_fractions: Shares of the training labels.
+        n_splits: Folds of `k_fold`.
+        n_jobs: Processes side by side.
+    """
+
+    protocol: ProtocolName = "leave_one_site_out"
+    methods: tuple[str, ...] = ("pretrained", "pretrained_probe", "scratch", "no_edges")
+    baselines: tuple[str, ...] = ("logistic_correlation", "ridge_correlation", "logistic_tangent", "ridge_tangent", "covariates", "majority")
+    audited: tuple[str, ...] = ("pretrained_probe", "logistic_correlation")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    label_fractions: tuple[float, ...] = (1.0,)
+    n_splits: int = 5
+    n_jobs: int = 1
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.methods) - set(OURS))
+        if unknown:
+            raise ConfigError(f"Expected methods among {', '.join(OURS)}; found {unknown[0]!r}{_nearest(unknown[0], OURS)}.")
+        missing = sorted(set(self.audited) - set(self.methods) - set(self.baselines))
+        if missing:
+            raise ConfigError(f"Expected audited methods to be among the methods and baselines, found {missing}. Add them there, or audit others.")
+
+
+PRETRAINING = TrainingSettings()
+EVALUATION = EvaluationSettings()
+
+
+class Experiment:
+    """Everything one run needs.
+
+    Args:
+        name: Name of the run and of its folder.
+        cohort: Adapter that gives the cohort.
+        target: Column to predict; the cohort's one target when left out.
+        classes: Names of the classes in order, the positive one last.
+        encoder: The encoder.
+        objective: What to pre-train on.
+        builder: How connectomes are made.
+        pretraining: How long and how fast to pre-train.
+        finetuning: How long and how fast to fine-tune.
+        evaluation: How to evaluate.
+        seed: Seed of the encoder that is kept.
+        output: Folder of the run folders.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        cohort: Callable[[], Cohort],
+        target: str | None = None,
+        classes: list[str] | None = None,
+        encoder: AbstractEncoder | None = None,
+        objective: AbstractObjective | None = None,
+        builder: ConnectomeBuilder | None = None,
+        pretraining: TrainingSettings = PRETRAINING,
+        finetuning: TrainingSettings = FINETUNING,
+        evaluation: EvaluationSettings = EVALUATION,
+        seed: int = 0,
+        output: str = "runs",
+    ) -> None:
+        self.name, self.cohort, self.target, self.classes = name, cohort, target, classes
+        self.encoder, self.objective, self.builder = encoder, objective, builder
+        self.pretraining, self.finetuning, self.evaluation = pretraining, finetuning, evaluation
+        self.seed, self.output = seed, output
+
+
+class Parser(ArgumentParser):
+    """An argument parser that raises `ConfigError` with the nearest known key instead of printing usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Turn a parsing error into one sentence."""
+        text = " ".join(line.strip() for line in str(ex or message).splitlines() if line.strip())
+        unknown = re.search(r"(?:Key|Option|Unrecognized arguments:|key) ?'?-*([\w.]+)'? is not (?:accepted|expected)|Unrecognized arguments: -*([\w.]+)", text)
+        hint = ""
+        if unknown:
+            key = (unknown.group(1) or unknown.group(2)).split(".")[-1]
+            hint = _nearest(key, _known_keys(self))
+        raise ConfigError(f"Expected a configuration that fits, found: {text}{hint}")
+
+
+def experiment_parser() -> Parser:
+    """The parser of an experiment: `--config file`, and `--key.sub value` on top."""
+    register_type(Atlas, serializer=lambda atlas: atlas.name, deserializer=load_atlas, fail_already_registered=False)
+    parser = Parser(allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="YAML file of the experiment")
+    parser.add_class_arguments(Experiment, None)
+    return parser
+
+
+def read_experiment(arguments: Sequence[str]) -> tuple[Experiment, str]:
+    """The experiment of a command line, and its resolved configuration as YAML.
+
+    Raises:
+        ConfigError: If a key is unknown (names the nearest known one), a value does not fit, or the file is missing.
+    """
+    parser = experiment_parser()
+    parsed = parser.parse_args(list(arguments))
+    return instantiate(parser, parsed)
+
+
+def instantiate(parser: ArgumentParser, parsed: Namespace) -> tuple[Experiment, str]:
+    """Make the objects of a parsed configuration."""
+    text = parser.dump(parsed, skip_none=False)
+    plain = parser.instantiate_classes(parsed)
+    arguments = {key: plain[key] for key in vars(plain) if key != "config"}
+    return Experiment(**arguments), text
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _known_keys(parser: ArgumentParser) -> list[str]:
+    import inspect
+
+    kinds: list[Any] = [Experiment, EvaluationSettings, TrainingSettings, ConnectomeBuilder]
+    for base in (AbstractEncoder, AbstractObjective):
+        kinds += base.__subclasses__() + [grandchild for child in base.__subclasses__() for grandchild in child.__subclasses__()]
+    return sorted({name for kind in kinds for name in inspect.signature(kind).parameters})

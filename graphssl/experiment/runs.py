@@ -1,0 +1,147 @@
+"""The run folder: one run, written whole, refused to any other run."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from graphssl.data.cohort import Cohort
+from graphssl.data.splits import Split
+from graphssl.errors import RunFolderError
+
+_PACKAGES = ("graphssl", "torch", "torch-geometric", "pytorch-lightning", "numpy", "scipy", "pandas", "scikit-learn", "nilearn")
+# Entries of a configuration that change how a run goes but not what it finds.
+_INCIDENTAL = ("config", "output", "n_jobs", "progress", "accelerator")
+
+
+class RunFolder:
+    """A folder that belongs to one run.
+
+    Args:
+        path: The folder.
+        verb: The verb that made it.
+        configuration: Resolved configuration as YAML.
+
+    Raises:
+        RunFolderError: If the folder holds another run, or files that are no run.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], verb: str, configuration: str) -> None:
+        self.path, self.verb, self.configuration = Path(path), verb, configuration
+        self.hash = hashlib.sha256(json.dumps([verb, _essential(yaml.safe_load(configuration))], sort_keys=True, default=str).encode()).hexdigest()[:12]
+        manifest = self.path / "manifest.json"
+        if manifest.is_file():
+            found = read_manifest(self.path)
+            if found.get("run_hash") != self.hash:
+                raise RunFolderError(
+                    f"Expected {self.path} to be absent or to hold this very run, found another one (made by `graphssl {found.get('verb')}` with another "
+                    "configuration). Choose another name, or remove the folder."
+                )
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise RunFolderError(f"Expected {self.path} to be absent, empty or a run folder, found other files. Choose another name.")
+
+    def open(self, cohort: Cohort, details: dict[str, Any]) -> "RunFolder":
+        """Write configuration, manifest and what was left out; goes on with an interrupted run of the same configuration.
+
+        Raises:
+            RunFolderError: If the interrupted run had other data.
+        """
+        if (self.path / "manifest.json").is_file():
+            before = read_manifest(self.path)["cohort"]["hash"]
+            if before != cohort.hash:
+                raise RunFolderError(
+                    f"Expected the data of the run in {self.path} (cohort hash {before}), found others (hash {cohort.hash}). Choose another name."
+                )
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.write_text("config.yaml", self.configuration)
+        cohort.excluded.to_csv(self.path / "excluded.csv", index=False)
+        self.write_json("manifest.json", {**_environment(), "verb": self.verb, "run_hash": self.hash, "cohort": describe(cohort), **details})
+        return self
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file, whole or not at all."""
+        aside = self.path / f"{name}.part"
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, self.path / name)
+
+    def write_json(self, name: str, record: Any) -> None:
+        """Write a JSON file, whole or not at all."""
+        self.write_text(name, json.dumps(record, indent=1))
+
+    def write_splits(self, splits: Sequence[Split]) -> None:
+        """Write the splits."""
+        self.write_json("splits.json", [split.to_dict() for split in splits])
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a run folder.
+
+    Raises:
+        RunFolderError: If it is absent or damaged.
+    """
+    try:
+        return dict(json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
+    except (OSError, json.JSONDecodeError) as error:
+        raise RunFolderError(f"Expected a run folder with manifest.json at {folder}, found none that can be read ({error}).") from error
+
+
+def describe(cohort: Cohort) -> dict[str, Any]:
+    """A cohort in plain values, for the manifest."""
+    sites = cohort.sites
+    targets = {name: cohort.subjects[name].value_counts().to_dict() for name in cohort.schema.named("target")}
+    return {
+        "name": cohort.name,
+        "hash": cohort.hash,
+        "n_subjects": len(cohort),
+        "sites": {} if sites is None else {str(k): int(v) for k, v in sites.value_counts().items()},
+        "targets": {name: {str(k): int(v) for k, v in counts.items()} for name, counts in targets.items()},
+        "atlases": {
+            name: {"n_regions": len(d.atlas), "hash": d.atlas.hash, "n_subjects": len(d), **d.provenance.to_dict()} for name, d in cohort.regions.items()
+        },
+        "excluded_count": {str(k): int(v) for k, v in cohort.excluded["what"].value_counts().items()},
+    }
+
+
+def _environment() -> dict[str, Any]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": "graphssl " + " ".join(sys.argv[1:]),
+        "versions": versions,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "threads": torch.get_num_threads(),
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the code, where it runs from a checkout."""
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None if found.returncode == 0 else None
+
+
+def _essential(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _essential(entry) for key, entry in value.items() if key not in _INCIDENTAL}
+    if isinstance(value, list):
+        return [_essential(entry) for entry in value]
+    return value

@@ -1,0 +1,270 @@
+"""What the verbs of the command line do, callable from Python."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.decomposition import PCA
+
+from graphssl.data.cohort import Cohort
+from graphssl.datasets.simulate import GroundTruth, Simulation
+from graphssl.encoders import GAT, GCN, MLP, AbstractEncoder, GraphTransformer
+from graphssl.errors import DataError
+from graphssl.estimators import ConnectomeClassifier
+from graphssl.evaluation.audits import site_probe
+from graphssl.evaluation.baselines import make_baseline
+from graphssl.evaluation.explain import Saliency, saliency
+from graphssl.evaluation.protocols import evaluate, make_splits, make_task
+from graphssl.experiment.config import Experiment
+from graphssl.experiment.runs import RunFolder
+from graphssl.graphs.connectivity import ConnectivityFeatures
+from graphssl.objectives import AbstractObjective, MaskedRegions
+from graphssl.reports import write_report
+from graphssl.results import Result, write_results
+from graphssl.training.fit import TrainingSettings
+from graphssl.training.model import ConnectomeModel
+from graphssl.training.pretrain import pretrain, untrained
+from graphssl.training.finetune import finetune
+
+_PROBED_COMPONENTS = 64
+
+
+def run_pretrain(experiment: Experiment, configuration: str, *, progress: bool = False) -> dict[str, Any]:
+    """Pre-train on the whole cohort and keep the encoder; goes on where a killed run stopped.
+
+    Args:
+        experiment: The experiment.
+        configuration: Its resolved configuration.
+        progress: Whether to show progress on stderr.
+
+    Returns:
+        Where the encoder is, the epoch that was kept and its validation loss.
+    """
+    cohort, _ = load(experiment)
+    folder = _open(experiment, "pretrain", configuration, cohort)
+    model = _pretrained(experiment, cohort, folder, progress)
+    _write_history(folder, {"pretrain": model.history})
+    return {"encoder": str(folder.path / "encoder"), "epochs": len(model.history), **_json_card(model)}
+
+
+def run_finetune(experiment: Experiment, configuration: str, *, model: str | None = None, progress: bool = False) -> dict[str, Any]:
+    """Fine-tune on the labelled subjects of the whole cohort and keep the model.
+
+    Args:
+        experiment: The experiment.
+        configuration: Its resolved configuration.
+        model: Folder of a pre-trained model; pre-trains first (or takes up the run's own encoder) when left out.
+        progress: Whether to show progress on stderr.
+    """
+    cohort, _ = load(experiment)
+    folder = _open(experiment, "finetune", configuration, cohort)
+    start = _pretrained(experiment, cohort, folder, progress) if model is None else ConnectomeModel.from_pretrained(model)
+    tuned = _finetuned(experiment, start, cohort, folder, progress)
+    _write_history(folder, {"pretrain": start.history, "finetune": tuned.history})
+    return {"model": str(folder.path / "model"), **_json_card(tuned)}
+
+
+def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool = False) -> dict[str, Any]:
+    """Evaluate the methods and baselines, audit them, keep a model trained on everybody, explain it, and write the report.
+
+    Args:
+        experiment: The experiment.
+        configuration: Its resolved configuration.
+        progress: Whether to show progress on stderr.
+
+    Returns:
+        Where results and report are.
+    """
+    cohort, truth = load(experiment)
+    settings = experiment.evaluation
+    task = make_task(cohort, experiment.target, experiment.classes, settings.protocol)
+    splits = make_splits(cohort, task, settings.protocol, settings.n_splits)
+    details = {
+        "seeds": list(settings.seeds),
+        "task": {"target": task.target, "classes": list(task.classes)},
+        "protocol": {"name": settings.protocol, "n_splits": len(splits), "splits_hash": _joint_hash([s.hash for s in splits])},
+    }
+    folder = _open(experiment, "evaluate", configuration, cohort, details)
+    folder.write_splits(splits)
+    methods = {name: make_method(name, experiment) for name in settings.methods}
+    methods |= {name: make_baseline(name, _atlases(experiment)) for name in settings.baselines}
+    evaluation = evaluate(
+        cohort,
+        methods,
+        protocol=settings.protocol,
+        target=task.target,
+        classes=task.classes,
+        seeds=settings.seeds,
+        label_fractions=settings.label_fractions,
+        n_splits=settings.n_splits,
+        audited=settings.audited,
+        folder=folder.path / "units",
+        n_jobs=settings.n_jobs,
+        progress=progress,
+    )
+    start = _pretrained(experiment, cohort, folder, progress)
+    tuned = _finetuned(experiment, start, cohort, folder, progress)
+    _write_history(folder, {"pretrain": start.history, "finetune": tuned.history})
+    _write_explanation(folder.path / "explain", saliency(tuned, cohort), truth)
+    write_results(folder.path / "results.jsonl", [*evaluation.results, *_probe_sites(experiment, start, cohort)])
+    evaluation.predictions.to_parquet(folder.path / "predictions.parquet", index=False)
+    report = write_report(folder.path)
+    return {"run": str(folder.path), "results": str(folder.path / "results.jsonl"), "report": str(report)}
+
+
+def embed(model: str | Path, cohort: str | Path, out: str | Path) -> pd.DataFrame:
+    """Write the pooled vectors of a saved cohort, and predictions where the model has a head, as parquet or CSV.
+
+    Args:
+        model: Model folder.
+        cohort: Cohort folder.
+        out: File to write, ending in `.parquet` or `.csv`.
+
+    Raises:
+        DataError: If the ending is another one.
+    """
+    target = Path(out)
+    if target.suffix not in (".parquet", ".csv"):
+        raise DataError(f"Expected an output file ending in .parquet or .csv, found {target.name!r}.")
+    loaded, subjects = ConnectomeModel.from_pretrained(model), Cohort.load(cohort)
+    table = loaded.embed(subjects)
+    if loaded.head is not None:
+        for k, name in enumerate(loaded.classes):
+            table[f"probability_{name}"] = loaded.predict_proba(subjects)[:, k]
+    table = table.rename_axis("subject_id").reset_index()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(target.name + ".part")
+    if target.suffix == ".csv":
+        table.to_csv(aside, index=False)
+    else:
+        table.to_parquet(aside, index=False)
+    aside.replace(target)
+    return table
+
+
+def load(experiment: Experiment) -> tuple[Cohort, GroundTruth | None]:
+    """The cohort of an experiment, with what was put in if it is simulated."""
+    made = experiment.cohort()
+    if isinstance(made, Simulation):
+        return made.cohort, made.truth
+    return made, None
+
+
+def make_method(name: str, experiment: Experiment) -> ConnectomeClassifier:
+    """One of our methods as an estimator."""
+    encoder = experiment.encoder or GraphTransformer()
+    others: dict[str, AbstractEncoder] = {"gcn": GCN(), "gat": GAT(), "mlp": MLP()}
+    if name in others:
+        encoder = others[name]
+    elif name == "no_edges":
+        encoder = type(encoder)(**{**encoder.arguments(), "edges": False})
+    return ConnectomeClassifier(
+        objective=None if name.startswith("scratch") else objective_of(experiment),
+        encoder=encoder,
+        builder=experiment.builder,
+        mode="probe" if name.endswith("_probe") else "full",
+        pretraining=_silent(experiment.pretraining),
+        finetuning=_silent(experiment.finetuning),
+    )
+
+
+def objective_of(experiment: Experiment) -> AbstractObjective:
+    """The objective of an experiment; masked regions when it names none."""
+    return experiment.objective or MaskedRegions()
+
+
+def _open(experiment: Experiment, verb: str, configuration: str, cohort: Cohort, details: dict[str, Any] | None = None) -> RunFolder:
+    folder = RunFolder(Path(experiment.output) / experiment.name, verb, configuration)
+    return folder.open(cohort, details or {"seeds": [experiment.seed]})
+
+
+def _pretrained(experiment: Experiment, cohort: Cohort, folder: RunFolder, progress: bool) -> ConnectomeModel:
+    model = pretrain(
+        cohort,
+        objective=objective_of(experiment),
+        encoder=experiment.encoder,
+        builder=experiment.builder,
+        settings=replace(experiment.pretraining, progress=progress),
+        seed=experiment.seed,
+        folder=folder.path / "checkpoints" / "pretrain",
+    )
+    model.save_pretrained(folder.path / "encoder")
+    return model
+
+
+def _finetuned(experiment: Experiment, start: ConnectomeModel, cohort: Cohort, folder: RunFolder, progress: bool) -> ConnectomeModel:
+    tuned = finetune(
+        start,
+        cohort,
+        target=experiment.target,
+        classes=experiment.classes,
+        settings=replace(experiment.finetuning, progress=progress),
+        seed=experiment.seed,
+        folder=folder.path / "checkpoints" / "finetune",
+    )
+    tuned.save_pretrained(folder.path / "model")
+    return tuned
+
+
+def _probe_sites(experiment: Experiment, start: ConnectomeModel, cohort: Cohort) -> list[Result]:
+    sites = cohort.sites
+    if sites is None or sites.nunique() < 2 or sites.value_counts().min() < 2:
+        return []
+    connectivity = ConnectivityFeatures(_atlases(experiment) or list(cohort.regions)).fit_transform(cohort)
+    components = min(_PROBED_COMPONENTS, len(cohort) - 1, connectivity.shape[1])
+    scratch = untrained(cohort, encoder=experiment.encoder, builder=experiment.builder, seed=experiment.seed)
+    features = {
+        "pretrained": start.embed(cohort).to_numpy(),
+        "scratch": scratch.embed(cohort).to_numpy(),
+        "connectivity": PCA(components, random_state=0).fit_transform(connectivity),
+    }
+    return site_probe(features, sites.tolist(), cohort=cohort.name, seed=experiment.seed)
+
+
+def _write_history(folder: RunFolder, stages: dict[str, pd.DataFrame]) -> None:
+    tables = [history.assign(stage=stage, split="all", seed=0) for stage, history in stages.items() if len(history)]
+    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    first = ["stage", "split", "seed", "epoch"]
+    folder.write_text("history.csv", table[[*first, *[c for c in table.columns if c not in first]]].to_csv(index=False))
+
+
+def _write_explanation(folder: Path, found: Saliency, truth: GroundTruth | None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    order = found.regions.set_index("label").loc[found.atlas.labels.tolist()]
+    np.savez(
+        folder / "connectome.npz",
+        atlas=found.atlas.name,
+        mean_connectome=found.mean_connectome,
+        centroids=found.atlas.centroids,
+        labels=found.atlas.labels,
+        networks=np.asarray(found.atlas.networks, dtype=np.str_),
+        names=np.asarray(found.atlas.display_names, dtype=np.str_),
+        region_saliency=order["saliency"].to_numpy(),
+        edge_saliency=found.connections,
+    )
+    found.regions.to_csv(folder / "regions.csv", index=False)
+    found.network_pairs.to_csv(folder / "network_pairs.csv", index=False)
+    if truth is not None:
+        (folder / "truth.json").write_text(json.dumps({"affected": [list(pair) for pair in truth.affected]}), encoding="utf-8")
+
+
+def _atlases(experiment: Experiment) -> list[str] | None:
+    chosen = None if experiment.builder is None else experiment.builder.atlases
+    return None if chosen is None else list(chosen)
+
+
+def _silent(settings: TrainingSettings) -> TrainingSettings:
+    return replace(settings, progress=False)
+
+
+def _joint_hash(parts: list[str]) -> str:
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
+
+
+def _json_card(model: ConnectomeModel) -> dict[str, Any]:
+    return {key.replace(" ", "_").replace("-", "_"): value for key, value in model.card.items()}
+
