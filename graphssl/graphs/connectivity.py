@@ -46,9 +46,9 @@ class Connectivity(BaseEstimator):
 
     **Missing regions.** What was not observed is left out of every estimate: correlation and covariance of the other regions do not change, and
     precision, partial correlation and the Ledoit-Wolf weight are those of the observed block. Rows and columns of missing regions are zero in the
-    result, which comes with the mask that says so. In the tangent space all regions meet: the reference is the geometric mean over the training
-    subjects in whom every region was observed; then the covariances of the others are completed as that reference predicts them
-    (`graphssl.graphs.tangent.complete`), and the mean is taken over all. New subjects are completed in the same way.
+    result, which comes with the mask that says so. In the tangent space all regions meet: a first reference is the geometric mean over the training
+    subjects in whom every region was observed or, where these are fewer than half, the expected mean over all; then incomplete covariances are
+    completed as that reference predicts them (`graphssl.graphs.tangent.complete`), and the geometric mean is taken over all. New subjects are completed in the same way.
 
     **Matrices.** Region data that are matrices already are passed on if they are of the kind that is asked for, with Fisher z done or undone as
     needed; covariances also give correlations.
@@ -185,16 +185,18 @@ class Connectivity(BaseEstimator):
     def _reference(self, data: RegionData, subjects: Sequence[str]) -> Tensor:
         observed = _observed(data, subjects)
         whole = observed.all(dim=1)
-        if 2 * int(whole.sum()) < len(subjects):
-            raise DataError(_too_few_whole(data.atlas, observed))
+        if not observed.any(dim=0).all():
+            raise DataError(_never_observed(data.atlas, observed))
         matrices = torch.empty((len(subjects), len(data.atlas), len(data.atlas)), dtype=torch.float64, device=self.device)
         for rows, covariances in self._chunks(data, subjects, observed):
             check_invertible(covariances, observed[rows].to(self.device), [subjects[row] for row in rows])
             matrices[rows] = covariances
-        mean = tangent.geometric_mean(matrices[whole])
         if whole.all():
-            return mean
-        matrices[~whole] = tangent.complete(matrices[~whole], observed[~whole].to(self.device), mean)
+            return tangent.geometric_mean(matrices)
+        seen = observed.to(self.device)
+        enough = 2 * int(whole.sum()) >= len(subjects)
+        mean = tangent.geometric_mean(matrices[whole]) if enough else tangent.completed_mean(matrices, seen)
+        matrices[~whole] = tangent.complete(matrices[~whole], seen[~whole], mean)
         return tangent.geometric_mean(matrices, init=mean)
 
     def _from_matrices(self, matrices: Tensor, observed: Tensor, names: list[str], data: RegionData) -> Tensor:
@@ -367,11 +369,10 @@ def _check_diagonal(matrices: Tensor, observed: Tensor, names: list[str], *, pos
         )
 
 
-def _too_few_whole(atlas: Atlas, observed: Bool[Tensor, "n R"]) -> str:
-    missing = (~observed).sum(dim=0)
-    worst = missing.argsort(descending=True, stable=True)[:5].tolist()
-    shown = ", ".join(f"{atlas.labels[i]} in {int(missing[i])}" for i in worst if missing[i])
+def _never_observed(atlas: Atlas, observed: Bool[Tensor, "n R"]) -> str:
+    labels = atlas.labels[~observed.any(dim=0).numpy()].tolist()
     return (
-        f"Expected at least half of the {len(observed)} training subjects to have every region of atlas {atlas.name!r} for a tangent reference, "
-        f"found {int(observed.all(dim=1).sum())}. Missing most often are the labels {shown}: leave those regions or those subjects out."
+        f"Expected every region of atlas {atlas.name!r} in at least one of the {len(observed)} training subjects for a tangent reference, "
+        f"found none with the labels {labels[:5]}. Leave those regions out with atlas.select."
     )
+

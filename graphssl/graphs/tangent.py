@@ -102,6 +102,22 @@ def complete(
     return (filled + filled.mT) / 2
 
 
+def completed_mean(matrices: Float[Tensor, "n R R"], observed: Bool[Tensor, "n R"], *, n_iterations: int = 8) -> Float[Tensor, "R R"]:
+    """The arithmetic mean of covariances with missing regions, by expectation-maximisation from independent regions.
+
+    Args:
+        matrices: Covariances `[n, R, R]`; what they hold outside of the observed block is not read.
+        observed: Observed regions `[n, R]`; every region in at least one.
+        n_iterations: Rounds of completing and averaging.
+    """
+    variances = torch.diagonal(matrices, dim1=1, dim2=2).masked_fill(~observed, 0.0).sum(dim=0) / observed.sum(dim=0)
+    mean = torch.diag(variances)
+    for _ in range(n_iterations):
+        chunks = zip(matrices.split(chunk_length(matrices)), observed.split(chunk_length(matrices)), strict=True)
+        mean = torch.stack([complete(part, seen, mean).sum(dim=0) for part, seen in chunks]).sum(dim=0) / len(matrices)
+    return mean
+
+
 def chunk_length(matrices: Float[Tensor, "n R R"]) -> int:
     """How many matrices to take at a time, so that what is made of them stays small."""
     return max(1, _CHUNK_ELEMENTS // max(1, matrices[0].numel() if len(matrices) else 1))

@@ -127,7 +127,7 @@ def _probe(model: ConnectomeModel, cohort: Cohort, index: Mapping[str, int]) -> 
         regression = LogisticRegression(C=_INVERSE_PENALTIES[0], class_weight="balanced", max_iter=2000)
     else:
         regression = LogisticRegressionCV(
-            Cs=_INVERSE_PENALTIES, cv=folds, scoring="neg_log_loss", class_weight="balanced", max_iter=2000, use_legacy_attributes=False
+            Cs=_INVERSE_PENALTIES, cv=folds, scoring="neg_log_loss", class_weight="balanced", max_iter=2000, l1_ratios=(0.0,), use_legacy_attributes=False
         )
     return _as_linear(scaler, regression.fit(scaler.transform(_pooled(model, cohort)), y))
 
