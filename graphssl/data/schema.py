@@ -126,13 +126,19 @@ def _infer_column(values: pd.Series, name: str, role: Role) -> Column:
     present = values.dropna()
     if pd.api.types.is_datetime64_any_dtype(values):
         return Column(name, "timestamp", role)
-    distinct = sorted(present.unique().tolist(), key=str)
-    if pd.api.types.is_bool_dtype(values) or (0 < len(distinct) <= 2 and role != "identifier"):
-        return Column(name, "binary", role, categories=tuple(str(value) for value in distinct))
-    if pd.api.types.is_numeric_dtype(values) and role not in ("site", "group", "identifier", "split"):
+    if role == "identifier":
+        return Column(name, "text", role)
+    categories = tuple(str(value) for value in sorted(present.unique().tolist(), key=str))
+    if role in ("site", "group", "split"):
+        return Column(name, "categorical", role, categories=categories)
+    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    # Codes are whole numbers: two ages of a tiny cohort are no classes.
+    if 0 < len(categories) <= 2 and not (numeric and (present % 1 != 0).any()):
+        return Column(name, "binary", role, categories=categories)
+    if numeric:
         return Column(name, "continuous", role)
-    if role in ("site", "group", "split") or (role != "identifier" and len(distinct) <= _MAX_CATEGORIES):
-        return Column(name, "categorical", role, categories=tuple(str(value) for value in distinct))
+    if len(categories) <= _MAX_CATEGORIES:
+        return Column(name, "categorical", role, categories=categories)
     return Column(name, "text", role)
 
 

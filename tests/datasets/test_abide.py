@@ -1,0 +1,404 @@
+"""ABIDE I: tiny files in the true layouts, and the real ones where they are."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from graphssl.data import Atlas, Cohort
+from graphssl.datasets import fetch_abide, load_abide, load_abide_arrays
+from graphssl.datasets.abide import FILE_TOKENS, PHENOTYPIC_FILE
+from graphssl.errors import AtlasError, ConfigError, DataError, SchemaError
+
+CC200 = Atlas("cc200", np.array([1, 2, 5, 9]), ("",) * 4, np.arange(12.0).reshape(4, 3), ("Visual", "Default", "", "Visual"))
+AAL116 = Atlas("aal116", np.array([2001, 2002, 9170]), ("Precentral_L", "Precentral_R", "Vermis"), np.zeros((3, 3)), ("",) * 3)
+
+# A row a subject as the project writes them: one without a scan, one IQ of -9999, one empty motion.
+PHENOTYPIC = pd.DataFrame(
+    {
+        "SUB_ID": ["50102", "50103", "50104", "51456", "51457"],
+        "X": range(5),
+        "SITE_ID": ["OLIN", "OLIN", "OLIN", "CALTECH", "CALTECH"],
+        "FILE_ID": ["Olin_0050102", "Olin_0050103", "no_filename", "Caltech_0051456", "Caltech_0051457"],
+        "DX_GROUP": [2, 1, 1, 1, 2],
+        "AGE_AT_SCAN": [14, 15.5, 9, 55.4, 22.9],
+        "SEX": [1, 2, 1, 1, 2],
+        "FIQ": ["103", "-9999", "", "126", "107.5"],
+        "EYE_STATUS_AT_SCAN": [1, 1, 1, 2, 2],
+        "func_mean_fd": ["0.16", "", "0.1", "0.2", "0.05"],
+        # The free text of the original holds quoted commas.
+        "qc_notes_rater_1": ["", "cuts, badly", "", "", ""],
+        "qc_rater_1": ["OK", "OK", "OK", "fail", "OK"],
+        "qc_anat_rater_2": ["OK"] * 5,
+        "qc_func_rater_2": ["OK"] * 5,
+        "qc_anat_rater_3": ["OK"] * 5,
+        "qc_func_rater_3": ["OK"] * 5,
+    }
+)
+FILE_IDS = ("Olin_0050102", "Olin_0050103", "Caltech_0051456", "Caltech_0051457")
+IDS = ["0050102", "0050103", "0051456", "0051457"]
+
+
+def series_of(file_id, atlas, n_timepoints=20):
+    rng = np.random.default_rng([FILE_IDS.index(file_id), len(atlas)])
+    return rng.normal(size=(n_timepoints, len(atlas))).round(6).astype(np.float32)
+
+
+def write_file(folder, file_id, atlas, series=None, labels=None):
+    series = series_of(file_id, atlas) if series is None else series
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ["\t".join(f"#{label}" for label in (atlas.labels if labels is None else labels)), *("\t".join(map(str, row)) for row in series.tolist())]
+    (folder / f"{file_id}_rois_{FILE_TOKENS[atlas.name]}.1D").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def root(tmp_path):
+    PHENOTYPIC.to_csv(tmp_path / PHENOTYPIC_FILE, index=False)
+    for file_id in FILE_IDS:
+        write_file(tmp_path / "cpac" / "filt_global" / "rois_cc200", file_id, CC200)
+    return tmp_path
+
+
+# Text files
+
+
+def test_columns(root):
+    cohort = load_abide(root, atlases=[CC200])
+    assert cohort.name == "abide1"
+    assert cohort.ids == IDS
+    assert cohort.subjects["diagnosis"].tolist() == ["control", "autism", "autism", "control"]
+    assert cohort.subjects["site"].tolist() == ["OLIN", "OLIN", "CALTECH", "CALTECH"]
+    assert cohort.subjects["sex"].tolist() == ["male", "female", "male", "female"]
+    assert cohort.subjects["eye_status"].tolist() == ["open", "open", "closed", "closed"]
+    np.testing.assert_array_equal(cohort.subjects["age"], [14, 15.5, 55.4, 22.9])
+    np.testing.assert_array_equal(cohort.subjects["fiq"], [103, np.nan, 126, 107.5])
+    np.testing.assert_array_equal(cohort.subjects["mean_fd"], [0.16, np.nan, 0.2, 0.05])
+    assert {column.name: (column.kind, column.role, column.unit) for column in cohort.schema} == {
+        "diagnosis": ("binary", "target", None),
+        "site": ("categorical", "site", None),
+        "age": ("continuous", "covariate", "years"),
+        "sex": ("binary", "covariate", None),
+        "fiq": ("continuous", "feature", "IQ points"),
+        "eye_status": ("binary", "covariate", None),
+        "mean_fd": ("continuous", "covariate", "mm"),
+    }
+    assert cohort.schema["diagnosis"].categories == ("control", "autism"), "the condition is the second class"
+
+
+def test_series_and_what_is_left_out(root):
+    (root / "cpac/filt_global/rois_cc200/Caltech_0051457_rois_cc200.1D").unlink()
+    stranger = root / "cpac/filt_global/rois_cc200/Pitt_0050003_rois_cc200.1D"
+    stranger.write_text("")
+    cohort = load_abide(root, atlases=[CC200])
+    data = cohort.regions["cc200"]
+    assert cohort.ids == IDS[:3]
+    for subject, file_id in zip(IDS[:3], FILE_IDS, strict=False):
+        np.testing.assert_allclose(data.values[subject], series_of(file_id, CC200), rtol=1e-6)
+    assert (data.provenance.kind, data.provenance.pipeline, data.provenance.source) == ("timeseries", "cpac filt_global", "abide")
+    assert cohort.excluded.to_numpy().tolist() == [
+        ["subject", "0050104", "no preprocessed scan (no_filename)"],
+        ["subject", stranger.name, "a file, without a row in the table"],
+        ["subject", "0051457", "no file, or no region with a signal"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "Outputs/cpac/filt_global/rois_cc200",
+        "ABIDE_pcp/cpac/filt_global",
+        "cpac/filt_global",
+        "Outputs/cpac/filt_global",
+        "ABIDE_pcp/cpac/filt_global/rois_cc200",
+    ],
+)
+def test_layouts(root, place):
+    source = root / "cpac/filt_global/rois_cc200"
+    (root / place).mkdir(parents=True, exist_ok=True)
+    for path in list(source.iterdir()):
+        path.rename(root / place / path.name)
+    assert load_abide(root, atlases=[CC200]).ids == IDS
+
+
+def test_table_lies_in_the_folder_above_it_or_where_it_is_said_to(root, tmp_path_factory):
+    below = root / "rois"
+    (root / "cpac").rename(root / "moved")
+    below.mkdir()
+    (root / "moved").rename(below / "cpac")
+    assert load_abide(below, atlases=[CC200]).ids == IDS
+    elsewhere = tmp_path_factory.mktemp("table") / "phenotypic.csv"
+    (root / PHENOTYPIC_FILE).rename(elsewhere)
+    with pytest.raises(DataError, match=f"Expected {PHENOTYPIC_FILE} in .*, found none. Pass its place as phenotypic="):
+        load_abide(below, atlases=[CC200])
+    assert load_abide(below, atlases=[CC200], phenotypic=elsewhere).ids == IDS
+
+
+def test_two_atlases_of_two_pipelines(root):
+    for file_id in FILE_IDS[1:]:
+        write_file(root / "dparsf/filt_noglobal/rois_aal", file_id, AAL116)
+    kwargs = {"pipeline": {"cc200": "cpac", "aal116": "dparsf"}, "strategy": {"cc200": "filt_global", "aal116": "filt_noglobal"}}
+    cohort = load_abide(root, atlases=[CC200, AAL116], **kwargs)
+    assert cohort.ids == IDS
+    assert list(cohort.regions["aal116"].values) == IDS[1:]
+    assert cohort.regions["aal116"].provenance.pipeline == "dparsf filt_noglobal"
+    assert ["region", "0050102", "no data in atlas aal116"] in cohort.excluded.to_numpy().tolist()
+    with pytest.raises(ConfigError, match="Expected a pipeline for atlas 'aal116', found one for cc200"):
+        load_abide(root, atlases=[CC200, AAL116], pipeline={"cc200": "cpac"})
+    with pytest.raises(ConfigError, match="Expected a strategy for atlas 'cc200', found one for none"):
+        load_abide(root, atlases=[CC200], strategy={})
+
+
+def test_regions_without_signal(root):
+    flat = series_of(FILE_IDS[0], CC200)
+    flat[:, 2] = 0
+    folder = root / "cpac/filt_global/rois_cc200"
+    write_file(folder, FILE_IDS[0], CC200, flat)
+    write_file(folder, FILE_IDS[1], CC200, np.zeros((20, 4)))
+    cohort = load_abide(root, atlases=[CC200])
+    assert cohort.ids == ["0050102", "0051456", "0051457"]
+    assert cohort.regions["cc200"].observed["0050102"].tolist() == [True, True, False, True]
+    assert cohort.excluded.to_numpy().tolist()[1:] == [
+        ["region", "0050102", "1 of 4 regions of cc200 without signal: 5"],
+        ["subject", "0050103", "no file, or no region with a signal"],
+    ]
+    with pytest.raises(DataError, match=r"found constant or NaN regions in 2 of 4 subjects: '0050102' in labels 5;"):
+        load_abide(root, atlases=[CC200], missing_regions="error")
+
+
+def test_another_target(root):
+    cohort = load_abide(root, atlases=[CC200], target="sex")
+    assert cohort.schema.named("target") == ["sex"]
+    assert cohort.schema["diagnosis"].role == "feature"
+    with pytest.raises(SchemaError, match="Expected the target to be one of diagnosis, site, age, .*; found 'iq'"):
+        load_abide(root, atlases=[CC200], target="iq")
+
+
+def test_labels_of_the_header_are_checked(root):
+    folder = root / "cpac/filt_global/rois_cc200"
+    write_file(folder, FILE_IDS[3], CC200, labels=[1, 2, 5, 10])
+    with pytest.raises(DataError, match=r"found 1 that do not\. Caltech_0051457_rois_cc200\.1D: .*only in the file: 10; only in the atlas: 9\."):
+        load_abide(root, atlases=[CC200])
+    write_file(folder, FILE_IDS[3], CC200)
+    larger = Atlas("cc200", np.array([1, 2, 5, 9, 11]), ("",) * 5, np.zeros((5, 3)), ("",) * 5)
+    with pytest.raises(AtlasError, match=r"Expected 4 files that fit .*only in the file: none; only in the atlas: 11\. .*atlas\.select"):
+        load_abide(root, atlases=[larger])
+
+
+def test_no_files_there(root):
+    with pytest.raises(
+        DataError,
+        match=r"Expected files \*_rois_cc200\.1D in .*niak/filt_global/rois_cc200 .*There are some in cpac/filt_global/rois_cc200: name that",
+    ):
+        load_abide(root, atlases=[CC200], pipeline="niak")
+    with pytest.raises(DataError, match=r"Expected files \*_rois_aal\.1D .*Check the folder, or use fetch_abide"):
+        load_abide(root, atlases=[AAL116])
+
+
+def test_an_atlas_the_project_does_not_have(root):
+    schaefer = Atlas("schaefer100", np.array([1]), ("",), np.zeros((1, 3)), ("",))
+    with pytest.raises(AtlasError, match=r"Expected an atlas of the Preprocessed Connectomes Project \(aal116, cc200, .*\), found 'schaefer100'"):
+        load_abide(root, atlases=[schaefer])
+
+
+def test_tables_that_do_not_fit(root):
+    path = root / PHENOTYPIC_FILE
+    PHENOTYPIC.drop(columns=["FIQ", "SEX"]).to_csv(path, index=False)
+    with pytest.raises(SchemaError, match=r"Expected the columns \['SEX', 'FIQ'\] in .*Give the project's own table"):
+        load_abide(root, atlases=[CC200])
+    PHENOTYPIC.assign(DX_GROUP=[3, 1, 1, 1, 2]).to_csv(path, index=False)
+    with pytest.raises(SchemaError, match=r"Expected the codes .* for diagnosis, found \[3\.0\]"):
+        load_abide(root, atlases=[CC200])
+    PHENOTYPIC.assign(AGE_AT_SCAN="adult").to_csv(path, index=False)
+    with pytest.raises(SchemaError, match="Expected numbers for age, found text"):
+        load_abide(root, atlases=[CC200])
+    PHENOTYPIC.assign(AGE_AT_SCAN=400).to_csv(path, index=False)
+    with pytest.raises(SchemaError, match="Expected 'age' within 0.0 to 120.0 years, found 400"):
+        load_abide(root, atlases=[CC200])
+    pd.concat([PHENOTYPIC, PHENOTYPIC.head(1)]).to_csv(path, index=False)
+    with pytest.raises(SchemaError, match=r"Expected each subject id once, found 1 repeated: \['0050102'\]"):
+        load_abide(root, atlases=[CC200])
+    path.write_text("")
+    with pytest.raises(DataError, match="Expected the table of subjects in .*, found a file that cannot be read"):
+        load_abide(root, atlases=[CC200])
+    with pytest.raises(DataError, match="Expected the table of subjects at .*nowhere.csv, found no such file"):
+        load_abide(root, atlases=[CC200], phenotypic=root / "nowhere.csv")
+
+
+def test_unknown_codes_of_zero_are_missing(root):
+    PHENOTYPIC.assign(EYE_STATUS_AT_SCAN=[0, 1, 1, 2, 2]).to_csv(root / PHENOTYPIC_FILE, index=False)
+    assert load_abide(root, atlases=[CC200]).subjects["eye_status"].isna().tolist() == [True, False, False, False]
+
+
+# Packed arrays
+
+
+@pytest.fixture
+def packed(tmp_path):
+    """The subjects as a bundle, with a region less than the atlas, a subject more than the list, and one flat region."""
+    table = pd.DataFrame(
+        {
+            "SUB_ID": IDS,
+            "SITE_ID": ["UM_1", "UM_2", "NYU", "NYU"],
+            "site17": ["UM", "UM", "NYU", "NYU"],
+            "DX_GROUP": [2, 1, 1, 2],
+            "age": [14, 15.5, 55.4, 22.9],
+            "sex": [1, 2, 1, 2],
+            "fiq": [103, np.nan, 126, 107.5],
+            "eye_status": [1, 1, 2, 2],
+            "func_mean_fd": [0.16, np.nan, 0.2, 0.05],
+            "pcp1035": [1, 1, 1, 0],
+            "parisot871": [1, 0, 0, 1],
+        }
+    )
+    table.to_csv(tmp_path / "subjects.csv", index=False)
+    write_bundle(tmp_path / "timeseries_cc200_cpac_filt_global.npz")
+    return tmp_path
+
+
+def write_bundle(path, **changes):
+    series = [series_of(file_id, CC200, 20 + k)[:, [3, 0, 2]] for k, file_id in enumerate(FILE_IDS)]
+    series[1][:, 2] = 0
+    content = {
+        "series": np.concatenate([(values / 0.04).round().clip(-127, 127).astype(np.int8) for values in series]),
+        "scale": np.float32(0.04),
+        "offsets": np.cumsum([0, *map(len, series)]),
+        "region_label": CC200.labels[[3, 0, 2]],
+        "subject_id": np.array(IDS),
+        "tr_seconds": np.full(4, 2.0, np.float32),
+    }
+    np.savez_compressed(path, **{name: value for name, value in {**content, **changes}.items() if value is not None})
+
+
+def test_packed_arrays(packed):
+    cohort = load_abide_arrays(packed, atlases=[CC200])
+    data = cohort.regions["cc200"]
+    assert cohort.name == "abide1-pcp1035"
+    assert cohort.ids == IDS[:3]
+    assert data.atlas.labels.tolist() == [9, 1, 5]
+    assert data.atlas.networks == ("Visual", "Visual", "")
+    assert data.values[IDS[2]].dtype == np.float32
+    np.testing.assert_allclose(data.values[IDS[2]], series_of(FILE_IDS[2], CC200, 22)[:, [3, 0, 2]], atol=0.0201)
+    assert data.observed[IDS[1]].tolist() == [True, True, False]
+    assert (data.provenance.pipeline, data.provenance.source) == ("cpac filt_global", "abide_arrays")
+    assert cohort.excluded.to_numpy().tolist() == [
+        ["subject", "0051457", "not in the list pcp1035"],
+        ["region", "0050103", "1 of 3 regions of cc200 without signal: 5"],
+    ]
+    with pytest.raises(DataError, match=r"found constant or NaN regions in 1 of 3 subjects: '0050103' in labels 5\. Pass"):
+        load_abide_arrays(packed, atlases=[CC200], missing_regions="error")
+
+
+def test_lists_and_sites(packed):
+    assert load_abide_arrays(packed, atlases=[CC200], cohort="parisot871").ids == [IDS[0], IDS[3]]
+    assert load_abide_arrays(packed, atlases=[CC200], cohort="all").ids == IDS
+    assert sorted(load_abide_arrays(packed, atlases=[CC200]).subjects["site"].unique()) == ["NYU", "UM_1", "UM_2"]
+    assert sorted(load_abide_arrays(packed, atlases=[CC200], site_column="site17").subjects["site"].unique()) == ["NYU", "UM"]
+    for option in ("cohort", "site_column", "missing_regions"):
+        with pytest.raises(ConfigError, match=f"Expected {option} to be one of .*; found 'x'"):
+            load_abide_arrays(packed, atlases=[CC200], **{option: "x"})
+
+
+def test_columns_are_those_of_the_text_files(root, packed):
+    texts = load_abide(root, atlases=[CC200])
+    arrays = load_abide_arrays(packed, atlases=[CC200], cohort="all")
+    pd.testing.assert_frame_equal(texts.subjects.drop(columns="site"), arrays.subjects.drop(columns="site"))
+
+
+def test_packed_arrays_that_do_not_fit(packed):
+    with pytest.raises(DataError, match=r"Expected one file timeseries_aal116_\*\.npz in .*, found none"):
+        load_abide_arrays(packed, atlases=[AAL116])
+    with pytest.raises(AtlasError, match=r"Expected labels of atlas 'cc200' \(3 regions\), found 1 unknown: \[9\]"):
+        load_abide_arrays(packed, atlases=[CC200.select([1, 2, 5])])
+    path = packed / "timeseries_cc200_cpac_filt_global.npz"
+    write_bundle(path, scale=None)
+    with pytest.raises(DataError, match="Expected a bundle of time series in .*, found a damaged file .*scale"):
+        load_abide_arrays(packed, atlases=[CC200])
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError, match="Expected a bundle of time series in .*, found a damaged file"):
+        load_abide_arrays(packed, atlases=[CC200])
+    write_bundle(path)
+    write_bundle(packed / "timeseries_cc200_niak_filt_global.npz")
+    with pytest.raises(DataError, match=r"found \['timeseries_cc200_cpac_filt_global\.npz', 'timeseries_cc200_niak_filt_global\.npz'\]"):
+        load_abide_arrays(packed, atlases=[CC200])
+
+
+# Download
+
+
+@pytest.fixture
+def nilearn_data(tmp_path):
+    """What nilearn's fetcher leaves behind; what lies there is not fetched again, so that the true fetcher runs without a network."""
+    base = tmp_path / "ABIDE_pcp"
+    base.mkdir()
+    PHENOTYPIC.to_csv(base / PHENOTYPIC_FILE)
+    for file_id in FILE_IDS:
+        write_file(base / "cpac" / "filt_global", file_id, CC200)
+        write_file(base / "cpac" / "nofilt_noglobal", file_id, AAL116)
+    return tmp_path
+
+
+def test_fetch(nilearn_data):
+    cohort = fetch_abide(nilearn_data, atlases=[CC200], verbose=0)
+    assert cohort.ids == IDS
+    np.testing.assert_allclose(cohort.regions["cc200"].values[IDS[1]], series_of(FILE_IDS[1], CC200), rtol=1e-6)
+    assert cohort.regions["cc200"].provenance.pipeline == "cpac filt_global"
+
+
+def test_fetch_of_some_subjects(nilearn_data):
+    cohort = fetch_abide(nilearn_data, atlases=[CC200], n_subjects=3, verbose=0)
+    assert cohort.ids == IDS[:3]
+    assert ["subject", "0051457", "not fetched"] in cohort.excluded.to_numpy().tolist()
+    cohort = fetch_abide(nilearn_data, atlases=[AAL116], band_pass_filtering=False, global_signal_regression=False, quality_checked=True, verbose=0)
+    assert cohort.ids == [IDS[0], IDS[1], IDS[3]], "one failed the quality control"
+    assert cohort.regions["aal116"].provenance.pipeline == "cpac nofilt_noglobal"
+
+
+def test_fetch_that_fails(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"Expected to download ABIDE I with nilearn, found no way (.|\n)*use load_abide"):
+        fetch_abide(tmp_path / "file" / "below", atlases=[CC200], verbose=0)
+
+
+def test_fetch_of_an_unknown_atlas():
+    with pytest.raises(AtlasError, match="found 'toy'"):
+        fetch_abide(atlases=[Atlas("toy", np.array([1]), ("",), np.zeros((1, 3)), ("",))])
+
+
+# The real files
+
+
+def real_atlas(shared_data, name):
+    table = pd.read_csv(shared_data / "brain" / "atlases" / "coords" / f"pcp_{name}.csv", keep_default_na=False)
+    networks = tuple("" if network == "none" else network for network in table["yeo7"])
+    return Atlas(name, table["code"].to_numpy(), tuple(table["name"]), table[["x", "y", "z"]].to_numpy(), networks)
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(("name", "pipeline"), [("cc200", "cpac"), ("aal116", "dparsf")])
+def test_real_text_files_and_arrays_agree(shared_data, name, pipeline):
+    folder = shared_data / "brain" / "abide1"
+    atlas = real_atlas(shared_data, name)
+    texts = load_abide(folder / "pcp_layout", atlases=[atlas], pipeline=pipeline)
+    arrays = load_abide_arrays(folder, atlases=[atlas], cohort="all").select(texts.ids)
+    assert len(texts) == 8
+    pd.testing.assert_frame_equal(texts.subjects, arrays.subjects)
+    for subject in texts.ids:
+        seen = texts.regions[name].observed[subject]
+        np.testing.assert_array_equal(seen, arrays.regions[name].observed[subject])
+        text, packed = (np.corrcoef(cohort.regions[name].values[subject][:, seen].T) for cohort in (texts, arrays))
+        assert np.abs(text - packed).max() < 0.01
+
+
+@pytest.mark.shared_data
+def test_real_arrays(shared_data):
+    atlases = [real_atlas(shared_data, name) for name in ("cc200", "ho111", "aal116")]
+    start = time.process_time()
+    cohort = load_abide_arrays(shared_data / "brain" / "abide1", atlases=atlases)
+    assert time.process_time() - start < 5
+    assert isinstance(cohort, Cohort)
+    assert len(cohort) == 809
+    assert cohort.subjects["site"].nunique() == 15
+    assert cohort.target().value_counts().to_dict() == {"control": 422, "autism": 387}
+    assert all(len(data) == 809 for data in cohort.regions.values())
+    assert all(data.values[subject].dtype == np.float32 for data in cohort.regions.values() for subject in cohort.ids[:5])
