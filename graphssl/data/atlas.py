@@ -115,7 +115,7 @@ class Atlas:
             "hash": self.hash,
             "labels": self.labels.tolist(),
             "names": list(self.names),
-            "centroids": [[round(float(value), 3) for value in row] for row in self.centroids],
+            "centroids": [[float(str(value)) for value in row] for row in self.centroids],  # the shortest text that reads back as the same float32
             "networks": list(self.networks),
         }
 

@@ -118,7 +118,7 @@ class ConnectomeBuilder(BaseEstimator):
         """The inverse of `state`.
 
         Raises:
-            CheckpointError: If an entry is missing.
+            CheckpointError: If an entry is missing, or a mean does not fit its atlas.
         """
         try:
             builder = cls(**record["arguments"])
@@ -127,6 +127,12 @@ class ConnectomeBuilder(BaseEstimator):
             builder.mean_ = {name: tensors[f"mean.{name}"] for name in builder.atlases_}
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"Expected the fitted state of a ConnectomeBuilder, found none of {error}. The folder is damaged.") from error
+        for name, atlas in builder.atlases_.items():
+            if builder.mean_[name].shape != (len(atlas), len(atlas)):
+                raise CheckpointError(
+                    f"Expected a mean connectome of the {len(atlas)} regions of atlas {name!r}, found shape {tuple(builder.mean_[name].shape)}. "
+                    "The folder mixes the files of two models."
+                )
         builder.network_names_ = tuple(sorted({n for atlas in builder.atlases_.values() for n in atlas.network_names}))
         builder.connectivity_ = {}
         for name in builder.atlases_:

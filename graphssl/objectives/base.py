@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from graphssl.data.connectome import ConnectomeBatch
 from graphssl.encoders.base import AbstractEncoder
+from graphssl.errors import ConfigError
 
 
 class Loss(NamedTuple):
@@ -37,6 +38,18 @@ class AbstractObjective(nn.Module, ABC):
     @abstractmethod
     def forward(self, encoder: AbstractEncoder, batch: ConnectomeBatch, generator: torch.Generator) -> Loss:
         """The loss on a batch; everything random comes from the generator."""
+
+    def check_prepared(self, part: str) -> None:
+        """Check that `prepare` was called.
+
+        Args:
+            part: Name of a module that `prepare` makes.
+
+        Raises:
+            ConfigError: If it was not.
+        """
+        if part not in self._modules:
+            raise ConfigError(f"Expected a {type(self).__name__} prepared for an encoder, found one without {part!r}. Call prepare(encoder) first.")
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments as plain values."""

@@ -47,7 +47,12 @@ class AbstractMasked(AbstractObjective):
         """Choose what to hide."""
 
     def forward(self, encoder: AbstractEncoder, batch: ConnectomeBatch, generator: torch.Generator) -> Loss:
-        """Mean squared error over hidden connections."""
+        """Mean squared error over hidden connections.
+
+        Raises:
+            ConfigError: If `prepare` was not called.
+        """
+        self.check_prepared("from_tokens")
         hidden = self.draw(batch, generator)
         embedding = encoder(batch.hide(hidden))
         error = masked_error(connections(self.from_tokens(embedding.tokens)), batch.weights, hidden)

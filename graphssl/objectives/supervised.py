@@ -22,14 +22,17 @@ class Supervised(AbstractObjective):
         n_classes: Number of classes.
 
     Raises:
-        DataError: If a class has no subject.
+        DataError: If a class has no subject, or a label is no class index.
     """
 
     def __init__(self, labels: Mapping[str, int], n_classes: int = 2) -> None:
         super().__init__()
         self.labels, self.n_classes = dict(labels), n_classes
-        counts = torch.bincount(torch.tensor(list(self.labels.values())), minlength=n_classes)
-        if (counts == 0).any() or len(counts) > n_classes:
+        strange = sorted(set(self.labels.values()) - set(range(n_classes)))
+        if strange:
+            raise DataError(f"Expected class indices from 0 to {n_classes - 1}, found {strange[:5]}. Leave out subjects whose label is withheld.")
+        counts = torch.bincount(torch.tensor(list(self.labels.values()), dtype=torch.long), minlength=n_classes)
+        if (counts == 0).any():
             raise DataError(f"Expected subjects of each of {n_classes} classes, found {counts.tolist()} by class. Give labels of every class.")
         self.register_buffer("class_weight", len(self.labels) / (n_classes * counts.float()), persistent=False)
 
@@ -41,7 +44,13 @@ class Supervised(AbstractObjective):
         return self
 
     def forward(self, encoder: AbstractEncoder, batch: ConnectomeBatch, generator: torch.Generator) -> Loss:
-        """Weighted cross-entropy of a batch."""
+        """Weighted cross-entropy of a batch.
+
+        Raises:
+            ConfigError: If `prepare` was not called.
+            DataError: If a subject of the batch has no label.
+        """
+        self.check_prepared("head")
         absent = [subject for subject in batch.subject_ids if subject not in self.labels]
         if absent:
             raise DataError(f"Expected a label for every subject of the batch, found none for {absent[:5]}.")

@@ -13,7 +13,7 @@ class Minibatches(Sampler[list[int]]):
 
     Args:
         n_rows: Rows to draw from.
-        size: Rows a minibatch; the last may have fewer, but never a single one.
+        size: Rows a minibatch; the last may have fewer, but a single left-over row joins the one before.
         seed: Seed of the order.
         shuffle: False keeps the order.
     """
@@ -34,7 +34,7 @@ class Minibatches(Sampler[list[int]]):
         if self.shuffle:
             order = torch.randperm(self.n_rows, generator=torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch))
         chunks = list(order.split(self.size))
-        if len(chunks) > 1 and len(chunks[-1]) == 1:
+        if len(chunks) > 1 and self.n_rows % self.size == 1:
             chunks[-2:] = [torch.cat(chunks[-2:])]
         return iter([chunk.tolist() for chunk in chunks])
 

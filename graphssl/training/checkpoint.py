@@ -95,4 +95,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"Expected a whole checkpoint of tensors at {path}, found a truncated file or a pickle of other things ({type(error).__name__}). "
             "Remove it to start this run again from the beginning."
         ) from error
-    return dict(content)
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"Expected a checkpoint with named entries at {path}, found a {type(content).__name__}. Remove it to start this run again."
+        )
+    return content

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
@@ -41,9 +42,9 @@ def finetune(
 ) -> ConnectomeModel:
     """Give a model a head for a target, and train it on the subjects that have a label.
 
-    `probe` fits a penalised logistic regression on the pooled vectors and leaves the encoder as it is. `full` starts from that probe and then trains encoder and
-    head together (linear probing, then fine-tuning: Kumar et al., ICLR 2022). Validation subjects choose the penalty, the epoch, and whether
-    training beyond the probe helped at all.
+    `probe` fits a penalised logistic regression on the pooled vectors and leaves the encoder as it is. `full` starts from that probe and then
+    trains encoder and head together (linear probing, then fine-tuning: Kumar et al., ICLR 2022). Cross-validation chooses the
+    penalty; validation subjects choose the epoch, and whether training beyond the probe helped at all.
 
     Args:
         model: A pre-trained model; it is not changed.
@@ -52,7 +53,7 @@ def finetune(
         classes: Names of the classes in order, the positive one last; sorted when left out.
         mode: `"probe"` or `"full"`.
         settings: How long and how fast the full training goes.
-        validation_fraction: Share of the labelled subjects that choose penalty and epoch.
+        validation_fraction: Share of the labelled subjects that choose the epoch of the full training.
         seed: Seed of split, order and dropout.
         folder: Where checkpoints go.
 
@@ -67,19 +68,25 @@ def finetune(
     names = tuple(classes) if classes is not None else tuple(sorted(labels.unique()))
     strange = sorted(set(labels) - set(names))
     if strange:
-        raise DataError(f"Expected {name!r} to hold the classes {list(names)}, found {strange[:3]} too. Name every class, or leave those subjects out.")
+        raise DataError(
+            f"Expected {name!r} to hold the classes {list(names)}, found {strange[:3]} too. Name every class, or leave those subjects out."
+        )
     labelled = cohort.select([subject for subject in cohort.ids if subject in labels.index])
-    index = {subject: names.index(label) for subject, label in labels.items()}
+    index = {str(subject): names.index(label) for subject, label in labels.items()}
     split = hold_out(
         labelled.ids,
         [index[s] for s in labelled.ids],
         groups=labelled.groups.tolist(),
-        test_fraction=_feasible(validation_fraction, list(index.values())),
+        test_fraction=_feasible(validation_fraction, np.bincount(list(index.values()), minlength=len(names))),
         seed=seed,
     )
     train, validation = labelled.select(split.train), labelled.select(split.test)
     head = _probe(model, labelled if mode == "probe" else train, index)
-    card = {**model.card, "fine-tuned on": f"{cohort.name}, {len(labelled)} labelled subjects (cohort hash {cohort.hash})", "target": f"{name}: {list(names)}"}
+    card = {
+        **model.card,
+        "fine-tuned on": f"{cohort.name}, {len(labelled)} labelled subjects (cohort hash {cohort.hash})",
+        "target": f"{name}: {list(names)}",
+    }
     tuned = ConnectomeModel(model.builder, copy.deepcopy(model.encoder), card=card, history=model.history)
     if mode == "full":
         settings = settings or FINETUNING
@@ -127,7 +134,13 @@ def _probe(model: ConnectomeModel, cohort: Cohort, index: Mapping[str, int]) -> 
         regression = LogisticRegression(C=_INVERSE_PENALTIES[0], class_weight="balanced", max_iter=2000)
     else:
         regression = LogisticRegressionCV(
-            Cs=_INVERSE_PENALTIES, cv=folds, scoring="neg_log_loss", class_weight="balanced", max_iter=2000, l1_ratios=(0.0,), use_legacy_attributes=False
+            Cs=_INVERSE_PENALTIES,
+            cv=folds,
+            scoring="neg_log_loss",
+            class_weight="balanced",
+            max_iter=2000,
+            l1_ratios=(0.0,),
+            use_legacy_attributes=False,
         )
     return _as_linear(scaler, regression.fit(scaler.transform(_pooled(model, cohort)), y))
 
@@ -149,9 +162,9 @@ def _pooled(model: ConnectomeModel, cohort: Cohort) -> np.ndarray:
     return np.asarray(pooled.double())
 
 
-def _feasible(fraction: float, labels: Sequence[int]) -> float:
+def _feasible(fraction: float, counts: npt.NDArray[np.int64]) -> float:
     """A validation share that leaves at least one subject of each class on both sides."""
-    rarest = int(np.bincount(labels).min())
+    rarest = int(counts.min())
     if rarest < 2:
         raise DataError(f"Expected at least two labelled subjects of each class to fine-tune, found {rarest} of one. Give more labels.")
     return min(0.5, max(fraction, 1 / rarest))

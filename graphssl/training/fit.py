@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
@@ -19,7 +20,7 @@ from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError
 from graphssl.objectives.base import AbstractObjective
 from graphssl.training.batches import loader
-from graphssl.training.checkpoint import EpochCheckpoint
+from graphssl.training.checkpoint import EpochCheckpoint, read_checkpoint
 from graphssl.training.learner import Learner
 
 
@@ -84,7 +85,8 @@ def fit(
 ) -> Fitted:
     """Train encoder and objective in place and keep the best epoch.
 
-    Given a folder, the state after every epoch is in `folder/last.ckpt`; the same call after a kill goes on from there and ends with the same numbers.
+    Given a folder, the state after every epoch is in `folder/last.ckpt`; the same call after a kill goes on from there and ends
+    with the same numbers. The random numbers of the caller are left as they were.
 
     Args:
         encoder: The encoder.
@@ -103,19 +105,17 @@ def fit(
     """
     batches = loader(train, settings.batch_size, seed=seed)
     n_steps = settings.max_epochs * len(batches.sampler)  # type: ignore[arg-type]
-    learner = Learner(
-        encoder, objective, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, n_steps=n_steps, seed=seed
-    )
+    learner = Learner(encoder, objective, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, n_steps=n_steps, seed=seed)
     monitor = "train_loss" if validation is None else "validation_loss"
     keeper = EpochCheckpoint(monitor, _fingerprint(learner, train, validation, settings), None if folder is None else Path(folder))
     resume = keeper.resume_from()
     if not keeper.stopped:
         held = None if validation is None else loader(validation, settings.batch_size, shuffle=False)
-        with _quiet():
+        with _quiet(), torch.random.fork_rng(devices=[]):
             _trainer(settings, monitor, keeper, label).fit(learner, batches, held, ckpt_path=resume, weights_only=True)
     else:
         assert resume is not None
-        learner.history = torch.load(resume, weights_only=True)["history"]
+        learner.history = read_checkpoint(resume)["history"]
     learner.load_state_dict(keeper.best_weights)
     return Fitted(pd.DataFrame(learner.history).astype({"epoch": int}), keeper.best_epoch, keeper.best_score)
 
@@ -152,7 +152,7 @@ class _Progress(TQDMProgressBar):
         metrics.pop("v_num", None)
         return metrics
 
-    def init_train_tqdm(self) -> "TQDM":  # type: ignore[name-defined]  # noqa: F821
+    def init_train_tqdm(self) -> Any:
         bar = super().init_train_tqdm()
         bar.desc = self.label
         return bar
@@ -164,6 +164,7 @@ def _fingerprint(learner: Learner, train: ConnectomeBatch, validation: Connectom
     plain = {k: v for k, v in asdict(settings).items() if k not in ("progress", "accelerator")}
     digest.update(json.dumps([plain, learner.seed, learner.n_steps], sort_keys=True).encode())
     digest.update(f"{type(learner.encoder).__qualname__} {learner.encoder.arguments()} {type(learner.objective).__qualname__}".encode())
+    digest.update(str(learner.objective.arguments()).encode())
     for batch in (train, *([] if validation is None else [validation])):
         digest.update("\n".join(batch.subject_ids + batch.atlas).encode())
         digest.update(batch.weights.double().sum(dim=(1, 2)).cpu().numpy().tobytes())

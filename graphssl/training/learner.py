@@ -49,11 +49,7 @@ class Learner(pl.LightningModule):
         step_seed = (self.seed * 1_000_003 + self.global_step) % 2**63
         torch.manual_seed(step_seed)
         loss = self.objective(self.encoder, batch, torch.Generator().manual_seed(step_seed))
-        if not torch.isfinite(loss.total):
-            raise GraphSSLError(
-                f"Expected a finite loss at step {self.global_step}, found {float(loss.total)} (subjects {list(batch.subject_ids[:3])} …). "
-                "The last checkpoint is intact; lower the learning rate, or look for extreme values with `graphssl validate`."
-            )
+        self._check_finite(loss.total, batch, "training")
         self._note("train", {"loss": loss.total.detach(), **loss.parts})
         self.log("train_loss", loss.total.detach(), prog_bar=True, on_step=False, on_epoch=True, batch_size=len(batch))
         return loss.total
@@ -61,6 +57,7 @@ class Learner(pl.LightningModule):
     def validation_step(self, batch: ConnectomeBatch, batch_idx: int) -> None:
         """The loss with the same draws every epoch, so that epochs compare."""
         loss = self.objective(self.encoder, batch, torch.Generator().manual_seed(self.seed * 1_000_003 + batch_idx))
+        self._check_finite(loss.total, batch, "validation")
         self._note("validation", {"loss": loss.total, **loss.parts})
         self.log("validation_loss", loss.total, prog_bar=True, on_epoch=True, batch_size=len(batch))
 
@@ -96,6 +93,13 @@ class Learner(pl.LightningModule):
     def transfer_batch_to_device(self, batch: ConnectomeBatch, device: torch.device, dataloader_idx: int) -> ConnectomeBatch:
         """Move a batch; Lightning knows only tensors and collections of them."""
         return batch.to(device)
+
+    def _check_finite(self, loss: Tensor, batch: ConnectomeBatch, stage: str) -> None:
+        if not torch.isfinite(loss):
+            raise GraphSSLError(
+                f"Expected a finite {stage} loss at step {self.global_step}, found {float(loss)} (subjects {list(batch.subject_ids[:3])} …). "
+                "The last checkpoint is intact; lower the learning rate, or look for extreme values with `graphssl validate`."
+            )
 
     def _note(self, stage: str, parts: dict[str, Tensor]) -> None:
         for name, value in parts.items():

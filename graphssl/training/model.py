@@ -95,7 +95,7 @@ class ConnectomeModel:
             RunFolderError: If the folder holds other files.
         """
         target = Path(folder)
-        if target.exists() and any(target.iterdir()) and not (target / "model.safetensors").is_file():
+        if target.is_file() or (target.is_dir() and any(target.iterdir()) and not (target / "model.safetensors").is_file()):
             raise RunFolderError(f"Expected {target} to be absent, empty or a saved model; found other files. Give another folder.")
         aside = target.with_name(target.name + ".part")
         shutil.rmtree(aside, ignore_errors=True)
@@ -130,20 +130,24 @@ class ConnectomeModel:
         """
         source = Path(folder)
         config, schema = (_read_json(source, name) for name in ("config.json", "schema.json"))
+        if config.get("format") != _FORMAT:
+            raise CheckpointError(f"Expected a model folder of format {_FORMAT} at {source}, found {config.get('format')}. It needs another version.")
         weights = _read_weights(source / "model.safetensors")
         try:
             record = {**config["builder"], "atlases": schema["atlases"]}
             builder = ConnectomeBuilder.from_state(record, _with_prefix(weights, "builder."))
             encoder = _encoder(config["encoder"])
-            classes, has_head = tuple(schema["classes"]), config["head"]
-        except KeyError as error:
-            raise CheckpointError(f"Expected the entry {error} in the model folder {source}, found none. The folder is damaged or of another version.") from error
+            has_head, classes, target = config["head"], tuple(schema["classes"]), schema["target"]
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"Expected the entry {error} in the model folder {source}, found none. The folder is damaged or of another version."
+            ) from error
         _load(encoder, _with_prefix(weights, "encoder."), source)
         head = None
         if has_head:
             head = nn.Linear(encoder.pooled_width, len(classes))
             _load(head, _with_prefix(weights, "head."), source)
-        return cls(builder, encoder.eval(), head, classes, schema["target"], card=schema.get("card", {}))
+        return cls(builder, encoder.eval(), head, classes, target, card=schema.get("card", {}))
 
     def with_head(self, head: nn.Linear, classes: Sequence[str], target: str, **changes: Any) -> "ConnectomeModel":
         """The model with a head."""
@@ -210,7 +214,7 @@ def _read_json(source: Path, name: str) -> dict[str, Any]:
         raise CheckpointError(f"Expected a model folder with {name} at {source}, found none.{hint} Save models with save_pretrained.")
     try:
         return dict(json.loads((source / name).read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, TypeError) as error:  # not text, not JSON, or not an object
         raise CheckpointError(f"Expected JSON in {source / name}, found a damaged file ({error}).") from error
 
 
