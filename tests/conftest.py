@@ -1,7 +1,7 @@
 """Fixtures of the whole suite: one thread, the small cohort, and the real data where they lie beside the checkout."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from graphssl.data import Atlas, Cohort, Column, Provenance, RegionData, Schema
+from graphssl.data import Atlas, Cohort, Column, ConnectomeBatch, Provenance, RegionData, Schema
 
 ROOT = Path(__file__).resolve().parents[1]
 NETWORKS = ("default", "visual", "motor")
@@ -40,6 +40,48 @@ def shared_data() -> Path:
 def make_cohort() -> Callable[..., Cohort]:
     """Factory of small cohorts of time series: `make_cohort(n_subjects=24, n_regions=12, n_sites=2, n_timepoints=40, seed=0, effect=0.0)`."""
     return small_cohort
+
+
+@pytest.fixture(scope="session")
+def make_batch() -> Callable[..., ConnectomeBatch]:
+    """Factory of random connectomes: `make_batch(n_rows=4, n_regions=10, seed=0, missing={}, padding=0)`."""
+    return random_batch
+
+
+def random_batch(
+    n_rows: int = 4,
+    n_regions: int = 10,
+    seed: int = 0,
+    missing: Mapping[int, Sequence[int]] | None = None,
+    padding: int = 0,
+) -> ConnectomeBatch:
+    """Connectomes of independent normal weights, each row with places of its own.
+
+    Args:
+        n_rows: Connectomes; their subjects are `sub-000`, `sub-001`, …
+        n_regions: Regions of each.
+        seed: Seed of weights and places.
+        missing: Regions that were not observed, by row.
+        padding: Columns of padding.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    upper = torch.randn(n_rows, n_regions, n_regions, generator=generator).triu(diagonal=1)
+    low, high = torch.tensor([-60.0, -90.0, -40.0]), torch.tensor([60.0, 55.0, 70.0])
+    centroids = low + (high - low) * torch.rand(n_rows, n_regions, 3, generator=generator)
+    mask = torch.ones(n_rows, n_regions, dtype=torch.bool)
+    for row, regions in (missing or {}).items():
+        mask[row, list(regions)] = False
+    visible = mask.unsqueeze(1) & mask.unsqueeze(2) & ~torch.eye(n_regions, dtype=torch.bool)
+    pad = torch.nn.functional.pad
+    return ConnectomeBatch(
+        tuple(f"sub-{row:03d}" for row in range(n_rows)),
+        pad((upper + upper.mT).masked_fill(~visible, 0.0), (0, padding, 0, padding)),
+        pad(visible, (0, padding, 0, padding)),
+        pad(mask, (0, padding)),
+        pad(centroids, (0, 0, 0, padding)),
+        torch.full((n_rows, n_regions + padding), -1),
+        ("toy",) * n_rows,
+    )
 
 
 def small_cohort(
