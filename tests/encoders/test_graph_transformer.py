@@ -1,0 +1,251 @@
+"""The graph transformer: laws of permutation and padding, attention against loops, and what its options change."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graphssl.data import ConnectomeBatch
+from graphssl.encoders import GraphTransformer
+from graphssl.encoders.graph_transformer import AttentionBias, Block
+from graphssl.errors import ConfigError
+from graphssl.views import draw_regions
+
+
+def make_encoder(**changes):
+    torch.manual_seed(0)
+    arguments = {"width": 12, "depth": 2, "heads": 3, "spacing_mm": 40.0, **changes}
+    return GraphTransformer(**arguments).eval()
+
+
+def regions_taken(batch, index):
+    """The batch with its regions in another order, or some left out."""
+    index = torch.as_tensor(index)
+    return replace(
+        batch,
+        weights=batch.weights[:, index][:, :, index],
+        visible=batch.visible[:, index][:, :, index],
+        mask=batch.mask[:, index],
+        centroids=batch.centroids[:, index],
+        networks=batch.networks[:, index],
+    )
+
+
+def close(found, expected):
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+OPTIONS = [{}, {"readout": "mean"}, {"learn_bias": True}, {"edges": False}, {"heads": 1}]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@given(seed=st.integers(0, 999), n_regions=st.integers(1, 9))
+@settings(max_examples=8, deadline=None)
+def test_permuting_regions_permutes_tokens_and_leaves_the_pooled_vector(make_batch, options, seed, n_regions):
+    encoder = make_encoder(**options)
+    batch = make_batch(2, n_regions, seed, missing={0: [0]})
+    order = torch.randperm(n_regions, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        found, moved = encoder(batch), encoder(regions_taken(batch, order))
+    close(moved.tokens[moved.mask], found.tokens[:, order][moved.mask])
+    close(moved.pooled, found.pooled)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_each_connectome_alone_equals_its_row_in_a_batch_of_several_atlases(make_batch, options):
+    encoder = make_encoder(**options)
+    parts = [make_batch(2, 11, seed=0, missing={1: [10, 3]}), make_batch(2, 5, seed=1), make_batch(1, 1, seed=2)]
+    batch = ConnectomeBatch.cat(parts)
+    with torch.no_grad():
+        together = encoder(batch)
+        for row in range(len(batch)):
+            alone = encoder(batch[[row]])
+            n = alone.mask.shape[1]
+            close(alone.pooled[0], together.pooled[row])
+            close(alone.tokens[0][alone.mask[0]], together.tokens[row, :n][alone.mask[0]])
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_missing_region_is_as_good_as_absent(make_batch, options):
+    encoder = make_encoder(**options)
+    batch = make_batch(3, 8, missing=dict.fromkeys(range(3), [2, 6]))
+    kept = [0, 1, 3, 4, 5, 7]
+    with torch.no_grad():
+        found, expected = encoder(batch), encoder(regions_taken(batch, kept))
+    close(found.tokens[:, kept], expected.tokens)
+    close(found.pooled, expected.pooled)
+
+
+def test_where_a_missing_region_lies_changes_nothing(make_batch):
+    encoder = make_encoder()
+    batch = make_batch(2, 8, missing={0: [4]})
+    centroids = batch.centroids.clone()
+    centroids[0, 4] += 50.0
+    with torch.no_grad():
+        found, moved = encoder(batch), encoder(replace(batch, centroids=centroids))
+    assert torch.equal(found.tokens[batch.mask], moved.tokens[batch.mask])
+    assert torch.equal(found.pooled, moved.pooled)
+
+
+def test_a_hidden_region_stays_and_its_weights_are_not_read(make_batch):
+    encoder = make_encoder()
+    batch, other = make_batch(2, 8), make_batch(2, 8, seed=1)
+    hidden = draw_regions(batch, 0.3, torch.Generator().manual_seed(0))
+    changed = replace(batch, weights=torch.where(hidden, other.weights, batch.weights))
+    with torch.no_grad():
+        found = encoder(batch.hide(hidden))
+        assert torch.equal(found.tokens, encoder(changed.hide(hidden)).tokens)
+        assert found.mask.all()
+        assert (found.pooled - encoder(batch).pooled).abs().max() > 1e-4
+
+
+def test_without_edges_every_token_is_made_on_its_own(make_batch):
+    encoder = make_encoder(edges=False)
+    batch = make_batch(2, 6, missing={1: [5]}, padding=1)
+    with torch.no_grad():
+        tokens = encoder.tokens(batch)
+        for block in encoder.blocks:
+            value = block.qkv(block.norm_attention(tokens))[..., 2 * encoder.width :]
+            tokens = tokens + block.out(value)
+            tokens = tokens + block.feed(block.norm_feed(tokens))
+        found = encoder(batch).tokens
+    close(found[batch.mask], encoder.norm(tokens)[batch.mask])
+    assert (make_encoder(edges=True)(batch).tokens - found)[batch.mask].abs().max() > 1e-2
+
+
+def slow_attention(block, tokens, bias):
+    """Softmax attention of one connectome, head by head and region by region, in double precision."""
+    n_regions, width = tokens.shape
+    size = width // block.heads
+    query, key, value = block.qkv(block.norm_attention(tokens)).double().chunk(3, dim=-1)
+    mixed = torch.zeros(n_regions, width, dtype=torch.float64)
+    for head in range(block.heads):
+        part = slice(head * size, (head + 1) * size)
+        for i in range(n_regions):
+            logits = [float(query[i, part] @ key[j, part]) / math.sqrt(size) + float(bias[head, i, j]) for j in range(n_regions)]
+            shares = [math.exp(logit) for logit in logits]
+            for j in range(n_regions):
+                mixed[i, part] += shares[j] / sum(shares) * value[j, part]
+    return mixed.float()
+
+
+def slow_bias(batch, row, slopes):
+    """`a · weight − b · distance / 100 mm` towards observed regions, minus infinity towards the others but itself."""
+    n_regions, n_heads = batch.mask.shape[1], slopes.shape[1]
+    bias = torch.full((n_heads, n_regions, n_regions), -math.inf)
+    for i in range(n_regions):
+        for j in range(n_regions):
+            if not batch.mask[row, j] and i != j:
+                continue
+            weight = min(3.0, max(-3.0, float(batch.weights[row, i, j])))
+            distance = math.dist(batch.centroids[row, i].tolist(), batch.centroids[row, j].tolist()) / 100
+            for head in range(n_heads):
+                bias[head, i, j] = float(slopes[0, head]) * weight - float(slopes[1, head]) * distance
+    return bias
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+def test_attention_equals_softmax_written_out(make_batch, heads):
+    torch.manual_seed(0)
+    block = Block(8, heads, dropout=0.5).eval()
+    batch = make_batch(2, 5, missing={1: [3]}, padding=1)
+    bias = AttentionBias(heads)
+    tokens = torch.randn(2, 6, 8)
+    with torch.no_grad():
+        found = block(tokens, bias(batch))
+        for row in range(2):
+            mixed = slow_attention(block, tokens[row], slow_bias(batch, row, bias.slopes.detach()))
+            middle = tokens[row] + block.out(mixed)
+            close(found[row], middle + block.feed(block.norm_feed(middle)))
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_the_bias_is_a_weight_less_a_distance(make_batch, learned):
+    batch = make_batch(2, 5, missing={1: [0]}, padding=1)
+    batch = replace(batch, weights=3 * batch.weights)  # some beyond the clamp
+    bias = AttentionBias(4, learned=learned)
+    with torch.no_grad():
+        found = bias(batch)
+    for row in range(2):
+        torch.testing.assert_close(found[row], slow_bias(batch, row, bias.slopes.detach()), rtol=1e-4, atol=1e-4)
+    assert bias.slopes[:, 0].tolist() == [0.0, 0.0]  # the first head has no preference
+
+
+def test_slopes_learn_only_when_asked(make_batch):
+    fixed, learned = make_encoder(), make_encoder(learn_bias=True)
+    assert "bias.slopes" not in dict(fixed.named_parameters())
+    assert "bias.slopes" not in fixed.state_dict()
+    probe = torch.randn(2, 8, 12, generator=torch.Generator().manual_seed(0))
+    (learned(make_batch(2, 8)).tokens * probe).sum().backward()
+    assert torch.isfinite(learned.bias.slopes.grad).all()
+    assert (learned.bias.slopes.grad != 0).all()
+
+
+def test_the_gradient_of_a_slope_is_that_of_finite_differences(make_batch):
+    encoder = make_encoder(learn_bias=True, depth=1).double()
+    batch = make_batch(1, 6)
+    batch = replace(batch, weights=batch.weights.double(), centroids=batch.centroids.double())
+    probe = torch.randn(1, 6, 12, generator=torch.Generator().manual_seed(0)).double()
+
+    def value():
+        return (encoder(batch).tokens * probe).sum()
+
+    value().backward()
+    gradient = encoder.bias.slopes.grad.clone()
+    for which, head in ((0, 1), (1, 1), (0, 2)):
+        ends = []
+        for step in (1e-5, -1e-5):
+            with torch.no_grad():
+                encoder.bias.slopes[which, head] += step
+                ends.append(float(value()))
+                encoder.bias.slopes[which, head] -= step
+        assert float(gradient[which, head]) == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4, abs=1e-7)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_the_gradient_reaches_every_parameter(make_batch, options):
+    encoder = make_encoder(**options).train()
+    batch = make_batch(3, 8, missing={0: [1]}, padding=1)
+    hidden = draw_regions(batch, 0.3, torch.Generator().manual_seed(0))
+    found = encoder(batch.hide(hidden))
+    generator = torch.Generator().manual_seed(1)
+    probe = torch.randn(found.tokens.shape, generator=generator) * found.mask.unsqueeze(-1)
+    ((found.tokens * probe).sum() + (found.pooled * torch.randn(found.pooled.shape, generator=generator)).sum()).backward()
+    for name, parameter in encoder.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_evaluation_is_deterministic_and_training_drops_by_the_seed(make_batch):
+    encoder, batch = make_encoder(dropout=0.3), make_batch()
+    with torch.no_grad():
+        assert torch.equal(encoder(batch).pooled, encoder(batch).pooled)
+        encoder.train()
+        drawn = []
+        for seed in (0, 0, 1):
+            torch.manual_seed(seed)
+            drawn.append(encoder(batch).pooled)
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+@pytest.mark.parametrize("n_regions", [0, 1, 2])
+def test_tiny_connectomes_give_finite_numbers(make_batch, n_regions):
+    batch = make_batch(2, max(1, n_regions), missing={} if n_regions else {0: [0]})
+    found = make_encoder()(batch)
+    assert torch.isfinite(found.pooled).all()
+    assert torch.isfinite(found.tokens).all()
+
+
+def test_heads_that_do_not_divide_the_width_are_refused():
+    with pytest.raises(ConfigError, match="Expected the width to be a multiple of the 3 heads, found 16"):
+        GraphTransformer(width=16, heads=3)
+
+
+def test_an_unknown_readout_is_refused():
+    with pytest.raises(ConfigError, match="'mean' or 'anchors', found 'max'"):
+        GraphTransformer(readout="max")
