@@ -6,5 +6,6 @@ from graphssl.data.connectome import ConnectomeBatch
 from graphssl.data.regions import Provenance, RegionData
 from graphssl.data.schema import Column, Schema
 from graphssl.data.splits import Split
+from graphssl.data.transforms import ColumnEncoder
 
-__all__ = ["Atlas", "Cohort", "Column", "ConnectomeBatch", "Provenance", "RegionData", "Schema", "Split"]
+__all__ = ["Atlas", "Cohort", "Column", "ColumnEncoder", "ConnectomeBatch", "Provenance", "RegionData", "Schema", "Split"]

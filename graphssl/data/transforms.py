@@ -1,0 +1,187 @@
+"""Transforms of a cohort's table, fitted on training subjects."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from graphssl.data.cohort import Cohort
+from graphssl.data.schema import Column, Role, Schema
+from graphssl.errors import SchemaError
+
+
+class ColumnEncoder(TransformerMixin, BaseEstimator):
+    """Columns of a table as numbers, with everything learned from training subjects.
+
+    A continuous column is centred and scaled (population standard deviation), with the mean in place of a missing value, and followed by a
+    column that says which were missing. A binary, categorical or ordinal column becomes one column a category that the training subjects had, one for
+    categories they had not, and one for missing. The layout is fixed by the training subjects: a site or a code met later changes no width.
+
+    Args:
+        columns: Names of the columns; all with one of the `roles` that hold numbers or categories when left out.
+        roles: Roles of the columns to take where none are named. A target never belongs here.
+
+    Attributes:
+        columns_: The columns encoded, in order.
+        mean_: Mean of each continuous column among the training subjects `[n_continuous]`.
+        scale_: Standard deviation likewise; 1 where the column is constant.
+        categories_: Categories among the training subjects, by name of the column.
+
+    Example:
+        >>> table = pd.DataFrame({"age": [20.5, 40.5], "sex": ["female", "male"]}, index=["a", "b"])
+        >>> encoder = ColumnEncoder().fit(table)
+        >>> encoder.get_feature_names_out().tolist()
+        ['age', 'age_missing', 'sex_female', 'sex_male', 'sex_unknown', 'sex_missing']
+    """
+
+    def __init__(self, columns: Sequence[str] | None = None, *, roles: Sequence[Role] = ("covariate", "feature")) -> None:
+        self.columns = columns
+        self.roles = roles
+
+    def fit(self, X: Cohort | pd.DataFrame, y: object = None) -> "ColumnEncoder":
+        """Learn means, scales and categories from training subjects.
+
+        Args:
+            X: A cohort, or a table whose columns' kinds are guessed.
+            y: Ignored.
+
+        Raises:
+            SchemaError: If a named column is absent or is text or a timestamp, there is none to take, or values are not of their kind.
+        """
+        table = _table(X)
+        schema = X.schema if isinstance(X, Cohort) else Schema.infer(table)
+        self.columns_ = self._chosen(schema)
+        numbers = [_numbers(column, table) for column in self._continuous]
+        self.mean_ = np.array([_mean(values) for values in numbers])
+        self.scale_ = np.array([_scale(values) for values in numbers])
+        self.categories_: dict[str, tuple[str, ...]] = {
+            column.name: tuple(sorted(set(_words(column, table).dropna()))) for column in self.columns_ if column.kind != "continuous"
+        }
+        return self
+
+    def transform(self, X: Cohort | pd.DataFrame) -> npt.NDArray[np.float32]:
+        """Encode subjects.
+
+        Args:
+            X: A cohort or table with the columns of the training subjects.
+
+        Returns:
+            Features `[n, F]` in single precision, named by `get_feature_names_out`.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: If nothing was fitted.
+            SchemaError: If a column is absent or its values are not of its kind.
+        """
+        check_is_fitted(self)
+        table = _table(X)
+        moments = dict(zip((column.name for column in self._continuous), zip(self.mean_, self.scale_, strict=True), strict=True))
+        blocks = []
+        for column in self.columns_:
+            if column.kind == "continuous":
+                mean, scale = moments[column.name]
+                values = _numbers(column, table)
+                missing = np.isnan(values)
+                blocks.append(np.column_stack([np.where(missing, 0.0, (values - mean) / scale), missing]))
+            else:
+                blocks.append(_one_hot(_words(column, table), self.categories_[column.name]))
+        return np.concatenate(blocks, axis=1).astype(np.float32)
+
+    def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[Any]:
+        """Names of the features `[F]`: the column, and the category, `unknown` or `missing` behind an underscore.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: If nothing was fitted.
+        """
+        check_is_fitted(self)
+        names: list[str] = []
+        for column in self.columns_:
+            states = ["unknown", "missing"]
+            first = [column.name, f"{column.name}_missing"]
+            names += first if column.kind == "continuous" else [f"{column.name}_{s}" for s in (*self.categories_[column.name], *states)]
+        return np.asarray(names, dtype=object)
+
+    def count_unknown(self, X: Cohort | pd.DataFrame) -> Mapping[str, int]:
+        """How many subjects have a category that no training subject had, by name of the column.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: If nothing was fitted.
+            SchemaError: If a column is absent.
+        """
+        check_is_fitted(self)
+        table = _table(X)
+        found = {column.name: _words(column, table).dropna() for column in self.columns_ if column.kind != "continuous"}
+        return {name: int((~words.isin(self.categories_[name])).sum()) for name, words in found.items()}
+
+    @property
+    def _continuous(self) -> list[Column]:
+        return [column for column in self.columns_ if column.kind == "continuous"]
+
+    def _chosen(self, schema: Schema) -> tuple[Column, ...]:
+        if self.columns is None:
+            chosen = tuple(column for column in schema if column.role in self.roles and column.kind in _KINDS)
+            if not chosen:
+                raise SchemaError(
+                    f"Expected columns of numbers or categories with one of the roles {', '.join(self.roles)}, found none in {schema}. "
+                    "Name columns=…, or leave out what reads the table."
+                )
+            return chosen
+        chosen = tuple(schema[name] for name in self.columns)
+        odd = [f"{column.name} ({column.kind})" for column in chosen if column.kind not in _KINDS]
+        if odd or not chosen:
+            raise SchemaError(f"Expected columns of numbers or categories, found {', '.join(odd) or 'none'}. Name others.")
+        return chosen
+
+
+_KINDS = ("continuous", "binary", "categorical", "ordinal")
+
+
+def _table(X: Cohort | pd.DataFrame) -> pd.DataFrame:
+    return X.subjects if isinstance(X, Cohort) else X
+
+
+def _column(column: Column, table: pd.DataFrame) -> "pd.Series[Any]":
+    if column.name not in table.columns:
+        raise SchemaError(f"Expected the column {column.name!r} of the training subjects, found {list(table.columns)}. Add it.")
+    return table[column.name]
+
+
+def _numbers(column: Column, table: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Values of a continuous column `[n]`; missing ones are NaN."""
+    values = _column(column, table)
+    numbers = pd.to_numeric(values, errors="coerce")
+    odd = values[(numbers.isna() & values.notna()) | np.isinf(numbers.to_numpy(dtype=np.float64, na_value=np.nan))]
+    if len(odd):
+        raise SchemaError(f"Expected finite numbers in column {column.name!r}, found {str(odd.iloc[0])!r} for {odd.index[0]!r}. Mend or empty the cell.")
+    return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _words(column: Column, table: pd.DataFrame) -> "pd.Series[Any]":
+    """Values of a column of categories as text; a code is the same word whether or not missing values made it a fraction."""
+    values = _column(column, table)
+    if pd.api.types.is_float_dtype(values) and bool((values.dropna() % 1 == 0).all()):
+        values = values.astype("Int64")
+    return values.astype("str").mask(values.isna())
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float:
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if len(present) else 0.0
+
+
+def _scale(values: npt.NDArray[np.float64]) -> float:
+    present = values[~np.isnan(values)]
+    spread = float(present.std()) if len(present) else 0.0
+    # A constant column keeps a spread of rounding errors, which must not be blown up.
+    return spread if spread > 1e-9 * max(1.0, float(np.abs(present).max(initial=0.0))) else 1.0
+
+
+def _one_hot(words: "pd.Series[Any]", categories: tuple[str, ...]) -> npt.NDArray[np.float64]:
+    """A column a category, then unknown, then missing `[n, C + 2]`; each row has a single one."""
+    missing = words.isna().to_numpy()
+    known = np.column_stack([*(words.eq(name).fillna(False).to_numpy(dtype=bool) for name in categories), np.zeros(len(words), dtype=bool)])[:, :-1]
+    unknown = ~missing & ~known.any(axis=1)
+    return np.column_stack([known, unknown, missing]).astype(np.float64)
