@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def simulate(n_subjects: int, n_regions: int, seed: int = 0) -> RegionData:
-    """Smooth series that share signals, so that covariances differ between subjects about as those of band-passed scans; four lengths, as of ABIDE."""
+    """Smooth series that share signals, so that covariances differ between subjects as those of band-passed scans do; four lengths, as in ABIDE."""
     rng = np.random.default_rng(seed)
     shared = rng.standard_normal((n_regions // 4 + 1, n_regions))
     series = {}

@@ -48,7 +48,8 @@ class Connectivity(BaseEstimator):
     precision, partial correlation and the Ledoit-Wolf weight are those of the observed block. Rows and columns of missing regions are zero in the
     result, which comes with the mask that says so. In the tangent space all regions meet: a first reference is the geometric mean over the training
     subjects in whom every region was observed or, where these are fewer than half, the expected mean over all; then incomplete covariances are
-    completed as that reference predicts them (`graphssl.graphs.tangent.complete`), and the geometric mean is taken over all. New subjects are completed in the same way.
+    completed as that reference predicts them (`graphssl.graphs.tangent.complete`), and the geometric mean is taken over all. New subjects are
+    completed in the same way.
 
     **Matrices.** Region data that are matrices already are passed on if they are of the kind that is asked for, with Fisher z done or undone as
     needed; covariances also give correlations.
@@ -375,4 +376,3 @@ def _never_observed(atlas: Atlas, observed: Bool[Tensor, "n R"]) -> str:
         f"Expected every region of atlas {atlas.name!r} in at least one of the {len(observed)} training subjects for a tangent reference, "
         f"found none with the labels {labels[:5]}. Leave those regions out with atlas.select."
     )
-

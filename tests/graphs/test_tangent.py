@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphssl.graphs.tangent import complete, geometric_mean, log_map, map_eigenvalues
+from graphssl.graphs.tangent import complete, completed_mean, geometric_mean, log_map, map_eigenvalues
 
 
 def random_matrices(n=5, n_regions=6, seed=0, n_timepoints=None):
@@ -98,6 +98,19 @@ def test_completion_of_the_reference_and_of_nothing_is_the_reference():
     reference = random_matrices(1)[0]
     observed = torch.tensor([[True, False, True, True, False, True], [False] * 6, [True] * 6])
     torch.testing.assert_close(complete(reference.expand(3, 6, 6), observed, reference), reference.expand(3, 6, 6))
+
+
+def test_expected_mean_of_whole_matrices_is_their_mean():
+    matrices = random_matrices()
+    torch.testing.assert_close(completed_mean(matrices, torch.ones(5, 6, dtype=torch.bool)), matrices.mean(dim=0))
+
+
+def test_expected_mean_is_a_fixed_point_of_completing_and_averaging():
+    matrices, observed = random_matrices(8), torch.ones(8, 6, dtype=torch.bool)
+    observed[range(8), [0, 1, 2, 3, 4, 5, 0, 1]] = False
+    mean = completed_mean(matrices, observed, n_iterations=200)
+    torch.testing.assert_close(complete(matrices, observed, mean).mean(dim=0), mean, rtol=1e-8, atol=1e-10)
+    assert torch.linalg.eigvalsh(mean).min() > 0
 
 
 def test_numpy_agrees_on_functions_of_matrices():
