@@ -18,9 +18,10 @@ def atlas_from_table(path: str | os.PathLike[str], *, name: str | None = None) -
     """Read an atlas from a table with one row a region.
 
     Columns are found by name, in upper or lower case: label ids (`code`, `label`, `roi label`, `value`, `id`, `number`, `roi` or `index`, the first
-    that there is), coordinates (`x`, `y`, `z` or `R`, `A`, `S`; MNI mm), and where there are any, names (`name`, `roi name`, `region`, …) and networks
-    (`network`, `yeo7`, …; `none` and the like stand for no network). An `index` that starts at zero counts rows, so it is raised by one. A row called
-    background, or of label zero without coordinates, is left out. A BrainNet Viewer `.node` file has no label ids: its rows are counted from one.
+    that there is), coordinates (`x`, `y`, `z` or `R`, `A`, `S`; MNI mm), and where there are any, names (`name`, `roi name`, `region`, …) and
+    networks (`network`, `yeo7`, …; `none` and the like stand for no network). An `index` that starts at zero counts rows, so it is raised by one.
+    A row called background, or of label zero without coordinates, is left out. A BrainNet Viewer `.node` file has no label ids: its rows are
+    counted from one.
 
     Args:
         path: A `.csv`, `.tsv` or `.node` file.
@@ -147,6 +148,8 @@ def _read_nodes(path: Path) -> pd.DataFrame:
     except UnicodeDecodeError as error:
         raise AtlasError(f"Expected a BrainNet Viewer node file at {path}, found something else ({error}).") from error
     rows = [line.split() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not rows:
+        raise AtlasError(f"Expected regions in {path}, found only comments.")
     short = [row for row in rows if len(row) < 5]
     if short:
         raise AtlasError(f"Expected x, y, z, colour, size and name in each row of {path}, found {' '.join(short[0])!r}.")

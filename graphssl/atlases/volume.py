@@ -75,8 +75,9 @@ def volume_stem(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
-# Rounding of files that store labels with a scale factor.
 _WHOLE_TOLERANCE = 1e-3
+# With a larger step two labels could fall on one stored value.
+_LARGEST_STEP = 0.5
 _SIDECARS = (".json", ".csv", ".tsv")
 _NO_NAME = ("", "null", "none", "empty")
 
@@ -89,11 +90,19 @@ def _read_volume(path: Path, index: int | None) -> tuple[npt.NDArray[Any], npt.N
         raise AtlasError(f"Expected an atlas volume at {path}, found none.")
     try:
         image = nib.load(path)
-        values: npt.NDArray[Any] = np.array(image.dataobj)  # type: ignore[attr-defined]
+        values = _snapped(np.asarray(image.dataobj), getattr(image.dataobj, "slope", 1.0))  # type: ignore[attr-defined]
         affine = np.asarray(image.affine, dtype=np.float64)  # type: ignore[attr-defined]
     except (ImageFileError, OSError, EOFError, ValueError) as error:
         raise AtlasError(f"Expected a NIfTI label volume at {path}, found an empty or damaged file ({error}).") from error
     return _one_parcellation(values, index, path), affine
+
+
+def _snapped(values: npt.NDArray[Any], step: float) -> npt.NDArray[Any]:
+    """Labels saved with a scale factor (floats put into a file of a narrow type) are off by up to half a step: undo it where that is safe."""
+    if step == 1.0 or not 0 < step <= _LARGEST_STEP:
+        return values
+    whole = np.round(values)
+    return np.where(np.abs(values - whole) <= 0.51 * step, whole, values)
 
 
 def _one_parcellation(values: npt.NDArray[Any], index: int | None, path: Path) -> npt.NDArray[Any]:
