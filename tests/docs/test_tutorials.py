@@ -1,24 +1,27 @@
-"""Every Python block of the pages a reader copies from is executed, page by page and in order, beside the files the page speaks of."""
+"""What a reader copies from a page is executed, page by page and in order, beside the files the page speaks of."""
 
 import re
+import shlex
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 
+from graphssl import cli
 from graphssl.atlases import simulated_atlas
 from graphssl.datasets import simulate
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md")), *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
-BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+PAGES_WITH_COMMANDS = [ROOT / "docs" / "how-to" / "own-data.md", ROOT / "docs" / "reference" / "cli.md"]
 
 
-def python_blocks(page: Path) -> list[tuple[int, str]]:
-    """Code of a page's Python blocks, each with the line it starts in."""
+def blocks_of(page: Path, language: str) -> list[tuple[int, str]]:
+    """A page's blocks of a language, each with the line it starts in."""
     text = page.read_text(encoding="utf-8")
-    return [(text.count("\n", 0, match.start(1)), match.group(1)) for match in BLOCK.finditer(text)]
+    blocks = re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [(text.count("\n", 0, block.start(2)), block.group(2)) for block in blocks if block.group(1) == language]
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def folder_of_scans(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_code_of_the_page_runs(page, folder_of_scans):
-    blocks = python_blocks(page)
+    blocks = blocks_of(page, "python")
     assert blocks, f"{page.name} has no Python block to run"
     names = {"__name__": "__main__"}
     with mpl.rc_context({"backend": "agg"}):
@@ -50,7 +53,20 @@ def test_code_of_the_page_runs(page, folder_of_scans):
             exec(compile("\n" * line + code, str(page), "exec"), names)
 
 
+@pytest.mark.parametrize("page", PAGES_WITH_COMMANDS, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_commands_of_the_page_run(page, folder_of_scans, capsys):
+    """Runs that would train for minutes go through `--smoke`; the one configuration of a page is the file its commands name."""
+    for _, configuration in blocks_of(page, "yaml"):
+        (folder_of_scans / "my-study.yaml").write_text(configuration, encoding="utf-8")
+    lines = [line for _, block in blocks_of(page, "") for line in block.splitlines() if line.startswith("graphssl ") and "<" not in line]
+    assert lines
+    for line in lines:
+        words = shlex.split(line)[1:]
+        assert cli.main([*words, "--smoke", "--quiet"] if words[0] == "evaluate" else words) == cli.DONE, capsys.readouterr().err
+
+
 def test_blocks_are_found_with_their_lines(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# Title\n\n```python\na = 1\n```\n\ntext\n\n```\nnot code\n```\n\n```python\nb = a + 1\n```\n", encoding="utf-8")
-    assert python_blocks(page) == [(3, "a = 1\n"), (13, "b = a + 1\n")]
+    assert blocks_of(page, "python") == [(3, "a = 1\n"), (13, "b = a + 1\n")]
+    assert blocks_of(page, "") == [(9, "not code\n")]
