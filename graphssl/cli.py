@@ -207,10 +207,9 @@ def _experiment(words: Sequence[str], more: Callable[["Parser"], None] | None = 
 
 def _instantiate(parser: "Parser", parsed: "Namespace") -> tuple["Experiment", str]:
     from graphssl.experiment.config import instantiate
-    from graphssl.experiment.smoke import smoked
+    from graphssl.experiment.smoke import instantiate_small
 
-    experiment, text = instantiate(parser, parsed)
-    return (smoked(experiment), text + "smoke: true\n") if parsed.smoke else (experiment, text)
+    return instantiate_small(parser, parsed) if parsed.smoke else instantiate(parser, parsed)
 
 
 def _print(text: str, record: dict[str, Any], parsed: "Namespace") -> None:

@@ -49,7 +49,7 @@ class GraphTransformer(AbstractEncoder):
         self.width, self.depth, self.heads, self.dropout = width, depth, heads, dropout
         self.spacing_mm, self.readout, self.learn_bias, self.edges = spacing_mm, readout, learn_bias, edges
         self.tokens = SpatialTokens(width, spacing_mm)
-        self.bias = AttentionBias(heads, learned=learn_bias, edges=edges)
+        self.bias = AttentionBias(heads, learned=learn_bias)
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.pool = make_readout(readout, width)
@@ -58,7 +58,7 @@ class GraphTransformer(AbstractEncoder):
     def forward(self, batch: ConnectomeBatch) -> Embedding:
         """Embed a batch of connectomes."""
         tokens = self.tokens(batch)  # [B, R, D]
-        bias = self.bias(batch)  # [B, H, R, R]
+        bias = self.bias(batch) if self.edges else None  # [B, H, R, R]
         for block in self.blocks:
             tokens = block(tokens, bias)
         tokens = self.norm(tokens)
@@ -71,16 +71,14 @@ class AttentionBias(nn.Module):
     Args:
         heads: Number of heads; the first is without preference, the others grow steeper.
         learned: Whether the slopes are trained.
-        edges: False leaves each region only itself.
     """
 
     slopes: Tensor
 
-    def __init__(self, heads: int, *, learned: bool = False, edges: bool = True) -> None:
+    def __init__(self, heads: int, *, learned: bool = False) -> None:
         super().__init__()
         steps = torch.arange(heads, dtype=torch.float32)
         slopes = torch.stack([steps / max(1, heads - 1) * 2, (steps % 2) * 4])  # of weight (per SD), of distance (per 100 mm)
-        self.edges = edges
         if learned:
             self.slopes = nn.Parameter(slopes)
         else:
@@ -90,8 +88,6 @@ class AttentionBias(nn.Module):
         """The bias of a batch."""
         allowed = batch.mask.unsqueeze(1) & torch.ones_like(batch.visible)
         itself = torch.eye(batch.mask.shape[1], dtype=torch.bool, device=batch.device)
-        if not self.edges:
-            return torch.zeros_like(batch.weights).masked_fill(~itself, float("-inf")).unsqueeze(1)
         distance = torch.cdist(batch.centroids, batch.centroids) / 100  # [B, R, R]
         slope_weight, slope_distance = self.slopes[:, None, :, None, None]  # each [1, H, 1, 1]
         bias = slope_weight * batch.weights.clamp(-3, 3).unsqueeze(1) - slope_distance * distance.unsqueeze(1)
@@ -116,12 +112,14 @@ class Block(nn.Module):
         self.feed = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, tokens: Float[Tensor, "B R D"], bias: Float[Tensor, "B H R R"]) -> Float[Tensor, "B R D"]:
-        """One round of attention."""
+    def forward(self, tokens: Float[Tensor, "B R D"], bias: Float[Tensor, "B H R R"] | None) -> Float[Tensor, "B R D"]:
+        """One round of attention; without a bias each region attends to itself alone."""
         tokens = tokens + self.drop(self.out(self._attend(self.norm_attention(tokens), bias)))
         return tokens + self.drop(self.feed(self.norm_feed(tokens)))
 
-    def _attend(self, tokens: Tensor, bias: Tensor) -> Tensor:
+    def _attend(self, tokens: Tensor, bias: Tensor | None) -> Tensor:
         query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each [B, H, R, D / H]
+        if bias is None:
+            return value.transpose(1, 2).flatten(start_dim=2)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return mixed.transpose(1, 2).flatten(start_dim=2)

@@ -83,7 +83,7 @@ def _mean_gradient(model: ConnectomeModel, batch: ConnectomeBatch, steps: int) -
             logits = model.head(model.encoder(replace(part, weights=weights)).pooled)
             margin = logits[:, -1] - logits[:, :-1].mean(dim=1)
             (gradient,) = torch.autograd.grad(margin.sum(), weights)
-            total[:width, :width] += gradient.detach() / steps
+            total[:width, :width] += gradient.sum(dim=0) / steps
     both = total + total.T  # a connection stands twice in the matrix
     return both.fill_diagonal_(0.0) / len(batch)
 

@@ -1,18 +1,21 @@
 """A configuration: what to load, what to train, how to evaluate. Constructors are its schema."""
 
 import difflib
+import inspect
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import register_type
 
 from graphssl.atlases import load_atlas
 from graphssl.data.atlas import Atlas
 from graphssl.data.cohort import Cohort
+from graphssl.datasets.simulate import Simulation
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError
 from graphssl.evaluation.protocols import ProtocolName
@@ -67,7 +70,7 @@ class Experiment:
 
     Args:
         name: Name of the run and of its folder.
-        cohort: Adapter that gives the cohort.
+        cohort: Adapter that gives the cohort; in a configuration `class_path` and `init_args` of a function of `graphssl.datasets`.
         target: Column to predict; the cohort's one target when left out.
         classes: Names of the classes in order, the positive one last.
         encoder: The encoder.
@@ -83,7 +86,7 @@ class Experiment:
     def __init__(
         self,
         name: str,
-        cohort: Callable[[], Cohort],
+        cohort: Callable[[], Cohort] | Callable[[], Simulation],
         target: str | None = None,
         classes: list[str] | None = None,
         encoder: AbstractEncoder | None = None,
@@ -137,10 +140,11 @@ def read_experiment(arguments: Sequence[str]) -> tuple[Experiment, str]:
 
 def instantiate(parser: ArgumentParser, parsed: Namespace) -> tuple[Experiment, str]:
     """Make the objects of a parsed configuration."""
-    text = parser.dump(parsed, skip_none=False)
-    plain = parser.instantiate_classes(parsed)
-    arguments = {key: plain[key] for key in vars(plain) if key != "config"}
-    return Experiment(**arguments), text
+    known = inspect.signature(Experiment).parameters
+    settings = {key: value for key, value in parsed.as_dict().items() if key in known}
+    text = yaml.safe_dump(json.loads(json.dumps(settings, default=str)), sort_keys=False)
+    made = parser.instantiate_classes(parsed)
+    return Experiment(**{key: made[key] for key in known}), text
 
 
 def _nearest(word: str, known: Sequence[str]) -> str:
@@ -149,8 +153,6 @@ def _nearest(word: str, known: Sequence[str]) -> str:
 
 
 def _known_keys(parser: ArgumentParser) -> list[str]:
-    import inspect
-
     kinds: list[Any] = [Experiment, EvaluationSettings, TrainingSettings, ConnectomeBuilder]
     for base in (AbstractEncoder, AbstractObjective):
         kinds += base.__subclasses__() + [grandchild for child in base.__subclasses__() for grandchild in child.__subclasses__()]

@@ -2,50 +2,47 @@
 
 from dataclasses import replace
 
-from graphssl.atlases import simulated_atlas
+from jsonargparse import ArgumentParser, Namespace
+
 from graphssl.data.cohort import Cohort
-from graphssl.datasets.simulate import Simulation, simulate
-from graphssl.errors import DataError
-from graphssl.experiment.config import Experiment
+from graphssl.datasets.simulate import Simulation
+from graphssl.errors import InputError
+from graphssl.experiment.config import Experiment, instantiate
 from graphssl.experiment.verbs import load
 
-_PER_SITE = 12
+_PER_CLASS = 6
 _SITES = 2
+_STAND_IN = {"class_path": "graphssl.datasets.simulate", "init_args": {"atlases": ["simulated24"], "n_subjects": 24, "sites": _SITES}}
 
 
-def smoked(experiment: Experiment) -> Experiment:
-    """The experiment with one epoch, one seed and two small sites; simulated ones where its data are absent."""
-    evaluation = replace(experiment.evaluation, seeds=experiment.evaluation.seeds[:1], label_fractions=(1.0,), n_splits=2, n_jobs=1)
-    small = Experiment(**{**vars(experiment), "evaluation": evaluation})
-    small.pretraining, small.finetuning = (replace(s, max_epochs=1) for s in (experiment.pretraining, experiment.finetuning))
-    small.cohort = lambda: _small_cohort(experiment)
-    return small
-
-
-def _small_cohort(experiment: Experiment) -> Cohort | Simulation:
+def instantiate_small(parser: ArgumentParser, parsed: Namespace) -> tuple[Experiment, str]:
+    """The experiment of a parsed configuration with one epoch, one seed and two small sites; simulated ones where its data are absent."""
     try:
+        experiment, text = instantiate(parser, parsed)
         cohort, truth = load(experiment)
-    except DataError:
-        return _simulated(experiment)
+    except InputError:
+        parsed.cohort = Namespace(_STAND_IN)
+        parsed.target, parsed.classes = None, None
+        if parsed.builder is not None:
+            parsed.builder["atlases"] = None
+        experiment, text = instantiate(parser, parser.parse_object(parsed.as_dict()))
+        cohort, truth = load(experiment)
+    small = _two_sites(cohort, experiment)
+    experiment.cohort = lambda: small if truth is None else Simulation(small, truth)
+    experiment.name = f"{experiment.name}-smoke"
+    seeds = experiment.evaluation.seeds[:1]
+    experiment.evaluation = replace(experiment.evaluation, seeds=seeds, label_fractions=(1.0,), n_splits=2, n_jobs=1)
+    experiment.pretraining, experiment.finetuning = (replace(s, max_epochs=1) for s in (experiment.pretraining, experiment.finetuning))
+    return experiment, "# one step of a run, by --smoke\n" + text
+
+
+def _two_sites(cohort: Cohort, experiment: Experiment) -> Cohort:
     labels = cohort.target(experiment.target)
     sites = cohort.sites
-    chosen: list[str] = []
     places = ["all"] if sites is None else sites.unique()[:_SITES]
+    chosen: list[str] = []
     for place in places:
-        here = [s for s in cohort.ids if sites is None or sites[s] == place]
+        here = labels if sites is None else labels[sites == place]
         for value in labels.dropna().unique():
-            chosen += [s for s in here if labels[s] == value][: _PER_SITE // 2]
-    small = cohort.select(chosen)
-    return small if truth is None else Simulation(small, truth)
-
-
-def _simulated(experiment: Experiment) -> Cohort:
-    """A cohort with the atlas names, target and classes that the configuration asks for."""
-    names = (experiment.builder.atlases if experiment.builder is not None else None) or ["simulated"]
-    classes = experiment.classes or ["control", "patient"]
-    atlases = [simulated_atlas(20 + 4 * k, name=name) for k, name in enumerate(names)]
-    cohort = simulate(atlases, n_subjects=_SITES * _PER_SITE, sites=_SITES).cohort
-    target = experiment.target or "diagnosis"
-    column = replace(cohort.schema["diagnosis"], name=target, categories=tuple(sorted(classes[:2])))
-    values = cohort.subjects["diagnosis"].map({"control": classes[0], "patient": classes[1]})
-    return cohort.with_column(column, values)
+            chosen += here.index[here == value][:_PER_CLASS].tolist()
+    return cohort.select(chosen)

@@ -148,7 +148,7 @@ def embed(model: str | Path, cohort: str | Path, out: str | Path) -> pd.DataFram
 
 def load(experiment: Experiment) -> tuple[Cohort, GroundTruth | None]:
     """The cohort of an experiment, with what was put in if it is simulated."""
-    made = experiment.cohort()
+    made = experiment.cohort() if callable(experiment.cohort) else experiment.cohort
     if isinstance(made, Simulation):
         return made.cohort, made.truth
     return made, None

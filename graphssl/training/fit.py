@@ -13,7 +13,9 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar
+from pytorch_lightning.callbacks import EarlyStopping
+from rich.console import Console
+from rich.progress import Progress, TextColumn
 
 from graphssl.data.connectome import ConnectomeBatch
 from graphssl.encoders.base import AbstractEncoder
@@ -125,7 +127,7 @@ def _trainer(settings: TrainingSettings, monitor: str, keeper: EpochCheckpoint, 
     if monitor == "train_loss":
         callbacks.pop()
     if settings.progress:
-        callbacks.append(_Progress(label))
+        callbacks.append(_EpochBar(label))
     return pl.Trainer(
         max_epochs=settings.max_epochs,
         accelerator=settings.accelerator,
@@ -135,27 +137,33 @@ def _trainer(settings: TrainingSettings, monitor: str, keeper: EpochCheckpoint, 
         callbacks=callbacks,
         logger=False,
         enable_checkpointing=True,
-        enable_progress_bar=settings.progress,
+        enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
 
 
-class _Progress(TQDMProgressBar):
+class _EpochBar(pl.Callback):
+    """A bar of epochs on stderr; Lightning's own bars fill a log file with a line a step."""
+
     def __init__(self, label: str) -> None:
-        super().__init__()
+        self.bar = Progress(*Progress.get_default_columns(), TextColumn("{task.fields[note]}"), console=Console(stderr=True))
         self.label = label
 
-    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, int | str | float | dict[str, float]]:
-        metrics = super().get_metrics(trainer, pl_module)
-        metrics.pop("v_num", None)
-        return metrics
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.bar.start()
+        self.task = self.bar.add_task(self.label, total=trainer.max_epochs, completed=trainer.current_epoch, note="")
 
-    def init_train_tqdm(self) -> Any:
-        bar = super().init_train_tqdm()
-        bar.desc = self.label
-        return bar
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        shown = [f"{name.replace('_', ' ')} {float(value):.3f}" for name, value in sorted(trainer.callback_metrics.items())]
+        self.bar.update(self.task, completed=trainer.current_epoch + 1, note=", ".join(shown))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.bar.stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.bar.stop()
 
 
 def _fingerprint(learner: Learner, train: ConnectomeBatch, validation: ConnectomeBatch | None, settings: TrainingSettings) -> str:
