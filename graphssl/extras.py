@@ -19,7 +19,7 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     """
     try:
         return import_module(module)
-    except ImportError as error:
+    except (ImportError, OSError, RuntimeError) as error:  # a package built for another torch fails with the latter two
         raise MissingExtraError(
             f"{module} is needed to {purpose} and could not be imported ({error}). Install it with: pip install 'graphssl[{extra}]'"
         ) from error

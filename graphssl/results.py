@@ -49,15 +49,15 @@ FIELDS = tuple(field.name for field in fields(Result))
 
 
 def write_results(path: str | os.PathLike[str], results: Iterable[Result]) -> None:
-    """Write records as JSON lines, whole or not at all (written aside, then moved into place). NaN becomes `null`."""
+    """Write records as JSON lines, whole or not at all (written aside, then moved into place). NaN becomes `null`.
+
+    Raises:
+        DataError: If a value is infinite; nothing is written.
+    """
     target = Path(path)
+    lines = [_line(result) for result in results]
     aside = target.with_suffix(target.suffix + ".part")
-    with aside.open("w", encoding="utf-8") as file:
-        for result in results:
-            record = asdict(result)
-            if math.isnan(record["value"]):
-                record["value"] = None
-            file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+    aside.write_text("".join(lines), encoding="utf-8")
     os.replace(aside, target)
 
 
@@ -71,11 +71,14 @@ def read_results(path: str | os.PathLike[str]) -> pd.DataFrame:
     if not source.is_file():
         raise DataError(f"Expected results at {source}, found no such file. Run `graphssl evaluate` first.")
     records = []
-    for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), start=1):
+    text = source.read_text(encoding="utf-8").rstrip("\n")
+    # Only "\n" ends a record: a name may hold what Unicode calls a line break.
+    for number, line in enumerate(text.split("\n") if text else [], start=1):
         try:
             record = json.loads(line)
-            records.append({name: record[name] for name in FIELDS})
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            value = math.nan if record["value"] is None else float(record["value"])
+            records.append({name: record[name] for name in FIELDS} | {"value": value})
+        except (KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"Expected a result record with the fields {', '.join(FIELDS)} in {source}, line {number}; found {line[:80]!r} ({error}). "
                 "The file is damaged: run the evaluation again."
@@ -83,3 +86,12 @@ def read_results(path: str | os.PathLike[str]) -> pd.DataFrame:
     table = pd.DataFrame(records, columns=list(FIELDS))
     table["value"] = table["value"].astype(float)
     return table
+
+
+def _line(result: Result) -> str:
+    record = asdict(result)
+    if math.isinf(result.value):
+        raise DataError(f"Expected a finite {result.metric} or NaN, found {result.value} for {result.method} in split {result.split!r}.")
+    if math.isnan(result.value):
+        record["value"] = None
+    return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"

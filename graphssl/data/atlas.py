@@ -27,7 +27,7 @@ class Atlas:
         space: Name of the space of the centroids.
 
     Raises:
-        AtlasError: If lengths disagree, labels repeat, or a centroid is not finite.
+        AtlasError: If lengths disagree, labels repeat or are no positive whole numbers, or a centroid is not finite.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Atlas:
     space: str = "MNI152"
 
     def __post_init__(self) -> None:
-        labels = np.asarray(self.labels, dtype=np.int64)
+        labels = _label_ids(self.name, self.labels)
         centroids = np.asarray(self.centroids, dtype=np.float32)
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "centroids", centroids)
@@ -134,3 +134,13 @@ class Atlas:
         if stored != atlas.hash:
             raise AtlasError(f"Expected atlas {atlas.name!r} with hash {stored}, found {atlas.hash}: its labels or names were changed.")
         return atlas
+
+
+def _label_ids(name: str, labels: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    found = np.asarray(labels)
+    if found.size and (found.ndim != 1 or found.dtype.kind not in "iuf" or (found % 1 != 0).any() or (found < 1).any()):
+        raise AtlasError(
+            f"Expected positive whole numbers as labels of atlas {name!r}, found {found.ravel()[:5].tolist()}. "
+            "Label 0 is the background of a volume and no region; names belong into names."
+        )
+    return found.astype(np.int64)

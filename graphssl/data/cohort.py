@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +20,7 @@ from graphssl.data import splits
 from graphssl.data.atlas import Atlas
 from graphssl.data.regions import Provenance, RegionData
 from graphssl.data.schema import Column, Schema
-from graphssl.errors import DataError, RunFolderError, SchemaError
+from graphssl.errors import DataError, InputError, RunFolderError, SchemaError
 
 EXCLUDED_COLUMNS = ("what", "id", "reason")
 _FORMAT = 1
@@ -89,7 +90,7 @@ class Cohort:
     @cached_property
     def hash(self) -> str:
         """Twelve hex digits over ids, columns and values."""
-        digest = hashlib.sha256(self.subjects.to_csv().encode())
+        digest = hashlib.sha256(self.subjects.rename_axis(None).to_csv().encode())
         for name, data in sorted(self.regions.items()):
             digest.update(f"{name} {data.atlas.hash} {data.provenance}".encode())
             for subject in sorted(data.values):
@@ -150,7 +151,7 @@ class Cohort:
         graph.add_nodes_from(("subject", subject) for subject in self.ids)
         for column in self.schema.named("group"):
             present = self.subjects[column].dropna()
-            graph.add_edges_from((("subject", str(subject)), (column, str(value))) for subject, value in present.items())
+            graph.add_edges_from((("subject", str(subject)), (f"group {column}", str(value))) for subject, value in present.items())
         members: dict[str, str] = {}
         for component in nx.connected_components(graph):
             ids = sorted(name for kind, name in component if kind == "subject")
@@ -215,8 +216,7 @@ class Cohort:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         record: dict[str, Any] = {"format": _FORMAT, "name": self.name, "hash": self.hash, "schema": self.schema.to_dict(), "regions": {}}
-        table = self.subjects.rename_axis("subject_id").reset_index()
-        table.to_parquet(aside / "subjects.parquet", index=False)
+        self.subjects.rename_axis(None).to_parquet(aside / "subjects.parquet", index=True)
         self.excluded.to_csv(aside / "excluded.csv", index=False)
         for name, data in self.regions.items():
             record["regions"][name] = {"atlas": data.atlas.to_dict(), "provenance": data.provenance.to_dict()}
@@ -238,14 +238,16 @@ class Cohort:
             raise DataError(f"Expected a saved cohort at {source} (with cohort.json), found none. Make one with `graphssl build`.")
         try:
             record = json.loads((source / "cohort.json").read_text(encoding="utf-8"))
-            subjects = pd.read_parquet(source / "subjects.parquet").set_index("subject_id").rename_axis(None)
-            excluded = pd.read_csv(source / "excluded.csv", dtype="str")
+            subjects = pd.read_parquet(source / "subjects.parquet")
+            excluded = pd.read_csv(source / "excluded.csv", dtype="str", keep_default_na=False)
             regions = {}
             for name, entry in record["regions"].items():
                 values = _load_values(source / f"{name}.npz")
                 regions[name] = RegionData(Atlas.from_dict(entry["atlas"]), values, Provenance(**entry["provenance"]))
             cohort = cls(record["name"], subjects, Schema.from_dict(record["schema"]), regions, excluded)
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except InputError:
+            raise
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"Expected a whole saved cohort at {source}, found a damaged one ({error}). Build it again.") from error
         if cohort.hash != record["hash"]:
             raise DataError(
@@ -281,7 +283,9 @@ def check_ids(ids: Sequence[Any]) -> None:
 
 def _chosen_ids(cohort: Cohort, subjects: Iterable[str] | npt.NDArray[Any]) -> list[str]:
     if isinstance(subjects, pd.Series):
-        subjects = subjects.to_numpy()
+        # A mask made of a sorted table has the ids in another order.
+        same_ids = pd.api.types.is_bool_dtype(subjects) and set(subjects.index) == set(cohort.ids)
+        subjects = (subjects.loc[cohort.ids] if same_ids else subjects).to_numpy()
     chosen = list(subjects)
     if chosen and isinstance(chosen[0], (bool, np.bool_)):
         if len(chosen) != len(cohort):
@@ -306,7 +310,8 @@ def _union_schema(mine: Cohort, theirs: Cohort) -> Schema:
                 raise SchemaError(
                     f"Expected the same {what} of column {a.name!r} in both cohorts, found {getattr(a, what)!r} and {getattr(b, what)!r}."
                 )
-        categories = None if a.categories is None else tuple(sorted({*a.categories, *(b.categories or ())}))
+        # The order of categories means something: which class counts as positive, which step of a scale is higher.
+        categories = None if a.categories is None else tuple(dict.fromkeys((*a.categories, *(b.categories or ()))))
         columns.append(type(a)(a.name, a.kind, a.role, a.unit, a.valid_range, categories))
     return Schema(columns)
 
@@ -320,8 +325,8 @@ def _save_values(path: Path, data: RegionData) -> None:
 
 def _load_values(path: Path) -> dict[str, npt.NDArray[np.float32]]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             ids, offsets, values = stored["subject_id"], stored["offsets"], stored["values"]
-    except (ValueError, EOFError) as error:
-        raise DataError(f"Expected region data in {path}, found a damaged file ({error}).") from error
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"Expected region data in {path}, found a damaged file ({error}). Build the cohort again.") from error
     return {str(subject): values[offsets[k] : offsets[k + 1]] for k, subject in enumerate(ids)}

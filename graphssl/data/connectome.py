@@ -55,9 +55,10 @@ class ConnectomeBatch:
         """Where the tensors are."""
         return self.weights.device
 
-    def __getitem__(self, rows: Sequence[int] | Int[Tensor, "b"]) -> "ConnectomeBatch":
-        """The given rows, with padding that none of them needs cut off."""
-        index = torch.as_tensor(rows, dtype=torch.long, device=self.device)
+    def __getitem__(self, rows: Sequence[int] | Int[Tensor, "b"] | Bool[Tensor, "B"]) -> "ConnectomeBatch":
+        """The given rows, by number or by a mask of booleans, with padding that none of them needs cut off."""
+        chosen_rows = torch.as_tensor(rows, device=self.device)
+        index = chosen_rows.nonzero().flatten() if chosen_rows.dtype == torch.bool else chosen_rows.long()
         chosen = index.tolist()
         used = self.mask[index].any(dim=0).nonzero()
         width = int(used.max()) + 1 if len(used) else 1

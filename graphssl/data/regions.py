@@ -16,6 +16,8 @@ Array = npt.NDArray[np.float32]
 ConnectivityKind = Literal["correlation", "partial correlation", "tangent", "covariance", "precision"]
 ValueKind = Literal["timeseries", "correlation", "partial correlation", "tangent", "covariance", "precision"]
 
+# Their diagonal says nothing, so that tools write what they like there: one, zero, NaN, the infinity of a Fisher z.
+_CORRELATIONS = ("correlation", "partial correlation")
 _MIN_TIME_POINTS = 10
 _SYMMETRY_TOLERANCE = 1e-3
 _RANGE_TOLERANCE = 1e-4
@@ -159,12 +161,18 @@ def _check_matrix(matrix: Array, subject: str, data: RegionData) -> npt.NDArray[
     off = ~np.eye(len(matrix), dtype=bool)
     nan = ~np.isfinite(matrix) & off
     absent = (nan | ~off).all(axis=0)
-    seen = ~absent & (np.where(off & ~nan, matrix, 0.0) != 0).any(axis=0)
+    seen: npt.NDArray[np.bool_] = ~absent & (np.where(off & ~nan, matrix, 0.0) != 0).any(axis=0)
     inside = np.ix_(~absent, ~absent)
     if nan[inside].any():
         raise DataError(
             f"Expected finite connections for subject {subject!r}, found {int(nan[inside].sum())} NaN or infinite ones outside of empty rows. "
             "A region without signal is a whole row and column of NaN; scattered NaN cannot be masked."
+        )
+    bad_diagonal = seen & ~np.isfinite(matrix.diagonal())
+    if bad_diagonal.any() and data.provenance.kind not in _CORRELATIONS:
+        raise DataError(
+            f"Expected finite variances on the diagonal for subject {subject!r}, found NaN or infinite ones in region labels "
+            f"{data.atlas.labels[bad_diagonal].tolist()[:5]}. The diagonal of a {data.provenance.kind} matrix is data: write it too."
         )
     values = np.where(off, np.nan_to_num(matrix), 0.0)
     gap = float(np.abs(values - values.T).max())
@@ -173,7 +181,7 @@ def _check_matrix(matrix: Array, subject: str, data: RegionData) -> npt.NDArray[
             f"Expected a symmetric matrix for subject {subject!r}, found entries that differ from their mirror by up to {gap:.3g}. "
             "Symmetrise it first if it holds one triangle; directed matrices are not connectomes of this kind."
         )
-    correlation = data.provenance.kind in ("correlation", "partial correlation") and not data.provenance.fisher_z
+    correlation = data.provenance.kind in _CORRELATIONS and not data.provenance.fisher_z
     if correlation and np.abs(values).max() > 1 + _RANGE_TOLERANCE:
         raise DataError(
             f"Expected correlations within [-1, 1] for subject {subject!r}, found {float(np.abs(values).max()):.3g}. "

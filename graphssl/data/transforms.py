@@ -155,7 +155,7 @@ def _numbers(column: Column, table: pd.DataFrame) -> npt.NDArray[np.float64]:
     numbers = pd.to_numeric(values, errors="coerce")
     odd = values[(numbers.isna() & values.notna()) | np.isinf(numbers.to_numpy(dtype=np.float64, na_value=np.nan))]
     if len(odd):
-        raise SchemaError(f"Expected finite numbers in column {column.name!r}, found {str(odd.iloc[0])!r} for {odd.index[0]!r}. Mend or empty the cell.")
+        raise SchemaError(f"Expected finite numbers in column {column.name!r}, found {str(odd.iloc[0])!r} for {odd.index[0]!r}. Mend the cell.")
     return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
