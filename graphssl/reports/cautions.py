@@ -1,0 +1,232 @@
+"""What a reader must know before believing the numbers; each caution is there when its rule says so, and only then."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from graphssl.reports.headline import difference_phrase
+from graphssl.reports.names import count, fraction_label, interval, listed, method_phrase, metric_label, number, role
+from graphssl.reports.run_folder import RunFolder
+from graphssl.reports.study import Study, audits, n_sites, site_probes
+
+# The site counts as readable where the lower end of the probe's interval lies this far above chance.
+SITE_MARGIN = 0.05
+# Shuffled labels: how far from 0.5 the mean AUROC may lie at least, and in standard errors of chance (99 %).
+AUDIT_MARGIN = 0.05
+AUDIT_ERRORS = 2.58
+FEW_SUBJECTS = 100
+FEW_IN_A_SPLIT = 20
+FEW_SEEDS = 3
+
+Level = Literal["warning", "note"]
+
+
+@dataclass(frozen=True)
+class Caution:
+    """One caution.
+
+    Attributes:
+        kind: Its name, stable for machines, such as `"baseline_not_beaten"`.
+        level: `"warning"` where the numbers may mislead, `"note"` where the reader should know.
+        title: In a few words.
+        text: In full.
+    """
+
+    kind: str
+    level: Level
+    title: str
+    text: str
+
+
+def cautions(study: Study) -> list[Caution]:
+    """All cautions that apply to a run, warnings first."""
+    found = [caution for rule in _RULES if (caution := rule(study)) is not None]
+    return sorted(found, key=lambda caution: caution.level != "warning")
+
+
+def n_excluded(run: RunFolder) -> int:
+    """Number of subjects that were left out."""
+    if run.excluded is not None:
+        return int(run.excluded.loc[run.excluded["what"] == "subject", "id"].nunique())
+    return int(run.part("cohort").get("excluded_count", {}).get("subject", 0))
+
+
+def _baseline_not_beaten(study: Study) -> Caution | None:
+    if study.ours is None:
+        return None
+    if study.best_baseline(study.fractions[0]) is None:
+        text = "No baseline was scored on these splits, so nothing says whether the score is a good one. Run the evaluation with baselines."
+        return Caution("no_baseline", "warning", "No baseline to compare with", text)
+    lost = _not_better(study, study.best_baseline)
+    if not lost:
+        return None
+    worse = _worse(study, study.best_baseline)
+    title = "The best baseline beats the pre-trained encoder" if worse else "The pre-trained encoder is not shown to beat the best baseline"
+    return Caution("baseline_not_beaten", "warning", title, " ".join(lost))
+
+
+def _scratch_not_beaten(study: Study) -> Caution | None:
+    if study.ours is None:
+        return None
+    if study.scratch(study.fractions[0]) is None:
+        text = "The same encoder from random weights was not scored, so nothing says what the pre-training is worth."
+        return Caution("no_scratch", "warning", "No encoder without pre-training to compare with", text)
+    lost = _not_better(study, study.scratch)
+    title = "Pre-training does harm" if _worse(study, study.scratch) else "Pre-training is not shown to help"
+    return Caution("scratch_not_beaten", "warning", title, " ".join(lost)) if lost else None
+
+
+def _not_better(study: Study, rival: Callable[[float], str | None]) -> list[str]:
+    lines = []
+    for fraction in study.fractions:
+        other, ours = rival(fraction), study.ours
+        if ours is None or other is None or study.score(ours, fraction) is None:
+            continue
+        comparison = study.compare(ours, other, fraction)
+        verdict = study.verdict(comparison)
+        if verdict == "better":
+            continue
+        rival_name = method_phrase(other)
+        said = {"worse": f"{rival_name} is better", "open": f"no advantage over {rival_name} is shown"}
+        detail = f": the difference is {difference_phrase(comparison)}" if comparison else ""
+        lines.append(f"With {fraction_label(fraction)}, {said.get(verdict, f'it cannot be told against {rival_name}')}{detail}.")
+    return lines
+
+
+def _worse(study: Study, rival: Callable[[float], str | None]) -> bool:
+    """Whether ours loses with the most labels."""
+    fraction = study.fractions[0]
+    return study.ours is not None and study.verdict(study.compare(study.ours, rival(fraction), fraction)) == "worse"
+
+
+def _edges_not_needed(study: Study) -> Caution | None:
+    fraction, ours = study.fractions[0], study.ours
+    if ours is None or study.score("no_edges", fraction) is None:
+        return None
+    comparison = study.compare(ours, "no_edges", fraction)
+    if comparison is None or study.verdict(comparison) == "better":
+        return None
+    text = (
+        f"With its edges removed the encoder is not shown to score less: the edges are worth {difference_phrase(comparison)}. "
+        "What it predicts from may not be in the connections it passes messages along."
+    )
+    return Caution("edges_not_needed", "warning", "The graph is not shown to be needed", text)
+
+
+def _site_readable(study: Study) -> Caution | None:
+    sites, probes = n_sites(study.run), site_probes(study)
+    probe = next((found for found in probes if found.method == (study.ours or "pretrained")), None)
+    if probe is None or sites < 2:
+        return None
+    low = probe.low
+    if math.isnan(low):  # one fold: the spread of a share of that many subjects
+        low = probe.mean - 1.96 * math.sqrt(max(probe.mean * (1 - probe.mean), 0) / max(probe.n_test, 1))
+    if not low > 1 / sites + SITE_MARGIN:
+        return None
+    others = listed(f"{method_phrase(found.method)} {number(found.mean)}" for found in probes if found.method != probe.method)
+    text = (
+        f"A linear probe tells the {sites} sites apart from the embedding with a balanced accuracy of {number(probe.mean)} "
+        f"(lower bound {number(low)}, chance {number(1 / sites)}{f'; {others}' if others else ''}). "
+        "Where diagnosis and site go together, part of the score may be the scanner."
+    )
+    return Caution("site_readable", "warning", "The site can be read from the embedding", text)
+
+
+def _shuffled_labels(study: Study) -> Caution | None:
+    if study.metric != "auroc":
+        return None
+    lines = []
+    for audit in audits(study):
+        error = _chance_error(study, audit.method)
+        if abs(audit.mean - 0.5) > max(AUDIT_MARGIN, AUDIT_ERRORS * error):
+            lines.append(f"{method_phrase(audit.method.partition('|')[0])} scores {number(audit.mean)} (standard error of chance {number(error)})")
+    if not lines:
+        return None
+    text = (
+        f"Trained on shuffled labels, where nothing can be learned, {listed(lines)}. "
+        "Something leaks from training to test, or a site stands for a class."
+    )
+    return Caution("shuffled_labels", "warning", "Shuffled labels do not score chance", text)
+
+
+def _chance_error(study: Study, method: str) -> float:
+    """Standard error by chance of the mean AUROC over test sets: (n + 1) / (12 n₁ n₀) is the variance of each (Mann & Whitney 1947)."""
+    counts = (study.run.part("cohort").get("targets") or {}).get(study.task) or {}
+    share = min(counts.values()) / sum(counts.values()) if len(counts) == 2 and min(counts.values()) > 0 else 0.5
+    rows = study.run.results
+    sizes = rows[(rows["method"] == method) & (rows["task"] == study.task) & (rows["metric"] == study.metric)].groupby("split")["n_test"].mean()
+    return math.sqrt(float(((sizes + 1) / (12 * share * (1 - share) * sizes**2)).sum())) / len(sizes)
+
+
+def _confounds(study: Study) -> Caution | None:
+    above = [score for score in study.rows(study.fractions[0], study.metric) if role(score.method) == "confounds" and score.low > study.chance]
+    if not above:
+        return None
+    found = listed(f"{method_phrase(score.method)} {number(score.mean)} (95% interval {interval(score.low, score.high)})" for score in above)
+    text = f"{metric_label(study.metric)} without any brain data: {found}; chance is {number(study.chance)}. A model of the brain has to beat this."
+    return Caution("confounds", "warning", "Site or covariates alone predict the target", text)
+
+
+def _few_subjects(study: Study) -> Caution | None:
+    sizes = _test_sizes(study)
+    total, small = round(float(sizes.sum())), sizes[sizes < FEW_IN_A_SPLIT]
+    if total >= FEW_SUBJECTS and small.empty:
+        return None
+    parts = []
+    if total < FEW_SUBJECTS:
+        parts.append(f"{count(total, 'subject')} were scored in all (fewer than {FEW_SUBJECTS}).")
+    if len(small):
+        named = listed(f"{split} {n:g}" for split, n in small.items())
+        parts.append(f"{count(len(small), 'test set')} of {len(sizes)} have fewer than {FEW_IN_A_SPLIT} subjects: {named}.")
+    return Caution("few_subjects", "warning", "Few test subjects", " ".join(parts) + " Scores on so few move a lot by chance; read the intervals.")
+
+
+def _few_seeds(study: Study) -> Caution | None:
+    rows = study.results if study.ours is None else study.results[study.results["method"] == study.ours]
+    seeds = rows["seed"].nunique()
+    if seeds >= FEW_SEEDS:
+        return None
+    text = f"The run has {count(seeds, 'seed')}. How much the score moves with the seed of the training is not known; use at least {FEW_SEEDS}."
+    return Caution("few_seeds", "warning", "Few seeds", text)
+
+
+def _undefined(study: Study) -> Caution | None:
+    if not any(score.n_undefined for score in study.rows(study.fractions[0], study.metric)):
+        return None
+    bad = study.results[(study.results["metric"] == study.metric) & study.results["value"].isna()]
+    where = listed(sorted(bad["split"].astype(str).unique()))
+    text = f"{metric_label(study.metric)} is not defined in {where} (one class only, or no number came out). Means leave these out."
+    return Caution("undefined_folds", "note", "Some test sets have no score", text)
+
+
+def _excluded(study: Study) -> Caution | None:
+    n = n_excluded(study.run)
+    if not n:
+        return None
+    kept = study.run.part("cohort").get("n_subjects")
+    share = f"; {count(kept, 'subject')} were kept" if isinstance(kept, int) else ""
+    text = f"{count(n, 'subject')} of the source left out{share}. The reasons are listed under “What was left out”."
+    return Caution("excluded_subjects", "note", "Subjects were left out", text)
+
+
+def _test_sizes(study: Study) -> "pd.Series[float]":
+    rows = study.results[(study.results["metric"] == study.metric) & (study.results["label_fraction"] == study.fractions[0])]
+    method = study.ours if study.ours in set(rows["method"]) else rows["method"].iloc[0]
+    return rows[rows["method"] == method].groupby("split")["n_test"].mean()
+
+
+_RULES: tuple[Callable[[Study], Caution | None], ...] = (
+    _baseline_not_beaten,
+    _scratch_not_beaten,
+    _edges_not_needed,
+    _site_readable,
+    _shuffled_labels,
+    _confounds,
+    _few_subjects,
+    _few_seeds,
+    _undefined,
+    _excluded,
+)

@@ -1,0 +1,112 @@
+"""Small pieces of HTML. Text goes in plain and comes out escaped; `Html` marks what already is markup."""
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+
+class Html(str):
+    """Markup that is not escaped again."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the report.
+
+    Attributes:
+        png: The image.
+        alt: What it shows, for readers who do not see it.
+        caption: What to read from it.
+        width: Width on the page in CSS pixels.
+    """
+
+    png: bytes
+    alt: str
+    caption: str
+    width: int = 960
+
+
+def text(value: object) -> Html:
+    """Any value as escaped text."""
+    return value if isinstance(value, Html) else Html(escape(str(value)))
+
+
+def tag(name: str, *content: object, **attributes: object) -> Html:
+    """An element; a trailing underscore of an attribute is dropped (`class_`), inner ones become hyphens (`aria_label`)."""
+    shown = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"' for key, value in attributes.items())
+    return Html(f"<{name}{shown}>{''.join(text(part) for part in content)}</{name}>")
+
+
+def paragraph(content: object, class_: str = "") -> Html:
+    """A paragraph."""
+    return tag("p", content, class_=class_) if class_ else tag("p", content)
+
+
+def section(title: str, anchor: str, *content: object) -> Html:
+    """A section with a heading that can be linked to."""
+    return tag("section", tag("h2", title), "\n", *content, id=anchor)
+
+
+def table(
+    head: Sequence[object],
+    rows: Iterable[Sequence[object]],
+    *,
+    caption: str = "",
+    numeric: Sequence[int] = (),
+    strong: Sequence[int] = (),
+) -> Html:
+    """A table.
+
+    Args:
+        head: Names of the columns.
+        rows: Cells by row; the first cell names the row.
+        caption: What the table shows.
+        numeric: Positions of the columns that are set flush right.
+        strong: Positions of the rows to set off.
+    """
+    classes = ['class="n"' if k in numeric else "" for k in range(len(head))]
+    top = "".join(f'<th scope="col" {c}>{text(cell)}</th>' for c, cell in zip(classes, head, strict=True))
+    body = []
+    for index, row in enumerate(rows):
+        first, *others = (text(cell) for cell in row)
+        cells = "".join(f"<td {c}>{cell}</td>" for c, cell in zip(classes[1:], others, strict=True))
+        body.append(f'<tr{" class=strong" if index in strong else ""}><th scope="row">{first}</th>{cells}</tr>')
+    said = tag("caption", caption) if caption else ""
+    return Html(f'<div class="wide"><table>{said}<thead><tr>{top}</tr></thead><tbody>\n' + "\n".join(body) + "\n</tbody></table></div>")
+
+
+def facts(pairs: Iterable[tuple[str, object]]) -> Html:
+    """Names with their values."""
+    return tag("dl", *(Html(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>") for name, value in pairs))
+
+
+def folded(title: str, *content: object) -> Html:
+    """Content that opens on a click, and always in print."""
+    return tag("details", tag("summary", title), *content)
+
+
+def figure(picture: Picture) -> Html:
+    """An image held in the page itself, with its caption."""
+    data = base64.b64encode(picture.png).decode("ascii")
+    image = Html(f'<img src="data:image/png;base64,{data}" alt="{escape(picture.alt)}" style="width:{picture.width}px">')
+    return tag("figure", image, tag("figcaption", picture.caption))
+
+
+def strip(mean: float, low: float, high: float, bounds: tuple[float, float], reference: float) -> Html:
+    """A mean with its interval on a small scale, beside its numbers in a table; the thin line is a reference such as chance."""
+    start, end = bounds
+
+    def place(value: float) -> str:
+        return f"{2 + 96 * min(max((value - start) / (end - start), 0.0), 1.0):.1f}"
+
+    marks = []
+    if start <= reference <= end:
+        marks.append(f'<line class="ref" x1="{place(reference)}" x2="{place(reference)}" y1="0" y2="16"/>')
+    if low == low and high == high:
+        marks.append(f'<line class="ci" x1="{place(low)}" x2="{place(high)}" y1="8" y2="8"/>')
+    if mean == mean:
+        marks.append(f'<circle cx="{place(mean)}" cy="8" r="3.6"/>')
+    return Html(f'<svg class="strip" viewBox="0 0 100 16" width="100" height="16" aria-hidden="true">{"".join(marks)}</svg>')

@@ -1,0 +1,248 @@
+"""The report: one HTML page that holds all it needs and opens offline."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from graphssl.reports import brain, figures
+from graphssl.reports.cautions import Caution, cautions
+from graphssl.reports.headline import Headline, headline
+from graphssl.reports.markup import Html, Picture, facts, figure, folded, paragraph, section, tag, text
+from graphssl.reports.names import fraction_label, interval, listed, method_label, metric_label, number, p_value, signed
+from graphssl.reports.run_folder import RunFolder, read_run
+from graphssl.reports.study import Study, read_study
+from graphssl.reports.style import CSS
+from graphssl.reports.tables import (
+    affected_pairs,
+    audit_table,
+    excluded_table,
+    network_table,
+    region_table,
+    results_table,
+    setting,
+    split_table,
+    subjects_table,
+)
+
+
+def write_report(run_folder: str | os.PathLike[str]) -> Path:
+    """Write `report.html` into a run folder: what was run on what, what came out against which baselines, and what to beware of.
+
+    All numbers are computed from `results.jsonl` and `predictions.parquet` with `graphssl.statistics`. Where a file is absent, a sentence
+    stands for its part. The page is written aside and moved into place.
+
+    Args:
+        run_folder: The run folder; `manifest.json` and `results.jsonl` must be there.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        RunFolderError: If the folder or its manifest is absent.
+        DataError: If there are no results, or a file is there and damaged.
+    """
+    study = read_study(read_run(run_folder))
+    target = study.run.folder / "report.html"
+    aside = target.with_suffix(".html.part")
+    aside.write_text(render(study), encoding="utf-8")
+    os.replace(aside, target)
+    return target
+
+
+def render(study: Study) -> str:
+    """The page as text."""
+    run = study.run
+    sections = [
+        ("setting", "What was run", _setting),
+        ("results", "Results", _results),
+        ("splits", "By test set", _splits),
+        ("calibration", "Calibration", _calibration),
+        ("audits", "Audits", _audits),
+        ("learning", "Learning curves", _learning),
+        ("connectome", "What the model looked at", _connectome),
+        ("excluded", "What was left out", _excluded),
+        ("reproduce", "Configuration and versions", _reproduce),
+    ]
+    links = tag("nav", *(tag("a", title, href=f"#{anchor}") for anchor, title, _ in sections), aria_label="Sections")
+    body = "\n".join(section(title, anchor, *content(study)) for anchor, title, content in sections)
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{text(run.name)}: graphssl report</title>\n<style>{CSS}</style>\n</head>\n<body>\n"
+        f"{_top(study, links)}\n<main>\n{body}\n</main>\n{_foot()}\n</body>\n</html>\n"
+    )
+
+
+def _top(study: Study, links: Html) -> Html:
+    run, found = study.run, headline(study)
+    created = str(run.manifest.get("created", "")).replace("T", " ")
+    kicker = paragraph(" · ".join(part for part in ("graphssl report", run.name, created) if part), "kicker")
+    return tag("header", kicker, tag("h1", found.verdict), _lead(found), _cards(study), _warnings(cautions(study)), links)
+
+
+def _lead(found: Headline) -> Html:
+    return tag("div", *(paragraph(sentence) for sentence in found.sentences), class_="lead")
+
+
+def _cards(study: Study) -> Html:
+    fraction = study.fractions[0]
+    shown = [
+        (study.ours, "card ours", ""),
+        (study.scratch(fraction), "card", ""),
+        (study.best_baseline(fraction), "card", "Best baseline on these test folds: "),
+    ]
+    cards = []
+    for method, class_, before in shown:
+        row = None if method is None else study.score(method, fraction)
+        if method is None or row is None:
+            continue
+        spread = interval(row.low, row.high)
+        value = Html(f"{number(row.mean)} <small>{text(metric_label(study.metric))}</small>")
+        below = "no interval" if spread == "–" else f"95% interval {spread}"
+        name = f"{before}{method_label(method)}"
+        cards.append(tag("div", tag("div", name, class_="name"), tag("div", value, class_="value"), tag("div", below, class_="range"), class_=class_))
+    return tag("div", *cards, class_="cards")
+
+
+def _warnings(found: list[Caution]) -> Html:
+    if not found:
+        return Html("")
+    items = (tag("li", tag("strong", f"{caution.title}. "), caution.text, class_=caution.level) for caution in found)
+    return tag("aside", tag("h2", "Before you believe the numbers"), tag("ul", *items), class_="cautions", role="note")
+
+
+def _setting(study: Study) -> Iterator[Html]:
+    yield setting(study)
+
+
+def _results(study: Study) -> Iterator[Html]:
+    fraction = study.fractions[0]
+    baseline = study.best_baseline(fraction)
+    if baseline is not None:
+        yield paragraph(
+            f"“Best baseline” is the one that scored best on these same test folds ({method_label(baseline)} with {fraction_label(fraction)}); "
+            "choosing it after the fact favours the baseline. p values are not corrected for the number of comparisons."
+        )
+    for share in study.fractions:
+        if len(study.fractions) > 1:
+            yield tag("h3", fraction_label(share)[:1].upper() + fraction_label(share)[1:])
+        yield results_table(study, share, study.metric)
+        others = study.metrics[1:]
+        if others:
+            tables = (results_table(study, share, metric) for metric in others if study.rows(share, metric))
+            yield folded(f"Other metrics, {fraction_label(share)}: {listed(map(metric_label, others))}", *tables)
+    over_subjects = subjects_table(study)
+    yield over_subjects or paragraph(_no_subject_test(study), "soft")
+    yield from _pictures(figures.label_curve(study))
+
+
+def _no_subject_test(study: Study) -> str:
+    if study.run.predictions is None:
+        return "Predictions of single subjects were not kept (predictions.parquet), so there is no test over subjects."
+    if study.n_classes != 2:
+        return "DeLong’s test over subjects is for two classes; with more, differences are tested over splits only."
+    return "There is no test over subjects: predictions hold no pair of methods to compare, or fewer than two subjects of a class in every test set."
+
+
+def _splits(study: Study) -> Iterator[Html]:
+    yield from _pictures(figures.forest(study))
+    yield split_table(study, study.fractions[0])
+
+
+def _calibration(study: Study) -> Iterator[Html]:
+    picture = figures.calibration(study)
+    yield (
+        figure(picture)
+        if picture
+        else paragraph("Predictions of single subjects were not kept (predictions.parquet), so calibration cannot be drawn.", "soft")
+    )
+
+
+def _audits(study: Study) -> Iterator[Html]:
+    fraction = study.fractions[0]
+    yield audit_table(study) or paragraph("Neither shuffled labels nor a site probe were run.", "soft")
+    found = study.compare(study.ours, "no_edges", fraction) if study.ours and study.score("no_edges", fraction) is not None else None
+    if found is None:
+        yield paragraph("The encoder was not scored with its edges removed.", "soft")
+        return
+    p = f", p {p_value(found.p_value)}" if found.p_value == found.p_value else ""
+    yield paragraph(
+        f"Removing the edges changes the {metric_label(study.metric)} of the encoder by {signed(-found.difference)} "
+        f"(95% interval {interval(-found.high, -found.low, sign=True)}{p})."
+    )
+
+
+def _learning(study: Study) -> Iterator[Html]:
+    picture = None if study.run.history is None else figures.learning_curves(study.run.history)
+    yield figure(picture) if picture else paragraph("The course of the training was not recorded (history.csv).", "soft")
+
+
+def _connectome(study: Study) -> Iterator[Html]:
+    run = study.run
+    if run.connectome is None:
+        yield paragraph("The model was not explained (explain/connectome.npz).", "soft")
+    else:
+        if run.connectome.atlas:
+            yield paragraph(f"In atlas {run.connectome.atlas}. Saliency says what moves this model’s answer, not what causes the condition.")
+        yield from _pictures(
+            brain.glass_regions(run.connectome), brain.glass_edges(run.connectome), brain.connectome_matrix(run.connectome, run.regions)
+        )
+    yield from _saliency(run)
+
+
+def _saliency(run: RunFolder) -> Iterator[Html]:
+    affected = affected_pairs(run)
+    if affected is not None and run.network_pairs is not None:
+        ranked = run.network_pairs.sort_values("rank")
+        ranks = [
+            int(rank)
+            for a, b, rank in zip(ranked["network_a"], ranked["network_b"], ranked["rank"], strict=True)
+            if frozenset((str(a), str(b))) in affected
+        ]
+        found = f"rank {listed(map(str, ranks), most=12)}" if ranks else "are not among the pairs"
+        yield paragraph(f"The cohort is simulated, so the truth is known: the {len(affected)} planted pairs of networks {found} of {len(ranked)}.")
+    tables = [network_table(run.network_pairs, affected)] if run.network_pairs is not None else []
+    tables += [region_table(run.regions)] if run.regions is not None else []
+    if tables:
+        yield tag("div", *tables, class_="pair")
+
+
+def _excluded(study: Study) -> Iterator[Html]:
+    excluded = study.run.excluded
+    if excluded is None:
+        yield paragraph("The list of what was left out was not kept (excluded.csv).", "soft")
+    elif excluded.empty:
+        yield paragraph("Nothing was left out.")
+    else:
+        yield excluded_table(excluded)
+
+
+def _reproduce(study: Study) -> Iterator[Html]:
+    run = study.run
+    command = run.manifest.get("command")
+    yield (
+        paragraph("With the same data and versions this command makes the same numbers (bit for bit on a CPU with one thread):")
+        if command
+        else Html("")
+    )
+    yield tag("pre", tag("code", command or "The command was not recorded."))
+    versions = run.part("versions")
+    yield facts((name, version) for name, version in versions.items()) if versions else paragraph("Versions were not recorded.", "soft")
+    if run.manifest.get("git_commit"):
+        yield paragraph(Html(f"Commit <code>{text(run.manifest['git_commit'])}</code>."))
+    if run.configuration is None:
+        yield paragraph("The configuration was not kept (config.yaml).", "soft")
+    else:
+        yield folded("Configuration (config.yaml)", tag("pre", tag("code", run.configuration)))
+
+
+def _foot() -> Html:
+    how = (
+        "Seeds are averaged within each split, then splits with equal weight. Intervals of means: Student’s t over splits. "
+        "Differences over splits: corrected resampled t test (Nadeau & Bengio 2003). Differences over subjects: DeLong’s test (Sun & Xu 2014). "
+        "Research software; not a medical device."
+    )
+    return tag("footer", paragraph(how))
+
+
+def _pictures(*pictures: Picture | None) -> Iterator[Html]:
+    yield from (figure(picture) for picture in pictures if picture is not None)

@@ -1,0 +1,166 @@
+"""What a report reads from a run folder."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from graphssl.errors import DataError, RunFolderError
+from graphssl.results import read_results
+from graphssl.statistics.predictions import probability_columns
+
+Array = npt.NDArray[np.float64]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, eq=False)
+class Connectome:
+    """The mean connectome and what the model looked at, from `explain/connectome.npz`.
+
+    Attributes:
+        atlas: Name of the atlas; `""` where it was not recorded.
+        labels: Label ids `[R]`.
+        centroids: Centroids in MNI mm `[R, 3]`.
+        mean: Mean connection weights `[R, R]`.
+        regions: Saliency of each region `[R]`.
+        edges: Saliency of each connection `[R, R]`.
+    """
+
+    atlas: str
+    labels: npt.NDArray[np.int64]
+    centroids: Array
+    mean: Array
+    regions: Array
+    edges: Array
+
+
+@dataclass(frozen=True, eq=False)
+class RunFolder:
+    """A run folder in memory; parts that are absent are `None`.
+
+    Attributes:
+        folder: Where it is.
+        manifest: `manifest.json`.
+        results: `results.jsonl`.
+        configuration: Text of `config.yaml`.
+        predictions: `predictions.parquet`.
+        history: `history.csv`.
+        excluded: `excluded.csv`.
+        connectome: `explain/connectome.npz`.
+        regions: `explain/regions.csv`.
+        network_pairs: `explain/network_pairs.csv`.
+        truth: `explain/truth.json`: pairs of networks a simulated disease acts on, under `"affected"`.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    results: pd.DataFrame
+    configuration: str | None
+    predictions: pd.DataFrame | None
+    history: pd.DataFrame | None
+    excluded: pd.DataFrame | None
+    connectome: Connectome | None
+    regions: pd.DataFrame | None
+    network_pairs: pd.DataFrame | None
+    truth: dict[str, Any] | None
+
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        return str(self.manifest.get("name") or self.folder.name)
+
+    def part(self, name: str) -> dict[str, Any]:
+        """A section of the manifest; empty where it was not recorded."""
+        value = self.manifest.get(name)
+        return value if isinstance(value, dict) else {}
+
+
+def read_run(folder: str | os.PathLike[str]) -> RunFolder:
+    """Read a run folder.
+
+    Args:
+        folder: The run folder; `manifest.json` and `results.jsonl` must be there, the rest may be absent.
+
+    Raises:
+        RunFolderError: If the folder or its manifest is absent.
+        DataError: If there are no results, or a file is there and damaged.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise RunFolderError(f"Expected a run folder at {path}, found none. Give the folder that `graphssl evaluate` wrote, such as runs/demo.")
+    if not (path / "manifest.json").is_file():
+        raise RunFolderError(f"Expected manifest.json in the run folder {path}, found none. Give the folder that `graphssl evaluate` wrote.")
+    manifest = _mapping(path / "manifest.json")
+    results = read_results(path / "results.jsonl")
+    if results.empty:
+        raise DataError(f"Expected results in {path / 'results.jsonl'}, found an empty file. Run `graphssl evaluate` again.")
+    explain = path / "explain"
+    return RunFolder(
+        folder=path,
+        manifest=manifest,
+        results=results,
+        configuration=_optional(path / "config.yaml", lambda file: file.read_text(encoding="utf-8")),
+        predictions=_optional(path / "predictions.parquet", _predictions),
+        history=_optional(path / "history.csv", lambda file: _table(file, ("stage", "epoch", "train_loss"))),
+        excluded=_optional(path / "excluded.csv", lambda file: _table(file, ("what", "id", "reason"), dtype="str")),
+        connectome=_optional(explain / "connectome.npz", _connectome),
+        regions=_optional(explain / "regions.csv", lambda file: _table(file, ("label", "name", "network", "saliency", "rank"))),
+        network_pairs=_optional(explain / "network_pairs.csv", lambda file: _table(file, ("network_a", "network_b", "saliency", "rank"))),
+        truth=_optional(explain / "truth.json", _mapping),
+    )
+
+
+def _optional(file: Path, read: Callable[[Path], _T]) -> _T | None:
+    if not file.is_file():
+        return None
+    try:
+        return read(file)
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"Expected {file} whole, found a damaged file ({error}). Run the step that wrote it again, or delete it.") from error
+
+
+def _mapping(file: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"Expected JSON in {file}, found a damaged file ({error}). Run the step that wrote it again.") from error
+    if not isinstance(record, dict):
+        raise DataError(f"Expected a JSON object in {file}, found {type(record).__name__}. Run the step that wrote it again.")
+    return record
+
+
+def _table(file: Path, columns: tuple[str, ...], dtype: str | None = None) -> pd.DataFrame:
+    # "NA" is a name that regions and networks may have; only empty cells are missing.
+    table = pd.read_csv(file, dtype=dtype, keep_default_na=False, na_values=[""])
+    absent = [name for name in columns if name not in table.columns]
+    if absent:
+        raise DataError(f"Expected the columns {', '.join(columns)} in {file}, found {list(table.columns)}. Run the step that wrote it again.")
+    return table
+
+
+def _predictions(file: Path) -> pd.DataFrame:
+    table = pd.read_parquet(file)
+    probability_columns(table)
+    return table
+
+
+def _connectome(file: Path) -> Connectome:
+    with np.load(file, allow_pickle=False) as stored:
+        found = {name: stored[name] for name in stored.files}
+    labels = np.asarray(found["labels"], dtype=np.int64)
+    n = len(labels)
+    shapes = {"mean_connectome": (n, n), "centroids": (n, 3), "region_saliency": (n,), "edge_saliency": (n, n)}
+    wrong = {name: found[name].shape for name, shape in shapes.items() if found[name].shape != shape}
+    if wrong:
+        raise DataError(f"Expected arrays of {n} regions in {file}, found {wrong}. Run the step that wrote it again.")
+    mean, centroids, regions, edges = (np.asarray(found[name], dtype=np.float64) for name in shapes)
+    return Connectome(str(found.get("atlas", "")), labels, centroids, mean, regions, edges)

@@ -1,0 +1,127 @@
+"""A run in short: for machines as a dictionary, for the terminal as tables."""
+
+import math
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from graphssl.reports.cautions import cautions
+from graphssl.reports.headline import headline
+from graphssl.reports.names import fraction_label, interval, metric_label, number, p_value, signed
+from graphssl.reports.run_folder import read_run
+from graphssl.reports.study import Study, read_study
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+def report_summary(run_folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """What the report says, in plain values fit for JSON (`None` where there is no number).
+
+    Args:
+        run_folder: The run folder.
+
+    Returns:
+        `name`, `task`, `protocol`, `metric`, `verdict`, `sentences`, `cautions`, `results` (one row a method, label fraction and metric),
+        `differences` (our method against the best baseline and random weights, by label fraction), and `report` (path of the page, if there is one).
+
+    Raises:
+        RunFolderError: If the folder or its manifest is absent.
+        DataError: If there are no results, or a file is there and damaged.
+    """
+    study = read_study(read_run(run_folder))
+    found, page = headline(study), study.run.folder / "report.html"
+    return {
+        "name": study.run.name,
+        "task": study.task,
+        "protocol": study.protocol,
+        "metric": study.metric,
+        "verdict": found.verdict,
+        "sentences": list(found.sentences),
+        "cautions": [asdict(caution) for caution in cautions(study)],
+        "results": [{str(key): _plain(value) for key, value in row.items()} for row in map(asdict, study.scores)],
+        "differences": _differences(study),
+        "report": str(page) if page.is_file() else None,
+    }
+
+
+def print_summary(run_folder: str | os.PathLike[str], console: "Console") -> None:
+    """Print verdict, scores of all methods with intervals, differences from the best baseline, and warnings.
+
+    Args:
+        run_folder: The run folder.
+        console: Where to print.
+
+    Raises:
+        RunFolderError: If the folder or its manifest is absent.
+        DataError: If there are no results, or a file is there and damaged.
+    """
+    from rich.markup import escape
+
+    study = read_study(read_run(run_folder))
+    console.print(f"[bold]{escape(headline(study).verdict)}[/bold]", highlight=False)
+    for fraction in study.fractions:
+        console.print(_table(study, fraction, console.width))
+    for caution in cautions(study):
+        colour = "yellow" if caution.level == "warning" else "dim"
+        console.print(f"[{colour}]{escape(caution.title)}.[/{colour}] {escape(caution.text)}", highlight=False)
+
+
+# Narrower terminals show the deciding metric only.
+_WIDE = 120
+_SHORT = {"balanced_accuracy": "bal. acc.", "brier": "Brier", "expected_calibration_error": "ECE"}
+
+
+def _differences(study: Study) -> list[dict[str, Any]]:
+    rows = []
+    for fraction in study.fractions:
+        for kind, other in (("best_baseline", study.best_baseline(fraction)), ("scratch", study.scratch(fraction))):
+            found = study.compare(study.ours, other, fraction) if study.ours else None
+            if found is not None:
+                numbers = {key: _plain(value) for key, value in asdict(found).items()}
+                rows.append({"label_fraction": fraction, "method": study.ours, "against": other, "kind": kind, "metric": study.metric, **numbers})
+    return rows
+
+
+def _table(study: Study, fraction: float, width: int) -> "Table":
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    baseline = study.best_baseline(fraction)
+    metrics = [metric for metric in study.metrics if study.rows(fraction, metric)]
+    metrics = metrics if width >= _WIDE else metrics[:1]
+    title = escape(f"{study.task}, {study.protocol.replace('_', ' ')}, {fraction_label(fraction)}")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("method", no_wrap=True)
+    for metric in metrics:
+        table.add_column(_SHORT.get(metric, metric_label(metric)), justify="right", no_wrap=True)
+    table.add_column(f"against {escape(baseline)}" if baseline else "against a baseline", no_wrap=True)
+    for method in study.methods(fraction):
+        cells = [_cell(study, method, fraction, metric) for metric in metrics]
+        table.add_row(escape(method), *cells, _against(study, method, baseline, fraction), style="bold" if method == study.ours else None)
+    return table
+
+
+def _cell(study: Study, method: str, fraction: float, metric: str) -> str:
+    row = study.score(method, fraction, metric)
+    if row is None:
+        return "–"
+    spread = interval(row.low, row.high)
+    return number(row.mean) + ("" if spread == "–" or metric != study.metric else f"  {spread}")
+
+
+def _against(study: Study, method: str, baseline: str | None, fraction: float) -> str:
+    found = study.compare(method, baseline, fraction)
+    if found is None:
+        return ""
+    if math.isnan(found.low):
+        return signed(found.difference)
+    return f"{signed(found.difference)}  {interval(found.low, found.high, sign=True)}  p {p_value(found.p_value)}"
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars as Python's, NaN as None."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,239 @@
+"""The tables of the report."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from graphssl.reports.markup import Html, facts, folded, paragraph, strip, table, tag, text
+from graphssl.reports.names import count, interval, listed, method_label, metric_label, number, p_value, role, signed
+from graphssl.reports.run_folder import RunFolder
+from graphssl.reports.study import Score, Study, audits, n_sites, site_probes
+from graphssl.statistics.difference import Comparison
+from graphssl.statistics.metrics import LOWER_IS_BETTER
+
+_TOP = 15
+_MOST_EXCLUDED = 200
+
+
+def results_table(study: Study, fraction: float, metric: str) -> Html:
+    """Methods with their score, interval, spread and paired differences, at one label fraction and for one metric."""
+    order = study.methods(fraction)
+    scores = sorted(study.rows(fraction, metric), key=lambda score: order.index(score.method) if score.method in order else len(order))
+    baseline, scratch = study.best_baseline(fraction, metric), study.scratch(fraction)
+    bounds, reference = _bounds(scores), study.chance if metric == study.metric else math.nan
+    body = [
+        [
+            method_label(score.method),
+            number(score.mean),
+            interval(score.low, score.high),
+            strip(score.mean, score.low, score.high, bounds, reference),
+            number(score.sd),
+            interval(score.min, score.max) if score.n_splits > 1 else "–",
+            _difference(study, score.method, scratch, fraction, metric),
+            _difference(study, score.method, baseline, fraction, metric),
+        ]
+        for score in scores
+    ]
+    against = "Against best baseline" if baseline is None else Html(f"Against best baseline<br>({method_label(baseline)})")
+    head = ["Method", metric_label(metric), "95% interval", "", "SD", "Range", "Against random weights", against]
+    better = "lower is better" if metric in LOWER_IS_BETTER else "higher is better"
+    ours = [k for k, score in enumerate(scores) if score.method == study.ours]
+    return table(head, body, caption=f"{metric_label(metric)}, {better}. {_reading(scores)}", numeric=(1, 2, 4, 5), strong=ours)
+
+
+def subjects_table(study: Study) -> Html | None:
+    """AUROC differences over subjects by DeLong's test; None where predictions do not allow it."""
+    body: list[list[object]] = []
+    for fraction in study.fractions:
+        rivals = [study.scratch(fraction), study.best_baseline(fraction, "auroc")]
+        for method in study.methods(fraction):
+            if role(method) not in ("pretrained", "scratch"):
+                continue
+            for rival in rivals:
+                found = study.delong(method, rival, fraction)
+                if found is not None and rival is not None:
+                    cells = _cells(study, found)
+                    body.append([f"{100 * fraction:g}%", method_label(method), method_label(rival), *cells, f"{found.n:,}".replace(",", " ")])
+    if not body:
+        return None
+    head = ["Labels", "Method", "Against", "Difference in AUROC", "95% interval", "p", "Subjects"]
+    said = (
+        "The same differences over subjects: DeLong’s test within each test set, combined with weights by size. It asks whether these trained models "
+        "would differ on other subjects of these test sets; the table above asks whether the methods would differ at other splits."
+    )
+    return table(head, body, caption=said, numeric=(3, 4, 5, 6))
+
+
+def split_table(study: Study, fraction: float) -> Html:
+    """Score of every method in every test set."""
+    rows = study.results[(study.results["label_fraction"] == fraction) & (study.results["metric"] == study.metric)]
+    methods = [method for method in study.methods(fraction) if method in set(rows["method"])]
+    values = rows.groupby(["split", "method"])["value"].mean()
+    sizes = rows.groupby("split")["n_test"].mean()
+    body: list[list[object]] = [
+        [split, f"{sizes[split]:g}", *(number(float(values.get((split, method), math.nan))) for method in methods)]
+        for split in sorted(sizes.index, key=str)
+    ]
+    head = ["Test set", "Subjects", *map(method_label, methods)]
+    return table(head, body, caption=f"{metric_label(study.metric)} in each test set, mean over seeds.", numeric=range(1, len(head)))
+
+
+def audit_table(study: Study) -> Html | None:
+    """Shuffled labels and site probe; None where neither was run."""
+    sites = n_sites(study.run)
+    chance = 1 / sites if sites else math.nan
+    body: list[list[object]] = [
+        ["Labels shuffled", method_label(score.method.partition("|")[0]), *_score_cells(score), number(study.chance)] for score in audits(study)
+    ]
+    body += [["Site read from", _probe_label(score.method), *_score_cells(score), number(chance)] for score in site_probes(study)]
+    if not body:
+        return None
+    said = (
+        f"Shuffled labels: {metric_label(study.metric)}, must be at chance. "
+        f"Site probe: balanced accuracy of a linear model, the nearer to chance the better."
+    )
+    return table(["Audit", "Of", "Score", "95% interval", "Chance"], body, caption=said, numeric=(2, 3, 4))
+
+
+def region_table(regions: pd.DataFrame) -> Html:
+    """The regions the model looked at most."""
+    top = regions.sort_values("rank").head(_TOP)
+    body = [[row["rank"], _name(row["name"]), _name(row["network"]), *(_place(row)), f"{row['saliency']:.3g}"] for _, row in top.iterrows()]
+    said = f"The {len(top)} most salient of {len(regions)} regions; centroids in MNI mm."
+    return table(["Rank", "Region", "Network", "x", "y", "z", "Saliency"], body, caption=said, numeric=(3, 4, 5, 6))
+
+
+def network_table(pairs: pd.DataFrame, affected: set[frozenset[str]] | None) -> Html:
+    """The pairs of networks the model looked at most; where the truth is known, which were planted."""
+    top = pairs.sort_values("rank").head(_TOP)
+    body: list[list[object]] = [
+        [row["rank"], f"{_name(row['network_a'])} – {_name(row['network_b'])}", f"{row['saliency']:.3g}"] for _, row in top.iterrows()
+    ]
+    head, strong = ["Rank", "Networks", "Saliency"], []
+    if affected is not None:
+        planted = [frozenset((str(row["network_a"]), str(row["network_b"]))) in affected for _, row in top.iterrows()]
+        body = [[*row, "planted" if here else ""] for row, here in zip(body, planted, strict=True)]
+        head, strong = [*head, "Truth"], [k for k, here in enumerate(planted) if here]
+    return table(head, body, caption=f"The {len(top)} most salient of {len(pairs)} pairs of networks.", numeric=(2,), strong=strong)
+
+
+def affected_pairs(run: RunFolder) -> set[frozenset[str]] | None:
+    """Pairs of networks a simulated disease acts on; None where the truth is not known."""
+    if run.truth is None or not isinstance(run.truth.get("affected"), list):
+        return None
+    return {frozenset(map(str, pair)) for pair in run.truth["affected"]}
+
+
+def excluded_table(excluded: pd.DataFrame) -> Html:
+    """What was left out, with the reasons: counts first, then one by one."""
+    total = excluded["what"].value_counts()
+    short = ", ".join(f"{n} {what} {'entry' if n == 1 else 'entries'}" for what, n in total.items())
+    rows = [[_name(row["what"]), _name(row["id"]), _name(row["reason"])] for _, row in excluded.head(_MOST_EXCLUDED).iterrows()]
+    cut = f" The first {_MOST_EXCLUDED} of {len(excluded)} are shown; excluded.csv in the run folder has all."
+    content = [paragraph(short + "." + (cut if len(excluded) > _MOST_EXCLUDED else ""))]
+    reasons = excluded.fillna("–").value_counts(["what", "reason"]).reset_index(name="n")
+    if 1 < len(reasons) <= _TOP and len(reasons) < len(excluded):
+        content.append(table(["What", "Reason", "Entries"], reasons.to_numpy().tolist(), numeric=(2,)))
+    return Html("\n".join([*content, folded("Each entry", table(["What", "Id", "Reason"], rows))]))
+
+
+def setting(study: Study) -> Html:
+    """What was run on what."""
+    run, cohort, protocol = study.run, study.run.part("cohort"), study.run.part("protocol")
+    classes = run.part("task").get("classes") or []
+    seeds = sorted(study.results["seed"].unique().tolist())
+    kept = cohort.get("n_subjects")
+    pairs = [
+        (
+            "Cohort",
+            f"{cohort.get('name', study.results['cohort'].iloc[0])}{f', {kept:,} subjects'.replace(',', ' ', 0) if isinstance(kept, int) else ''}",
+        ),
+        ("Data hash", cohort.get("hash", "not recorded")),
+        ("Target", f"{study.task}{_targets(cohort, study.task)}"),
+        (
+            "Classes",
+            f"{listed(map(str, classes))} (the last one counts as positive)" if len(classes) == 2 else listed(map(str, classes)) or "not recorded",
+        ),
+        ("Sites", listed((f"{site} {n}" for site, n in (cohort.get("sites") or {}).items()), most=30) or "not recorded"),
+        ("Atlases", _atlases(cohort) or "not recorded"),
+        ("Protocol", f"{study.protocol.replace('_', ' ')}, {count(study.results['split'].nunique(), 'split')}"),
+        ("Splits hash", protocol.get("splits_hash", "not recorded")),
+        ("Labels used", ", ".join(f"{100 * fraction:g}%" for fraction in study.fractions)),
+        ("Seeds", listed(map(str, seeds), most=20)),
+        ("Fit time", f"{study.results.drop_duplicates(['method', 'split', 'seed', 'label_fraction'])['seconds'].sum() / 60:.1f} minutes in all"),
+        ("Machine", f"{run.manifest.get('device', 'not recorded')}, {count(int(run.manifest.get('threads', 1)), 'thread')}"),
+    ]
+    return facts(pairs)
+
+
+def _bounds(scores: list[Score]) -> tuple[float, float]:
+    values = [value for score in scores for value in (score.mean, score.low, score.high) if not math.isnan(value)]
+    if not values:
+        return 0.0, 1.0
+    margin = max(0.01, 0.04 * (max(values) - min(values)))
+    return min(values) - margin, max(values) + margin
+
+
+def _reading(scores: list[Score]) -> str:
+    """How the intervals of a table are to be read, and what they rest on."""
+    over = {score.interval_over for score in scores}
+    seeds = max((score.n_seeds for score in scores), default=0)
+    if "splits" in over:
+        n = max(score.n_splits for score in scores)
+        rests = f"{count(n, 'split')}, {'up to ' if any(score.n_seeds < seeds for score in scores) else ''}{count(seeds, 'seed')}."
+        return f"Mean over splits with Student’s t interval; differences are paired over splits, corrected for shared training subjects. {rests}"
+    if "subjects" in over:
+        return f"One split, {count(seeds, 'seed')}: the interval is a bootstrap over its subjects, differences are tested over subjects."
+    return "One split and no predictions: no interval can be given."
+
+
+def _difference(study: Study, method: str, other: str | None, fraction: float, metric: str) -> Html | str:
+    found = study.compare(method, other, fraction, metric)
+    if found is None:
+        return ""
+    verdict = study.verdict(found, metric)
+    words = {"better": "better", "worse": "worse"}.get(verdict, "")
+    shown = tag("span", signed(found.difference), class_=words, title=words) if words else Html(signed(found.difference))
+    if math.isnan(found.low):
+        return shown
+    p = p_value(found.p_value)
+    rest = f"{interval(found.low, found.high, sign=True)}, p {p}"
+    return Html(f'{shown}<br><span class="range">{text(rest)}</span>')
+
+
+def _cells(study: Study, found: Comparison) -> list[object]:
+    verdict = study.verdict(found, "auroc")
+    difference = tag("span", signed(found.difference), class_=verdict) if verdict in ("better", "worse") else signed(found.difference)
+    return [difference, interval(found.low, found.high, sign=True), p_value(found.p_value)]
+
+
+def _score_cells(score: Score) -> list[str]:
+    return [number(score.mean), interval(score.low, score.high)]
+
+
+def _probe_label(method: str) -> str:
+    return {"pretrained": "Embedding, pre-trained", "scratch": "Embedding, random weights"}.get(method, method_label(method))
+
+
+def _name(value: object) -> str:
+    return "–" if value is None or value != value else str(value)
+
+
+def _place(row: "pd.Series[Any]") -> list[str]:
+    return [number(float(row[axis]), 0) if axis in row.index else "–" for axis in "xyz"]
+
+
+def _targets(cohort: dict[str, Any], task: str) -> str:
+    counts = (cohort.get("targets") or {}).get(task)
+    return f" ({listed(f'{value} {n}' for value, n in counts.items())})" if isinstance(counts, dict) else ""
+
+
+def _atlases(cohort: dict[str, Any]) -> str:
+    shown = []
+    for name, entry in (cohort.get("atlases") or {}).items():
+        z = ", Fisher z" if entry.get("fisher_z") else ""
+        shown.append(
+            f"{name} ({entry.get('n_regions', '?')} regions, {entry.get('kind', 'kind not recorded')}{z}, hash {entry.get('hash', 'not recorded')})"
+        )
+    return "; ".join(shown)
