@@ -38,13 +38,13 @@ class Source:
     """
 
     path: str
-    atlas: Sequence[str] = ()
+    atlas: Sequence[str] | str = ()
     participants: str | None = None
     id_column: str = "participant_id"
     target: str | None = None
     site: str | None = None
     group: str | None = None
-    covariates: Sequence[str] = ()
+    covariates: Sequence[str] | str = ()
     kind: ConnectivityKind = "correlation"
     fisher_z: bool = False
     missing_regions: Literal["error", "mask"] = "error"
@@ -82,7 +82,7 @@ def open_source(source: Source) -> Cohort:
     what = recognise(source.path)
     if what == "cohort":
         return Cohort.load(source.path)
-    atlases = [load_atlas(entry) for entry in source.atlas]
+    atlases = [load_atlas(entry) for entry in _several(source.atlas)]
     if not atlases:
         raise ConfigError(_atlas_hint(source, what))
     if what == "abide_arrays":
@@ -116,12 +116,17 @@ def _open_folder(source: Source, what: Recognised, atlases: Sequence[Atlas]) -> 
         "target": source.target,
         "site": source.site,
         "group": source.group,
-        "covariates": tuple(source.covariates),
+        "covariates": _several(source.covariates),
         "missing_regions": source.missing_regions,
     }
     if what == "matrices":
         return load_matrices(source.path, kind=source.kind, fisher_z=source.fisher_z, **shared)
     return load_timeseries(source.path, **shared)
+
+
+def _several(words: Sequence[str] | str) -> tuple[str, ...]:
+    """One word or several, as the command line gives them."""
+    return (words,) if isinstance(words, str) else tuple(words)
 
 
 def _advice(cohort: Cohort) -> list[str]:
@@ -139,7 +144,10 @@ def _advice(cohort: Cohort) -> list[str]:
 def _atlas_hint(source: Source, what: Recognised) -> str:
     files = _files(Path(source.path))
     found = f" The first file has {read_array(files[0])[0].shape[1]} regions." if files else ""
-    return f"Expected the atlas of the regions for {what} data, found none.{found} Give --atlas with a name, a table or a label volume; see graphssl.atlases."
+    return (
+        f"Expected the atlas of the regions for {what} data, found none.{found} "
+        "Give --atlas with a name, a table or a label volume; see graphssl.atlases."
+    )
 
 
 def _files(folder: Path) -> list[Path]:
