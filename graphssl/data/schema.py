@@ -96,6 +96,9 @@ class Schema:
     def infer(cls, table: pd.DataFrame, roles: Mapping[str, Role] | None = None) -> "Schema":
         """Guess the kind of every column; roles not given are `feature`.
 
+        Sites, groups and splits are categorical. Else a column of at most two words or whole numbers is binary, other numbers are continuous, up to
+        twenty words are categorical, and more are text. Where the guess is wrong, make the `Schema` by hand.
+
         Args:
             table: The table.
             roles: Role by column name.
@@ -128,7 +131,7 @@ def _infer_column(values: pd.Series, name: str, role: Role) -> Column:
         return Column(name, "timestamp", role)
     if role == "identifier":
         return Column(name, "text", role)
-    categories = tuple(str(value) for value in sorted(present.unique().tolist(), key=str))
+    categories = tuple(sorted(set(present.astype(str))))
     if role in ("site", "group", "split"):
         return Column(name, "categorical", role, categories=categories)
     numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)

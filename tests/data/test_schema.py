@@ -1,0 +1,145 @@
+"""Typed columns: kinds are guessed sensibly, checked strictly, and travel whole."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graphssl.data import Column, Schema
+from graphssl.errors import SchemaError
+
+kinds = st.sampled_from(["continuous", "ordinal", "categorical", "binary", "timestamp", "text"])
+roles = st.sampled_from(["feature", "target", "group", "covariate", "identifier", "split"])
+columns = st.builds(
+    Column,
+    st.text(min_size=1, max_size=5),
+    kinds,
+    roles,
+    st.one_of(st.none(), st.text(max_size=4)),
+    st.one_of(st.none(), st.tuples(st.floats(-10, 0), st.floats(0, 10))),
+    st.one_of(st.none(), st.lists(st.text(max_size=3), max_size=3).map(tuple)),
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(schema=st.lists(columns, max_size=5, unique_by=lambda column: column.name).map(Schema))
+def test_round_trip_through_json(schema):
+    assert Schema.from_dict(json.loads(json.dumps(schema.to_dict()))) == schema
+
+
+def test_columns_by_name_and_role():
+    schema = Schema([Column("dx", "binary", "target"), Column("age", "continuous", "covariate"), Column("iq", "continuous")])
+    assert len(schema) == 3
+    assert "age" in schema
+    assert "site" not in schema
+    assert schema["age"].kind == "continuous"
+    assert schema.named("target") == ["dx"]
+    assert schema.named("site") == []
+    assert [column.name for column in schema] == ["dx", "age", "iq"]
+    assert repr(schema) == "Schema(dx: binary target, age: continuous covariate, iq: continuous feature)"
+    assert schema != Schema([])
+    assert schema != "schema"
+
+
+TABLE = pd.DataFrame(
+    {
+        "dx": ["ill", "well", None, "ill"],
+        "site": ["A", "B", "A", "B"],
+        "family": [1, 1, 2, 3],
+        "age": [20.5, 31.0, 31.0, np.nan],
+        "two_ages": [20.5, 31.0, np.nan, 20.5],
+        "code": [1, 2, 1, 2],
+        "coded_missing": [1.0, 2.0, np.nan, 1.0],
+        "smoker": [True, False, True, True],
+        "grade": ["low", "high", "middle", "low"],
+        "when": pd.to_datetime(["2020-01-01"] * 4),
+        "record": ["x1", "x2", "x3", "x4"],
+        "nothing": [np.nan] * 4,
+    },
+    index=list("abcd"),
+)
+
+
+def test_kinds_are_guessed():
+    schema = Schema.infer(TABLE, {"dx": "target", "site": "site", "family": "group", "record": "identifier"})
+    assert {column.name: (column.kind, column.role, column.categories) for column in schema} == {
+        "dx": ("binary", "target", ("ill", "well")),
+        "site": ("categorical", "site", ("A", "B")),
+        "family": ("categorical", "group", ("1", "2", "3")),
+        "age": ("continuous", "feature", None),
+        "two_ages": ("continuous", "feature", None),
+        "code": ("binary", "feature", ("1", "2")),
+        "coded_missing": ("binary", "feature", ("1.0", "2.0")),
+        "smoker": ("binary", "feature", ("False", "True")),
+        "grade": ("categorical", "feature", ("high", "low", "middle")),
+        "when": ("timestamp", "feature", None),
+        "record": ("text", "identifier", None),
+        "nothing": ("continuous", "feature", None),
+    }
+    schema.check(TABLE)
+
+
+def test_many_words_are_text_except_where_the_role_says_what_they_are():
+    table = pd.DataFrame({"word": [f"w{k}" for k in range(21)]})
+    assert Schema.infer(table)["word"].kind == "text"
+    assert Schema.infer(table.head(20))["word"].kind == "categorical"
+    assert Schema.infer(table, {"word": "site"})["word"].kind == "categorical"
+
+
+@settings(max_examples=50, deadline=None)
+@given(values=st.lists(st.one_of(st.none(), st.integers(0, 3), st.booleans(), st.text(max_size=2)), min_size=1, max_size=30), role=roles)
+def test_what_is_inferred_holds_for_its_own_table(values, role):
+    table = pd.DataFrame({"x": pd.Series(values, dtype="object")})
+    Schema.infer(table, {"x": role}).check(table)
+
+
+def test_a_role_for_a_column_that_is_absent():
+    with pytest.raises(SchemaError, match=r"Expected the columns \['centre'\] in the table, found \['dx'"):
+        Schema.infer(TABLE, {"centre": "site"})
+
+
+def test_unknown_kind_and_role():
+    with pytest.raises(SchemaError, match="Expected kind of column 'x' to be one of continuous, .*; found 'float'"):
+        Column("x", "float")
+    with pytest.raises(SchemaError, match="Expected role of column 'x' to be one of feature, .*; found 'label'"):
+        Column("x", "binary", "label")
+
+
+def test_names_and_sites_are_unique():
+    with pytest.raises(SchemaError, match=r"Expected unique column names, found repeated \['x'\]"):
+        Schema([Column("x", "text"), Column("x", "binary"), Column("y", "text")])
+    with pytest.raises(SchemaError, match=r"Expected at most one site column, found \['scanner', 'centre'\]\. Give the others the role 'covariate'"):
+        Schema([Column("scanner", "categorical", "site"), Column("centre", "categorical", "site")])
+
+
+def test_a_column_that_is_not_there():
+    with pytest.raises(SchemaError, match=r"Expected one of the columns \['x'\], found 'y'"):
+        Schema([Column("x", "text")])["y"]
+    with pytest.raises(SchemaError, match=r"Expected the columns \['x'\] in the table, found \['z'\]"):
+        Schema([Column("x", "text")]).check(pd.DataFrame({"z": [1]}))
+
+
+def test_numbers_are_checked():
+    schema = Schema([Column("age", "continuous", unit="years", valid_range=(0.0, 120.0))])
+    schema.check(pd.DataFrame({"age": [0, 120, None]}))
+    schema.check(pd.DataFrame({"age": []}))
+    with pytest.raises(SchemaError, match=r"Expected numbers in column 'age', found \['old'\]"):
+        schema.check(pd.DataFrame({"age": ["20", "old"]}))
+    with pytest.raises(SchemaError, match="Expected numbers in column 'age', found numbers stored as text"):
+        schema.check(pd.DataFrame({"age": ["20", "30"]}))
+    with pytest.raises(
+        SchemaError,
+        match="Expected 'age' within 0.0 to 120.0 years, found -9999.0 for 'b' and 1 more. Missing values belong in the table as empty cells",
+    ):
+        schema.check(pd.DataFrame({"age": [20.0, -9999.0, 130.0]}, index=list("abc")))
+
+
+def test_categories_are_checked():
+    schema = Schema([Column("grade", "ordinal", categories=("low", "middle", "high"))])
+    schema.check(pd.DataFrame({"grade": ["high", None, "low"]}))
+    with pytest.raises(SchemaError, match=r"Expected 'grade' to be one of \['low', 'middle', 'high'\], found \['HIGH'\]"):
+        schema.check(pd.DataFrame({"grade": ["HIGH", "low"]}))
+    Schema([Column("grade", "categorical")]).check(pd.DataFrame({"grade": ["anything"]}))
