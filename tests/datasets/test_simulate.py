@@ -74,7 +74,7 @@ def test_the_cohort_has_subjects_sites_and_typed_columns(simulation: Simulation)
     assert len(cohort) == 300
     assert cohort.sites is not None
     assert cohort.sites.value_counts().tolist() == [75] * 4
-    assert cohort.target().value_counts().to_dict() == {"patient": 152, "control": 148}
+    assert cohort.target().value_counts().to_dict() == {"patient": 150, "control": 150}
     assert cohort.schema["age"].unit == "years"
     assert cohort.schema.named("covariate") == ["age", "sex", "motion"]
     assert cohort.schema.named("group") == []
@@ -280,6 +280,14 @@ def test_sites_may_have_their_own_share_of_patients() -> None:
     table = simulate([SMALL], n_subjects=60, sites=sites, share_patients=0.25).cohort.subjects
     shares = (table["diagnosis"] == "patient").groupby(table["site"]).mean()
     assert shares.to_dict() == {"clinic": 0.9, "lab": 0.25, "school": 0.0}
+
+
+@pytest.mark.parametrize(("n_subjects", "n_sites", "share"), [(20, 4, 0.5), (9, 3, 0.4), (13, 2, 0.3), (6, 3, 1.0), (6, 3, 0.0)])
+def test_the_share_of_patients_holds_for_the_cohort_and_nearly_for_each_site(n_subjects: int, n_sites: int, share: float) -> None:
+    table = simulate([SMALL], n_subjects=n_subjects, sites=n_sites, share_patients=share).cohort.subjects
+    patient = table["diagnosis"] == "patient"
+    assert patient.sum() == pytest.approx(share * n_subjects, abs=0.5)
+    assert ((patient.groupby(table["site"]).sum() - share * table["site"].value_counts()).abs() <= 1).all()
 
 
 def test_affected_pairs_can_be_chosen_or_none() -> None:
