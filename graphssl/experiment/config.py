@@ -4,18 +4,18 @@ import difflib
 import inspect
 import json
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import register_type
 
+from graphssl import datasets
 from graphssl.atlases import load_atlas
-from graphssl.data.atlas import Atlas
 from graphssl.data.cohort import Cohort
-from graphssl.datasets.simulate import Simulation
+from graphssl.datasets.simulate import GroundTruth, Simulation
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError
 from graphssl.evaluation.protocols import ProtocolName
@@ -65,12 +65,54 @@ PRETRAINING = TrainingSettings()
 EVALUATION = EvaluationSettings()
 
 
+@dataclass(frozen=True)
+class CohortSource:
+    """A function that gives a cohort, and its arguments.
+
+    Args:
+        adapter: Name of a function of `graphssl.datasets`, such as `load_timeseries`, or the dotted name of any other.
+        arguments: Its arguments. Atlases are given as names, files or `NAME=FILE`; paths count from the folder in which the command is run.
+    """
+
+    adapter: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def load(self) -> tuple[Cohort, GroundTruth | None]:
+        """The cohort, and what was put into it if it is simulated.
+
+        Raises:
+            ConfigError: If there is no such function, or an argument of it is unknown or missing.
+            InputError: If the data cannot be read.
+        """
+        module, _, name = self.adapter.rpartition(".")
+        try:
+            function = getattr(import_module(module or "graphssl.datasets"), name)
+        except (ImportError, AttributeError) as error:
+            near = _nearest(name, datasets.__all__)
+            raise ConfigError(f"Expected the adapter to be a function of graphssl.datasets or a dotted name, found {self.adapter!r}.{near}") from error
+        signature = inspect.signature(function)
+        for key in self.arguments:
+            if key not in signature.parameters:
+                raise ConfigError(f"Expected arguments of {name}, found {key!r}.{_nearest(key, list(signature.parameters))}")
+        arguments = dict(self.arguments)
+        if "atlas" in arguments:
+            arguments["atlas"] = load_atlas(arguments["atlas"])
+        if "atlases" in arguments:
+            arguments["atlases"] = [load_atlas(entry) for entry in arguments["atlases"]]
+        try:
+            signature.bind(**arguments)
+        except TypeError as error:
+            raise ConfigError(f"Expected the arguments that {name} needs, found none for one of them: {error}.") from error
+        made = function(**arguments)
+        return (made.cohort, made.truth) if isinstance(made, Simulation) else (made, None)
+
+
 class Experiment:
     """Everything one run needs.
 
     Args:
         name: Name of the run and of its folder.
-        cohort: Adapter that gives the cohort; in a configuration `class_path` and `init_args` of a function of `graphssl.datasets`.
+        cohort: Where the cohort comes from: an adapter and its arguments.
         target: Column to predict; the cohort's one target when left out.
         classes: Names of the classes in order, the positive one last.
         encoder: The encoder.
@@ -86,7 +128,7 @@ class Experiment:
     def __init__(
         self,
         name: str,
-        cohort: Callable[[], Cohort] | Callable[[], Simulation],
+        cohort: CohortSource,
         target: str | None = None,
         classes: list[str] | None = None,
         encoder: AbstractEncoder | None = None,
@@ -120,7 +162,6 @@ class Parser(ArgumentParser):
 
 def experiment_parser() -> Parser:
     """The parser of an experiment: `--config file`, and `--key.sub value` on top."""
-    register_type(Atlas, serializer=lambda atlas: atlas.name, deserializer=load_atlas, fail_already_registered=False)
     parser = Parser(allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file of the experiment")
     parser.add_class_arguments(Experiment, None)

@@ -8,8 +8,8 @@ def demo_configuration() -> dict[str, Any]:
     return {
         "name": "demo",
         "cohort": {
-            "class_path": "graphssl.datasets.simulate",
-            "init_args": {"atlases": ["simulated60", "simulated90"], "n_subjects": 160, "sites": 4, "seed": 0},
+            "adapter": "simulate",
+            "arguments": {"atlases": ["simulated60", "simulated90"], "n_subjects": 160, "sites": 4, "seed": 0},
         },
         "target": "diagnosis",
         "classes": ["control", "patient"],

@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn.decomposition import PCA
 
 from graphssl.data.cohort import Cohort
-from graphssl.datasets.simulate import GroundTruth, Simulation
+from graphssl.datasets.simulate import GroundTruth
 from graphssl.encoders import GAT, GCN, MLP, AbstractEncoder, GraphTransformer
 from graphssl.errors import DataError
 from graphssl.estimators import ConnectomeClassifier
@@ -44,7 +44,7 @@ def run_pretrain(experiment: Experiment, configuration: str, *, progress: bool =
     Returns:
         Where the encoder is, the epoch that was kept and its validation loss.
     """
-    cohort, _ = load(experiment)
+    cohort, _ = experiment.cohort.load()
     folder = _open(experiment, "pretrain", configuration, cohort)
     model = _pretrained(experiment, cohort, folder, progress)
     _write_history(folder, {"pretrain": model.history})
@@ -60,7 +60,7 @@ def run_finetune(experiment: Experiment, configuration: str, *, model: str | Non
         model: Folder of a pre-trained model; pre-trains first (or takes up the run's own encoder) when left out.
         progress: Whether to show progress on stderr.
     """
-    cohort, _ = load(experiment)
+    cohort, _ = experiment.cohort.load()
     folder = _open(experiment, "finetune", configuration, cohort)
     start = _pretrained(experiment, cohort, folder, progress) if model is None else ConnectomeModel.from_pretrained(model)
     tuned = _finetuned(experiment, start, cohort, folder, progress)
@@ -79,7 +79,7 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
     Returns:
         Where results and report are.
     """
-    cohort, truth = load(experiment)
+    cohort, truth = experiment.cohort.load()
     settings = experiment.evaluation
     task = make_task(cohort, experiment.target, experiment.classes, settings.protocol)
     splits = make_splits(cohort, task, settings.protocol, settings.n_splits)
@@ -144,14 +144,6 @@ def embed(model: str | Path, cohort: str | Path, out: str | Path) -> pd.DataFram
         table.to_parquet(aside, index=False)
     aside.replace(target)
     return table
-
-
-def load(experiment: Experiment) -> tuple[Cohort, GroundTruth | None]:
-    """The cohort of an experiment, with what was put in if it is simulated."""
-    made = experiment.cohort() if callable(experiment.cohort) else experiment.cohort
-    if isinstance(made, Simulation):
-        return made.cohort, made.truth
-    return made, None
 
 
 def make_method(name: str, experiment: Experiment) -> ConnectomeClassifier:
