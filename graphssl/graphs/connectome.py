@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
@@ -13,6 +14,10 @@ from graphssl.data.connectome import ConnectomeBatch
 from graphssl.data.regions import ConnectivityKind
 from graphssl.errors import AtlasError, CheckpointError, DataError
 from graphssl.graphs.connectivity import Connectivity
+
+
+# Centroids of one atlas differ by some mm between a table and a volume; those of another atlas by tens.
+_SAME_PLACE_MM = 10.0
 
 
 class ConnectomeBuilder(BaseEstimator):
@@ -167,6 +172,12 @@ def check_atlas(expected: Atlas, found: Atlas) -> None:
         AtlasError: If labels or names differ; says which.
     """
     if expected.hash == found.hash:
+        apart = float(np.linalg.norm(expected.centroids - found.centroids, axis=1).mean())
+        if apart > _SAME_PLACE_MM:
+            raise AtlasError(
+                f"Expected the regions of atlas {expected.name!r} where the model knows them, found them {apart:.0f} mm away on average: "
+                "the same labels stand for other regions. Use the atlas of the training data, or convert the data to it."
+            )
         return
     mine, theirs = set(expected.labels.tolist()), set(found.labels.tolist())
     if mine != theirs:
@@ -187,6 +198,7 @@ def _visible(observed: Tensor) -> Tensor:
 def _mean_and_scale(matrices: Tensor, visible: Tensor) -> tuple[Tensor, float]:
     count = visible.sum(dim=0)
     mean = torch.where(visible, matrices, 0.0).sum(dim=0) / count.clamp(min=1)
+    mean = (mean + mean.mT) / 2  # sums of the two triangles may differ in the last bit
     spread = torch.where(visible, matrices - mean, 0.0).square().sum() / visible.sum().clamp(min=1)
     scale = float(spread.sqrt())
     return mean.float(), scale if scale > 0 else 1.0
