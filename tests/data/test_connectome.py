@@ -41,7 +41,7 @@ def assert_same_rows(found, rows, source):
         torch.testing.assert_close(getattr(found, name)[part], getattr(source, name)[rows][part], rtol=0, atol=0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(sizes=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 6)), min_size=1, max_size=4), seed=st.integers(0, 99), data=st.data())
 def test_concatenated_and_indexed_rows_are_the_original_ones(sizes, seed, data):
     parts = []
