@@ -30,13 +30,14 @@ class Minibatches(Sampler[list[int]]):
         return max(1, -(-self.n_rows // self.size) - (self.n_rows % self.size == 1))
 
     def __iter__(self) -> Iterator[list[int]]:
+        # The order is made when the first minibatch is asked for: a resumed run makes its iterator before it says which epoch comes.
         order = torch.arange(self.n_rows)
         if self.shuffle:
             order = torch.randperm(self.n_rows, generator=torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch))
         chunks = list(order.split(self.size))
         if len(chunks) > 1 and self.n_rows % self.size == 1:
             chunks[-2:] = [torch.cat(chunks[-2:])]
-        return iter([chunk.tolist() for chunk in chunks])
+        yield from (chunk.tolist() for chunk in chunks)
 
 
 class _Rows(Dataset[ConnectomeBatch]):

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
@@ -94,7 +93,7 @@ def fit(
         encoder: The encoder.
         objective: The objective, prepared for the encoder.
         train: Training connectomes.
-        validation: Connectomes that choose the epoch; without them the last epoch by training loss is kept.
+        validation: Connectomes that choose the epoch; without them the epoch of the lowest training loss is kept, and no epoch is left out.
         settings: How long and how fast.
         seed: Seed of order, masks and dropout.
         folder: Where checkpoints go.

@@ -97,7 +97,7 @@ class Learner(pl.LightningModule):
     def _check_finite(self, loss: Tensor, batch: ConnectomeBatch, stage: str) -> None:
         if not torch.isfinite(loss):
             raise GraphSSLError(
-                f"Expected a finite {stage} loss at step {self.global_step}, found {float(loss)} (subjects {list(batch.subject_ids[:3])} …). "
+                f"Expected a finite {stage} loss at step {self.global_step}, found {loss.item()} (subjects {list(batch.subject_ids[:3])} …). "
                 "The last checkpoint is intact; lower the learning rate, or look for extreme values with `graphssl validate`."
             )
 
