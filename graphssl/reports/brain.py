@@ -25,15 +25,16 @@ def connectome_matrix(connectome: Connectome, regions: pd.DataFrame | None) -> P
     matrix = np.nan_to_num(connectome.mean[np.ix_(order, order)])
     limit = float(np.quantile(np.abs(matrix[~np.eye(len(matrix), dtype=bool)]), 0.99)) if len(matrix) > 1 else 1.0
     with canvas(6.2, 5.6) as (figure, axes):
-        # nilearn draws a diagonal of its own choice; a correlation of a region with itself says nothing.
+        # The correlation of a region with itself says nothing and would set the scale.
         np.fill_diagonal(matrix, 0.0)
-        plot_matrix(matrix, axes=axes, vmin=-(limit or 1.0), vmax=limit or 1.0, cmap="RdBu_r", colorbar=True)
+        image = plot_matrix(matrix, axes=axes, vmin=-(limit or 1.0), vmax=limit or 1.0, cmap="RdBu_r", colorbar=False)
+        figure.colorbar(image, ax=axes, shrink=0.7)
         _mark_networks(axes, [networks[k] for k in order])
-        image = png(figure)
+        drawn = png(figure)
     known = sorted({name for name in networks if name})
     where = f"ordered by network ({listed(known, most=12)})" if known else "in the order of the atlas"
     alt = f"Matrix of the mean connectome of {len(matrix)} regions{f' of {connectome.atlas}' if connectome.atlas else ''}, {where}."
-    return Picture(image, alt, f"Mean connectome over subjects, {where}; the colour scale ends at the 99th percentile.", round(6.2 * INCH))
+    return Picture(drawn, alt, f"Mean connectome over subjects, {where}; the colour scale ends at the 99th percentile.", round(6.2 * INCH))
 
 
 def glass_regions(connectome: Connectome) -> Picture:

@@ -86,7 +86,7 @@ def label_curve(study: Study) -> Picture | None:
         axes.set_ylabel(metric_label(study.metric))
         _reference(axes, study.chance, horizontal=True)
         axes.grid(axis="y", color="#e7ebef", linewidth=0.8)
-        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        figure.legend(frameon=False, loc="outside right center")
         image = png(figure)
     shares = listed(f"{100 * fraction:g}%" for fraction in fractions)
     alt = f"Line chart of {metric_label(study.metric)} against the share of training labels ({shares}) for {listed(map(method_label, methods))}."
@@ -100,7 +100,7 @@ def calibration(study: Study) -> Picture | None:
     drawn = [(method, *pairs) for method in _shown_methods(study, fraction) if (pairs := _calibration_pairs(study, method, fraction)) is not None]
     if not drawn:
         return None
-    with canvas(7.4, 4.6) as (figure, axes):
+    with canvas(7.6, 4.6) as (figure, axes):
         axes.plot([0, 1], [0, 1], color="#aab4bf", linewidth=1, linestyle=":")
         for method, claimed, outcome in drawn:
             bins = np.minimum((claimed * _BINS).astype(int), _BINS - 1)
@@ -111,11 +111,9 @@ def calibration(study: Study) -> Picture | None:
             axes.plot(x, y, color=colour, linewidth=1.4, label=method_label(method))
             axes.scatter(x, y, s=10 + 160 * n[full] / n.sum(), color=colour, marker=_MARKERS[role(method)], alpha=0.85, linewidths=0)
         two = study.n_classes == 2
-        axes.set(
-            xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="Claimed probability", ylabel="Share of positives" if two else "Share that was right"
-        )
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="Claimed probability", ylabel="Share of positives" if two else "Share that was right")
         axes.grid(color="#e7ebef", linewidth=0.8)
-        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        figure.legend(frameon=False, loc="outside right center")
         image = png(figure)
     names = listed(method_label(method) for method, *_ in drawn)
     alt = f"Calibration plot: claimed probability against how often it came true, for {names}; the diagonal is perfect calibration."
@@ -123,7 +121,7 @@ def calibration(study: Study) -> Picture | None:
         "Test sets and seeds pooled, bins of a tenth; the size of a point is its share of the predictions. "
         "On the dotted line, claims come true as often as they say."
     )
-    return Picture(image, alt, caption, round(7.4 * INCH))
+    return Picture(image, alt, caption, round(7.6 * INCH))
 
 
 def learning_curves(history: pd.DataFrame) -> Picture | None:

@@ -198,8 +198,10 @@ def _saliency(run: RunFolder) -> Iterator[Html]:
             for a, b, rank in zip(ranked["network_a"], ranked["network_b"], ranked["rank"], strict=True)
             if frozenset((str(a), str(b))) in affected
         ]
-        found = f"rank {listed(map(str, ranks), most=12)}" if ranks else "are not among the pairs"
-        yield paragraph(f"The cohort is simulated, so the truth is known: the {len(affected)} planted pairs of networks {found} of {len(ranked)}.")
+        many = len(affected) != 1
+        found = f"rank{'' if many else 's'} {listed(map(str, ranks), most=12)}" if ranks else f"{'are' if many else 'is'} not among the pairs"
+        planted = f"{len(affected)} planted pairs of networks" if many else "planted pair of networks"
+        yield paragraph(f"The cohort is simulated, so the truth is known: the {planted} {found} of {len(ranked)}.")
     tables = [network_table(run.network_pairs, affected)] if run.network_pairs is not None else []
     tables += [region_table(run.regions)] if run.regions is not None else []
     if tables:

@@ -154,7 +154,8 @@ def _predictions(file: Path) -> pd.DataFrame:
 
 
 def _connectome(file: Path) -> Connectome:
-    with np.load(file, allow_pickle=False) as stored:
+    # numpy leaves a damaged file open unless it was opened here.
+    with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
         found = {name: stored[name] for name in stored.files}
     labels = np.asarray(found["labels"], dtype=np.int64)
     n = len(labels)

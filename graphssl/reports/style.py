@@ -39,7 +39,7 @@ thead th { font-size: 13px; font-weight: 600; color: var(--soft); border-bottom:
 th.n, td.n { text-align: right; padding-left: 6px; }
 td.n, td .range { white-space: nowrap; }
 td .range { color: var(--soft); font-size: 13px; font-weight: 400; }
-tbody th { min-width: 120px; }
+tbody th { min-width: 110px; }
 tr.strong th, tr.strong td { font-weight: 600; }
 tbody tr:hover { background: var(--faint); }
 .better { color: #0a6b3b; } .worse { color: #a8321f; }

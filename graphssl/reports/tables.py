@@ -35,7 +35,7 @@ def results_table(study: Study, fraction: float, metric: str) -> Html:
         ]
         for score in scores
     ]
-    against = "Against best baseline" if baseline is None else Html(f"Against best baseline<br>({method_label(baseline)})")
+    against = "Against best baseline" if baseline is None else Html(f"Against best baseline<br>({text(method_label(baseline))})")
     head = ["Method", metric_label(metric), "95% interval", "", "SD", "Range", "Against random weights", against]
     better = "lower is better" if metric in LOWER_IS_BETTER else "higher is better"
     ours = [k for k, score in enumerate(scores) if score.method == study.ours]
@@ -62,7 +62,7 @@ def subjects_table(study: Study) -> Html | None:
         "The same differences over subjects: DeLong’s test within each test set, combined with weights by size. It asks whether these trained models "
         "would differ on other subjects of these test sets; the table above asks whether the methods would differ at other splits."
     )
-    return table(head, body, caption=said, numeric=(3, 4, 5, 6))
+    return table(head, body, caption=said, numeric=(1, 3, 4, 5, 6))
 
 
 def split_table(study: Study, fraction: float) -> Html:
@@ -99,23 +99,23 @@ def audit_table(study: Study) -> Html | None:
 def region_table(regions: pd.DataFrame) -> Html:
     """The regions the model looked at most."""
     top = regions.sort_values("rank").head(_TOP)
-    body = [[row["rank"], _name(row["name"]), _name(row["network"]), *(_place(row)), f"{row['saliency']:.3g}"] for _, row in top.iterrows()]
+    body = [[_name(row["name"]), row["rank"], _name(row["network"]), *(_place(row)), f"{row['saliency']:.3g}"] for _, row in top.iterrows()]
     said = f"The {len(top)} most salient of {len(regions)} regions; centroids in MNI mm."
-    return table(["Rank", "Region", "Network", "x", "y", "z", "Saliency"], body, caption=said, numeric=(3, 4, 5, 6))
+    return table(["Region", "Rank", "Network", "x", "y", "z", "Saliency"], body, caption=said, numeric=(1, 3, 4, 5, 6))
 
 
 def network_table(pairs: pd.DataFrame, affected: set[frozenset[str]] | None) -> Html:
     """The pairs of networks the model looked at most; where the truth is known, which were planted."""
     top = pairs.sort_values("rank").head(_TOP)
     body: list[list[object]] = [
-        [row["rank"], f"{_name(row['network_a'])} – {_name(row['network_b'])}", f"{row['saliency']:.3g}"] for _, row in top.iterrows()
+        [f"{_name(row['network_a'])} – {_name(row['network_b'])}", row["rank"], f"{row['saliency']:.3g}"] for _, row in top.iterrows()
     ]
-    head, strong = ["Rank", "Networks", "Saliency"], []
+    head, strong = ["Networks", "Rank", "Saliency"], []
     if affected is not None:
         planted = [frozenset((str(row["network_a"]), str(row["network_b"]))) in affected for _, row in top.iterrows()]
         body = [[*row, "planted" if here else ""] for row, here in zip(body, planted, strict=True)]
         head, strong = [*head, "Truth"], [k for k, here in enumerate(planted) if here]
-    return table(head, body, caption=f"The {len(top)} most salient of {len(pairs)} pairs of networks.", numeric=(2,), strong=strong)
+    return table(head, body, caption=f"The {len(top)} most salient of {len(pairs)} pairs of networks.", numeric=(1, 2), strong=strong)
 
 
 def affected_pairs(run: RunFolder) -> set[frozenset[str]] | None:

@@ -146,19 +146,19 @@ def only(table: pd.DataFrame, wanted: Mapping[str, str | float | None], what: st
     Raises:
         DataError: If no row is left, or a column left open has several values.
     """
-    for column, value in wanted.items():
-        values = table[column].unique().tolist()
-        if value is None and len(values) > 1:
-            raise DataError(f"Expected {what} of one {column}, found {values}. Name the one to use: {column}=….")
-        if value is None:
-            continue
-        hit = np.isclose(table[column].astype(float), float(value)) if isinstance(value, (int, float)) else (table[column] == value).to_numpy()
-        if not hit.any():
-            raise DataError(f"Expected {what} with {column} {value!r}, found {values or 'none'}.")
-        table = table[np.asarray(hit, dtype=bool)]
     if table.empty:
         raise DataError(f"Expected {what}, found an empty table. Run the evaluation again.")
-    return table
+    kept = np.ones(len(table), dtype=bool)
+    for column, value in wanted.items():
+        values = table[column].to_numpy()
+        present = pd.unique(values[kept]).tolist()
+        if value is None and len(present) > 1:
+            raise DataError(f"Expected {what} of one {column}, found {present}. Name the one to use: {column}=….")
+        if value is not None:
+            kept &= np.isclose(values.astype(float), value) if isinstance(value, (int, float)) else values == value
+            if not kept.any():
+                raise DataError(f"Expected {what} with {column} {value!r}, found {present}.")
+    return table[kept]
 
 
 class _Rows(NamedTuple):

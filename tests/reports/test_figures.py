@@ -1,0 +1,99 @@
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from graphssl.reports import brain, figures
+from graphssl.reports.canvas import DPI, canvas, png
+from graphssl.reports.markup import Picture
+from graphssl.reports.run_folder import Connectome, RunFolder, read_run
+from graphssl.reports.study import read_study
+
+Make = Callable[[], Any]
+
+
+def size(picture: Picture | None) -> tuple[int, int]:
+    """Width and height of a PNG, from its header."""
+    assert picture is not None
+    assert picture.png.startswith(b"\x89PNG\r\n\x1a\n")
+    assert picture.alt
+    assert picture.caption
+    return int.from_bytes(picture.png[16:20], "big"), int.from_bytes(picture.png[20:24], "big")
+
+
+@pytest.fixture(scope="module")
+def run(rich_run: Path) -> RunFolder:
+    return read_run(rich_run)
+
+
+def test_a_canvas_leaves_pyplot_alone() -> None:
+    with canvas(2, 1) as (figure, axes):
+        axes.plot([0, 1], [0, 1])
+        picture = Picture(png(figure), "a", "b")
+    assert size(picture) == (2 * DPI, DPI)
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    assert pyplot is None or pyplot.get_fignums() == []
+
+
+def test_scores_are_drawn(run: RunFolder) -> None:
+    study = read_study(run)
+    assert size(figures.forest(study))[0] == round(8.6 * DPI)
+    assert size(figures.label_curve(study))[1] == round(3.8 * DPI)
+    assert size(figures.calibration(study))[1] == round(4.6 * DPI)
+    forest = figures.forest(study)
+    assert forest is not None
+    mean = study.score("pretrained", 1.0)
+    assert mean is not None
+    assert f"Pre-trained encoder {mean.mean:.3f}" in forest.alt
+
+
+def test_what_cannot_be_drawn_is_not(fake_run: Make) -> None:
+    study = read_study(read_run(fake_run().method("pretrained", {"hold-out": 0.7}).write()))
+    assert figures.forest(study) is None
+    assert figures.label_curve(study) is None
+    assert figures.calibration(study) is None
+
+
+def test_more_than_two_classes_are_calibrated_by_the_largest(fake_run: Make) -> None:
+    run = fake_run().predicted({"pretrained": 1.0}, n_classes=3, seeds=(0,))
+    study = read_study(read_run(run.write(task={"target": "diagnosis", "classes": ["a", "b", "c"]})))
+    assert size(figures.calibration(study))[0] > 0
+
+
+def test_learning_curves(run: RunFolder) -> None:
+    history = run.history
+    assert history is not None
+    assert size(figures.learning_curves(history))[0] == round(9.6 * DPI)
+    one = history[history["stage"] == "pretrain"].drop(columns="validation_loss")
+    assert size(figures.learning_curves(pd.concat([one.assign(seed=k) for k in range(3)])))[0] == round(4.8 * DPI)
+    assert size(figures.learning_curves(one.head(1).drop(columns=["split", "seed"])))[0] == round(4.8 * DPI)
+    assert figures.learning_curves(history.head(0)) is None
+
+
+def test_the_brain_is_drawn(run: RunFolder) -> None:
+    assert run.connectome is not None
+    assert size(brain.connectome_matrix(run.connectome, run.regions))[0] == round(6.2 * DPI)
+    assert "default, limbic, motor, visual" in brain.connectome_matrix(run.connectome, run.regions).caption
+    assert size(brain.glass_regions(run.connectome))[0] == round(9.6 * DPI)
+    edges = brain.glass_edges(run.connectome)
+    assert edges is not None
+    assert "60 connections" in edges.caption
+    assert "blue against it" not in edges.caption
+    signed = brain.glass_edges(replace(run.connectome, edges=-run.connectome.edges))
+    assert signed is not None
+    assert "blue against it" in signed.caption
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    assert pyplot is None or pyplot.get_fignums() == []
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_small_and_blank_connectomes(n: int) -> None:
+    blank = Connectome("", np.arange(1, n + 1), np.zeros((n, 3)), np.full((n, n), np.nan), np.zeros(n), np.zeros((n, n)))
+    assert size(brain.connectome_matrix(blank, None))[0] > 0
+    assert size(brain.glass_regions(blank))[0] > 0
+    assert brain.glass_edges(blank) is None
