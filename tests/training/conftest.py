@@ -1,0 +1,55 @@
+"""Small models and short trainings, shared by the tests of this folder."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from graphssl.atlases import simulated_atlas
+from graphssl.data import Cohort
+from graphssl.datasets.simulate import SimulatedSite, simulate
+from graphssl.encoders import GraphTransformer
+from graphssl.training import ConnectomeModel, TrainingSettings, finetune, pretrain
+
+
+@pytest.fixture(scope="session")
+def make_encoder() -> Callable[..., GraphTransformer]:
+    """Factory of tiny encoders, always with the same weights: `make_encoder(width=8, …)`."""
+
+    def make(**changes: Any) -> GraphTransformer:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return GraphTransformer(**{"width": 8, "depth": 1, "heads": 2, "spacing_mm": 40.0, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_settings() -> Callable[..., TrainingSettings]:
+    """Factory of settings for a few small epochs."""
+
+    def make(**changes: Any) -> TrainingSettings:
+        return TrainingSettings(**{"max_epochs": 4, "batch_size": 8, "learning_rate": 3e-3, "patience": 50, "accelerator": "cpu", **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def families() -> Cohort:
+    """Twenty-eight simulated subjects of two sites in two atlases, half of them with a sibling."""
+    sites = [SimulatedSite("a", n_timepoints=40), SimulatedSite("b", n_timepoints=50)]
+    atlases = [simulated_atlas(14), simulated_atlas(10)]
+    return simulate(atlases, n_subjects=28, sites=sites, n_sources=100, share_siblings=0.5, missing_region_rate=0.03, seed=3).cohort
+
+
+@pytest.fixture(scope="session")
+def pretrained(make_cohort: Callable[..., Cohort], make_encoder: Callable[..., Any], make_settings: Callable[..., Any]) -> ConnectomeModel:
+    """A model pre-trained for two epochs on the small cohort; do not change it."""
+    return pretrain(make_cohort(effect=2.0), encoder=make_encoder(), settings=make_settings(max_epochs=2))
+
+
+@pytest.fixture(scope="session")
+def tuned(pretrained: ConnectomeModel, make_cohort: Callable[..., Cohort]) -> ConnectomeModel:
+    """The pre-trained model with a probe for the diagnosis; do not change it."""
+    return finetune(pretrained, make_cohort(effect=2.0), mode="probe")
