@@ -65,7 +65,7 @@ class ConnectomeClassifier(ClassifierMixin, BaseEstimator):
         self.finetuning = finetuning
         self.seed = seed
 
-    def fit(self, X: Cohort, y: Sequence[int] | npt.NDArray[Any], groups: object = None) -> "ConnectomeClassifier":  # noqa: N803
+    def fit(self, X: Cohort, y: Sequence[int] | npt.NDArray[Any], groups: object = None) -> "ConnectomeClassifier":
         """Pre-train on all of the cohort, fine-tune on the labelled part of it.
 
         Args:
@@ -95,31 +95,31 @@ class ConnectomeClassifier(ClassifierMixin, BaseEstimator):
         )
         return self
 
-    def predict_proba(self, X: Cohort) -> npt.NDArray[np.float64]:  # noqa: N803
+    def predict_proba(self, X: Cohort) -> npt.NDArray[np.float64]:
         """Class probabilities `[n, C]`, columns as `classes_`."""
         check_is_fitted(self, "model_")
         return self.model_.predict_proba(X)
 
-    def predict(self, X: Cohort) -> npt.NDArray[Any]:  # noqa: N803
+    def predict(self, X: Cohort) -> npt.NDArray[Any]:
         """The most probable class of each subject `[n]`."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+        probability = self.predict_proba(X)
+        return np.asarray(self.classes_[probability.argmax(axis=1)])
 
-    def transform(self, X: Cohort) -> pd.DataFrame:  # noqa: N803
+    def transform(self, X: Cohort) -> pd.DataFrame:
         """Pooled vectors of the fitted encoder, one row a subject."""
         check_is_fitted(self, "model_")
         return self.model_.embed(X)
 
     def _start(self, cohort: Cohort) -> ConnectomeModel:
-        key = (cohort.hash, repr(_plain(self)))
+        # The hash holds values only; roles of columns say who belongs to a family.
+        key = (cohort.hash, repr([cohort.name, cohort.schema, *_plain(self)]))
         if key in _STARTS:
             _STARTS.move_to_end(key)
             return _STARTS[key]
         if self.objective is None:
             model = untrained(cohort, encoder=self.encoder, builder=self.builder, seed=self.seed)
         else:
-            model = pretrain(
-                cohort, objective=self.objective, encoder=self.encoder, builder=self.builder, settings=self.pretraining, seed=self.seed
-            )
+            model = pretrain(cohort, objective=self.objective, encoder=self.encoder, builder=self.builder, settings=self.pretraining, seed=self.seed)
         _STARTS[key] = model
         while len(_STARTS) > _MAX_STARTS:
             _STARTS.popitem(last=False)

@@ -88,11 +88,11 @@ def drop_empty_columns(table: pd.DataFrame, roles: Mapping[str, Role]) -> tuple[
 def _read_file(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"Expected a table of participants at {path}, found no such file. Check the path.")
-    reader = {".tsv": _read_text, ".csv": _read_text, ".parquet": pd.read_parquet}.get(path.suffix.lower())
-    if reader is None:
+    suffix = path.suffix.lower()
+    if suffix not in (".tsv", ".csv", ".parquet"):
         raise DataError(f"Expected the participants in a .tsv, .csv or .parquet file, found {path}. Convert it to one of them.")
     try:
-        return reader(path)
+        return pd.read_parquet(path) if suffix == ".parquet" else _read_text(path)
     except (OSError, ValueError, pd.errors.ParserWarning) as error:
         raise DataError(f"Expected a table of participants in {path}, found a file that cannot be read ({error}). Save it again as UTF-8.") from error
 

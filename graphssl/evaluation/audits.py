@@ -38,7 +38,9 @@ def site_probe(features: Mapping[str, npt.NDArray[Any]], sites: Sequence[str], *
     """
     names, counts = np.unique(np.asarray(sites), return_counts=True)
     if len(names) < 2 or counts.min() < 2:
-        raise DataError(f"Expected two sites or more with at least two subjects each, found {dict(zip(names.tolist(), counts.tolist(), strict=True))}.")
+        raise DataError(
+            f"Expected two sites or more with at least two subjects each, found {dict(zip(names.tolist(), counts.tolist(), strict=True))}."
+        )
     folds = StratifiedKFold(min(n_splits, int(counts.min())), shuffle=True, random_state=seed)
     labels = np.asarray(sites)
     results = []
@@ -53,4 +55,3 @@ def site_probe(features: Mapping[str, npt.NDArray[Any]], sites: Sequence[str], *
                 Result(cohort, SITE_PROBE, "k_fold", name, f"fold-{k}", seed, 1.0, "balanced_accuracy", score, len(train), len(test), seconds)
             )
     return results
-

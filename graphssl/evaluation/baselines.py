@@ -28,9 +28,11 @@ _ALPHAS = tuple(10.0**k for k in range(-1, 7))
 def make_baseline(name: str, atlases: Sequence[str] | None = None) -> "LabelledOnly":
     """The baseline of that name.
 
-    `logistic_…` is logistic regression with C = 1 and `ridge_…` a ridge classifier whose penalty is chosen by leave-one-out on the training subjects, both on
-    features centred and scaled on training subjects: Fisher-z correlations or tangent connectivity, upper triangle. `covariates` is logistic regression on
-    the table's covariates and features alone, which shows what can be read without any scan. `majority` answers with the training shares.
+    `logistic_…` is logistic regression with C = 1 and `ridge_…` a ridge classifier whose penalty is chosen by leave-one-out on the training
+    subjects, both on features centred and scaled on training subjects: Fisher-z correlations or tangent connectivity, upper triangle. `covariates`
+    is logistic
+    regression on the table's covariates and features alone, which shows what can be read without any scan. `majority` answers with the training
+    shares.
 
     Args:
         name: One of `BASELINES`.
@@ -62,7 +64,7 @@ class LabelledOnly(ClassifierMixin, BaseEstimator):
         self.classifier = classifier
         self.features = features
 
-    def fit(self, X: Cohort, y: npt.NDArray[Any], groups: object = None) -> "LabelledOnly":  # noqa: N803
+    def fit(self, X: Cohort, y: npt.NDArray[Any], groups: object = None) -> "LabelledOnly":
         """Fit on the labelled subjects."""
         labels = np.asarray(y)
         labelled = X.select(labels != WITHHELD)
@@ -70,11 +72,11 @@ class LabelledOnly(ClassifierMixin, BaseEstimator):
         self.classes_ = self.classifier_.classes_
         return self
 
-    def predict_proba(self, X: Cohort) -> npt.NDArray[np.float64]:  # noqa: N803
+    def predict_proba(self, X: Cohort) -> npt.NDArray[np.float64]:
         """Class probabilities `[n, C]`."""
         return np.asarray(self.classifier_.predict_proba(self._features(X)))
 
-    def predict(self, X: Cohort) -> npt.NDArray[Any]:  # noqa: N803
+    def predict(self, X: Cohort) -> npt.NDArray[Any]:
         """The most probable class of each subject `[n]`."""
         return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
 
@@ -85,8 +87,8 @@ class LabelledOnly(ClassifierMixin, BaseEstimator):
 class RidgeProbability(ClassifierMixin, BaseEstimator):
     """Ridge classification with a penalty chosen, and probabilities calibrated, by leave-one-out on the training subjects.
 
-    Leave-one-out values of ridge regression have a closed form, so both cost one decomposition; probabilities come from a logistic curve through the left-out values
-    (Platt scaling).
+    Leave-one-out values of ridge regression have a closed form, so both cost one decomposition; probabilities come from a logistic curve through
+    the left-out values (Platt scaling).
 
     Args:
         alphas: Penalties to choose from.
@@ -95,7 +97,7 @@ class RidgeProbability(ClassifierMixin, BaseEstimator):
     def __init__(self, alphas: Sequence[float] = _ALPHAS) -> None:
         self.alphas = alphas
 
-    def fit(self, X: npt.NDArray[Any], y: npt.NDArray[Any]) -> "RidgeProbability":  # noqa: N803
+    def fit(self, X: npt.NDArray[Any], y: npt.NDArray[Any]) -> "RidgeProbability":
         """Fit on features `[n, F]` and class indices `[n]`."""
         self.classes_, counts = np.unique(y, return_counts=True)
         positive = y[:, None] == (self.classes_[1:] if len(self.classes_) == 2 else self.classes_)
@@ -104,12 +106,10 @@ class RidgeProbability(ClassifierMixin, BaseEstimator):
         self.ridge_.fit(X, np.where(positive, 1.0, -1.0), sample_weight=weight)
         best = int(np.argmin(np.abs(np.asarray(self.alphas) - self.ridge_.alpha_)))
         left_out = np.asarray(self.ridge_.cv_results_)[..., best].reshape(positive.shape)
-        self.curves_ = [
-            LogisticRegression(C=1e4, class_weight="balanced").fit(left_out[:, [k]], positive[:, k]) for k in range(positive.shape[1])
-        ]
+        self.curves_ = [LogisticRegression(C=1e4, class_weight="balanced").fit(left_out[:, [k]], positive[:, k]) for k in range(positive.shape[1])]
         return self
 
-    def predict_proba(self, X: npt.NDArray[Any]) -> npt.NDArray[np.float64]:  # noqa: N803
+    def predict_proba(self, X: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Class probabilities `[n, C]`."""
         values = np.asarray(self.ridge_.predict(X)).reshape(len(X), -1)
         logits = [curve.decision_function(values[:, [k]]) for k, curve in enumerate(self.curves_)]
@@ -132,14 +132,14 @@ class SharedConnectivity(TransformerMixin, BaseEstimator):
         self.atlases = atlases
         self.kind = kind
 
-    def fit(self, X: Cohort, y: object = None) -> "SharedConnectivity":  # noqa: N803
+    def fit(self, X: Cohort, y: object = None) -> "SharedConnectivity":
         """Fit on training subjects, unless another baseline has on the same."""
         names = tuple(self.atlases) if self.atlases is not None else tuple(X.regions)
         self.key_ = (X.hash, names, self.kind)
         self.features_: ConnectivityFeatures = _remember(_FITTED, self.key_, lambda: ConnectivityFeatures(list(names), self.kind).fit(X))
         return self
 
-    def transform(self, X: Cohort) -> npt.NDArray[np.float32]:  # noqa: N803
+    def transform(self, X: Cohort) -> npt.NDArray[np.float32]:
         """Features `[n, E]` of any subjects."""
         return np.asarray(_remember(_TRANSFORMED, (*self.key_, X.hash), lambda: self.features_.transform(X)))
 

@@ -39,9 +39,10 @@ class Saliency:
 def saliency(model: ConnectomeModel, cohort: Cohort, *, atlas: str | None = None, steps: int = 8) -> Saliency:
     """Integrated gradients over a cohort, brought to connections, regions and pairs of networks.
 
-    For every subject the gradient of the positive class' logit is averaged along the straight path from the training mean to the subject's connectome (Sundararajan et al.,
-    ICML 2017). Its mean over subjects, times the spread of each connection, is the effect of one standard deviation. A pair of networks is as salient as the mean
-    effect over its connections, so that what points one way adds up and noise does not.
+    For every subject the gradient of the positive class' logit is averaged along the straight path from the training mean to the subject's
+    connectome (Sundararajan et al., ICML 2017). Its mean over subjects, times the spread of each connection, is the effect of one standard
+    deviation. A pair of networks is as
+    salient as the mean effect over its connections, so that what points one way adds up and noise does not.
 
     Args:
         model: A fine-tuned model.

@@ -78,12 +78,13 @@ def evaluate(
 ) -> Evaluation:
     """Fit and score every method on the same splits, seeds and label sets.
 
-    The test subjects of a split are scored once, after everything was chosen on training subjects. Subjects without a label train without it and are never scored.
+    The test subjects of a split are scored once, after everything was chosen on training subjects. Subjects without a label train without it and
+    are never scored.
 
     Args:
         cohort: The cohort.
-        methods: Estimators by name, each with `fit(cohort, y, groups)` and `predict_proba(cohort)`; those with a `seed` get each seed in turn, others are fitted once
-            a label set.
+        methods: Estimators by name, each with `fit(cohort, y, groups)` and `predict_proba(cohort)`; those with a `seed` get each seed in turn,
+            others are fitted once a label set.
         protocol: `"leave_one_site_out"`, or `"k_fold"` stratified by target and site.
         target: Column to predict; the cohort's one target when left out.
         classes: Names of the classes in order, the positive one last; sorted when left out.
@@ -151,9 +152,7 @@ def make_splits(cohort: Cohort, task: Task, protocol: str, n_splits: int = 5) ->
     return [_with_unlabelled(cohort, task, split, protocol) for split in splits]
 
 
-def fit_and_score(
-    method: Any, cohort: Cohort, task: Task, split: Split, seed: int, fraction: float, name: str
-) -> tuple[list[Result], pd.DataFrame]:
+def fit_and_score(method: Any, cohort: Cohort, task: Task, split: Split, seed: int, fraction: float, name: str) -> tuple[list[Result], pd.DataFrame]:
     """Fit one method on one split and score its test subjects."""
     train, test = cohort.select(split.train), cohort.select(split.test)
     labelled = [subject for subject in split.train if subject in task.labels]
@@ -281,9 +280,7 @@ def _with_unlabelled(cohort: Cohort, task: Task, split: Split, protocol: str) ->
     return Split(split.name, (*split.train, *extra), split.test)
 
 
-def _prediction_rows(
-    task: Task, split: Split, seed: int, fraction: float, name: str, y_test: np.ndarray, probability: np.ndarray
-) -> pd.DataFrame:
+def _prediction_rows(task: Task, split: Split, seed: int, fraction: float, name: str, y_test: np.ndarray, probability: np.ndarray) -> pd.DataFrame:
     table = pd.DataFrame({"subject_id": list(split.test), "split": split.name, "seed": seed, "method": name, "label_fraction": fraction})
     table["y_true"] = y_test
     for k in range(probability.shape[1]):

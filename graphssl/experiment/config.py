@@ -33,7 +33,8 @@ class EvaluationSettings:
 
     Args:
         protocol: `leave_one_site_out` or `k_fold`.
-        methods: Methods of ours: `pretrained` and `scratch` (encoder and head trained), `pretrained_probe` and `scratch_probe` (head only), `no_edges`
+        methods: Methods of ours: `pretrained` and `scratch` (encoder and head trained), `pretrained_probe` and `scratch_probe` (head only),
+        `no_edges`
             (pre-trained with every edge cut), and the comparison encoders `gcn`, `gat` and `mlp`, pre-trained alike.
         baselines: Baselines beside them; see `graphssl.evaluation.BASELINES`.
         audited: Methods that are also fitted on shuffled labels.
@@ -89,7 +90,9 @@ class CohortSource:
             function = getattr(import_module(module or "graphssl.datasets"), name)
         except (ImportError, AttributeError) as error:
             near = _nearest(name, datasets.__all__)
-            raise ConfigError(f"Expected the adapter to be a function of graphssl.datasets or a dotted name, found {self.adapter!r}.{near}") from error
+            raise ConfigError(
+                f"Expected the adapter to be a function of graphssl.datasets or a dotted name, found {self.adapter!r}.{near}"
+            ) from error
         signature = inspect.signature(function)
         for key in self.arguments:
             if key not in signature.parameters:
@@ -152,7 +155,9 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Turn a parsing error into one sentence."""
         text = " ".join(line.strip() for line in str(ex or message).splitlines() if line.strip())
-        unknown = re.search(r"(?:Key|Option|Unrecognized arguments:|key) ?'?-*([\w.]+)'? is not (?:accepted|expected)|Unrecognized arguments: -*([\w.]+)", text)
+        unknown = re.search(
+            r"(?:Key|Option|Unrecognized arguments:|key) ?'?-*([\w.]+)'? is not (?:accepted|expected)|Unrecognized arguments: -*([\w.]+)", text
+        )
         hint = ""
         if unknown:
             key = (unknown.group(1) or unknown.group(2)).split(".")[-1]
@@ -184,7 +189,7 @@ def instantiate(parser: ArgumentParser, parsed: Namespace) -> tuple[Experiment, 
     known = inspect.signature(Experiment).parameters
     settings = {key: value for key, value in parsed.as_dict().items() if key in known}
     text = yaml.safe_dump(json.loads(json.dumps(settings, default=str)), sort_keys=False)
-    made = parser.instantiate_classes(parsed)
+    made = parser.instantiate(parsed)
     return Experiment(**{key: made[key] for key in known}), text
 
 

@@ -38,14 +38,16 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str], verb: str, configuration: str) -> None:
         self.path, self.verb, self.configuration = Path(path), verb, configuration
-        self.hash = hashlib.sha256(json.dumps([verb, _essential(yaml.safe_load(configuration))], sort_keys=True, default=str).encode()).hexdigest()[:12]
+        self.hash = hashlib.sha256(json.dumps([verb, _essential(yaml.safe_load(configuration))], sort_keys=True, default=str).encode()).hexdigest()[
+            :12
+        ]
         manifest = self.path / "manifest.json"
         if manifest.is_file():
             found = read_manifest(self.path)
             if found.get("run_hash") != self.hash:
                 raise RunFolderError(
-                    f"Expected {self.path} to be absent or to hold this very run, found another one (made by `graphssl {found.get('verb')}` with another "
-                    "configuration). Choose another name, or remove the folder."
+                    f"Expected {self.path} to be absent or to hold this very run, found another one (made by "
+                    f"`graphssl {found.get('verb')}` with another configuration). Choose another name, or remove the folder."
                 )
         elif self.path.exists() and any(self.path.iterdir()):
             raise RunFolderError(f"Expected {self.path} to be absent, empty or a run folder, found other files. Choose another name.")
@@ -106,7 +108,8 @@ def describe(cohort: Cohort) -> dict[str, Any]:
         "sites": {} if sites is None else {str(k): int(v) for k, v in sites.value_counts().items()},
         "targets": {name: {str(k): int(v) for k, v in counts.items()} for name, counts in targets.items()},
         "atlases": {
-            name: {"n_regions": len(d.atlas), "hash": d.atlas.hash, "n_subjects": len(d), **d.provenance.to_dict()} for name, d in cohort.regions.items()
+            name: {"n_regions": len(d.atlas), "hash": d.atlas.hash, "n_subjects": len(d), **d.provenance.to_dict()}
+            for name, d in cohort.regions.items()
         },
         "excluded_count": {str(k): int(v) for k, v in cohort.excluded["what"].value_counts().items()},
     }

@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 from graphssl.data.cohort import Cohort
 from graphssl.datasets.simulate import GroundTruth
 from graphssl.encoders import GAT, GCN, MLP, AbstractEncoder, GraphTransformer
-from graphssl.errors import DataError
+from graphssl.errors import ConfigError, DataError
 from graphssl.estimators import ConnectomeClassifier
 from graphssl.evaluation.audits import site_probe
 from graphssl.evaluation.baselines import make_baseline
@@ -25,10 +25,10 @@ from graphssl.graphs.connectivity import ConnectivityFeatures
 from graphssl.objectives import AbstractObjective, MaskedRegions
 from graphssl.reports import write_report
 from graphssl.results import Result, write_results
+from graphssl.training.finetune import finetune
 from graphssl.training.fit import TrainingSettings
 from graphssl.training.model import ConnectomeModel
 from graphssl.training.pretrain import pretrain, untrained
-from graphssl.training.finetune import finetune
 
 _PROBED_COMPONENTS = 64
 
@@ -153,6 +153,10 @@ def make_method(name: str, experiment: Experiment) -> ConnectomeClassifier:
     if name in others:
         encoder = others[name]
     elif name == "no_edges":
+        if "edges" not in encoder.arguments():
+            raise ConfigError(
+                f"Expected an encoder with edges to cut for the method 'no_edges', found {type(encoder).__name__}. Leave the method out."
+            )
         encoder = type(encoder)(**{**encoder.arguments(), "edges": False})
     return ConnectomeClassifier(
         objective=None if name.startswith("scratch") else objective_of(experiment),
@@ -259,4 +263,3 @@ def _joint_hash(parts: list[str]) -> str:
 
 def _json_card(model: ConnectomeModel) -> dict[str, Any]:
     return {key.replace(" ", "_").replace("-", "_"): value for key, value in model.card.items()}
-

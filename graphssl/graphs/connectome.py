@@ -15,7 +15,6 @@ from graphssl.data.regions import ConnectivityKind
 from graphssl.errors import AtlasError, CheckpointError, DataError
 from graphssl.graphs.connectivity import Connectivity
 
-
 # Centroids of one atlas differ by some mm between a table and a volume; those of another atlas by tens.
 _SAME_PLACE_MM = 10.0
 
