@@ -29,10 +29,9 @@ def make_baseline(name: str, atlases: Sequence[str] | None = None) -> "LabelledO
     """The baseline of that name.
 
     `logistic_…` is logistic regression with C = 1 and `ridge_…` a ridge classifier whose penalty is chosen by leave-one-out on the training
-    subjects, both on features centred and scaled on training subjects: Fisher-z correlations or tangent connectivity, upper triangle. `covariates`
-    is logistic
-    regression on the table's covariates and features alone, which shows what can be read without any scan. `majority` answers with the training
-    shares.
+    subjects, both on features centred and scaled on training subjects: Fisher-z correlations or tangent connectivity, upper triangle.
+    `covariates` is logistic regression on the table's covariates and features alone, which shows what can be read without any scan. `majority`
+    answers with the training shares.
 
     Args:
         name: One of `BASELINES`.

@@ -41,8 +41,7 @@ def saliency(model: ConnectomeModel, cohort: Cohort, *, atlas: str | None = None
 
     For every subject the gradient of the positive class' logit is averaged along the straight path from the training mean to the subject's
     connectome (Sundararajan et al., ICML 2017). Its mean over subjects, times the spread of each connection, is the effect of one standard
-    deviation. A pair of networks is as
-    salient as the mean effect over its connections, so that what points one way adds up and noise does not.
+    deviation. A pair of networks is as salient as the mean effect over its connections, so that what points one way adds up and noise does not.
 
     Args:
         model: A fine-tuned model.
@@ -75,6 +74,8 @@ def saliency(model: ConnectomeModel, cohort: Cohort, *, atlas: str | None = None
 
 def _mean_gradient(model: ConnectomeModel, batch: ConnectomeBatch, steps: int) -> torch.Tensor:
     assert model.head is not None
+    was_training = model.encoder.training
+    model.encoder.eval()
     total = torch.zeros(batch.weights.shape[1:])
     for rows in torch.arange(len(batch)).split(_ROWS):
         part = batch[rows.tolist()]
@@ -85,6 +86,7 @@ def _mean_gradient(model: ConnectomeModel, batch: ConnectomeBatch, steps: int) -
             margin = logits[:, -1] - logits[:, :-1].mean(dim=1)
             (gradient,) = torch.autograd.grad(margin.sum(), weights)
             total[:width, :width] += gradient.sum(dim=0) / steps
+    model.encoder.train(was_training)
     both = total + total.T  # a connection stands twice in the matrix
     return both.fill_diagonal_(0.0) / len(batch)
 

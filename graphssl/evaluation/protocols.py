@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -98,9 +99,11 @@ def evaluate(
         progress: Whether to show a progress bar on stderr.
 
     Raises:
-        DataError: If there is one class, one site, or a site too small to score.
+        ConfigError: If there are no methods, seeds or label fractions, or what is to be audited is not among the methods.
+        DataError: If there is one class (in the cohort or beside a split's test set), one site, or a site too small to score.
         LeakageError: If a family or repeated scans would stand on two sides of a split.
     """
+    _check_arguments(methods, seeds, label_fractions, audited)
     task = make_task(cohort, target, classes, protocol)
     splits = make_splits(cohort, task, protocol, n_splits)
     units = [(split, seed) for split in splits for seed in seeds]
@@ -133,11 +136,12 @@ def make_splits(cohort: Cohort, task: Task, protocol: str, n_splits: int = 5) ->
 
     Raises:
         ConfigError: If the protocol is unknown.
-        DataError: If the cohort has no sites to leave out.
+        DataError: If the cohort has no sites to leave out, or a training side holds one class only.
         LeakageError: If a family spans two sides.
     """
     labelled = cohort.select([subject for subject in cohort.ids if subject in task.labels])
-    groups, sites = labelled.groups.tolist(), labelled.sites
+    # Two labelled subjects may be linked through one without a label.
+    groups, sites = cohort.groups[labelled.ids].tolist(), labelled.sites
     if protocol == "leave_one_site_out":
         if sites is None:
             raise DataError(f"Expected {cohort.name!r} to have a column with the role 'site', found none. Use k-fold cross-validation.")
@@ -149,6 +153,7 @@ def make_splits(cohort: Cohort, task: Task, protocol: str, n_splits: int = 5) ->
         splits = k_fold(labelled.ids, both if enough else strata, groups=groups, n_splits=n_splits)
     else:
         raise ConfigError(f"Expected the protocol 'leave_one_site_out' or 'k_fold', found {protocol!r}.")
+    _check_training_classes(task, splits)
     return [_with_unlabelled(cohort, task, split, protocol) for split in splits]
 
 
@@ -162,7 +167,7 @@ def fit_and_score(method: Any, cohort: Cohort, task: Task, split: Split, seed: i
     started = time.perf_counter()
     method.fit(train, y_train, train.groups.to_numpy())
     seconds = time.perf_counter() - started
-    probability = np.asarray(method.predict_proba(test))
+    probability = _in_all_classes(np.asarray(method.predict_proba(test)), getattr(method, "classes_", None), len(task.classes))
     scores = score_all(y_test, probability[:, 1] if len(task.classes) == 2 else probability)
     results = [
         Result(task.cohort, task.target, task.protocol, name, split.name, seed, fraction, metric, value, len(kept), len(split.test), seconds)
@@ -212,7 +217,11 @@ class _Plan:
         """Where a unit is kept; the name holds a hash of all that decides its numbers."""
         settings = {name: repr(_settings(method)) for name, method in self.methods.items()}
         key = joblib.hash([cohort.hash, asdict(self.task), split.hash, seed, self.fractions, self.audited, self.first_seed, settings])
-        return None if self.store is None else self.store / f"{split.name}-{seed}-{key[:12]}.json"
+        if self.store is None:
+            return None
+        # Sites are called what people call them; a slash is no part of a file's name.
+        name = re.sub(r"[^\w.-]+", "_", split.name)
+        return self.store / f"{name}-{seed}-{key[:12]}.json"
 
 
 def _unit(cohort: Cohort, plan: _Plan, split: Split, seed: int) -> tuple[list[Result], pd.DataFrame]:
@@ -269,6 +278,34 @@ def _settings(method: Any) -> list[Any]:
             value = (type(value).__name__, _settings(value))
         plain.append((name, value))
     return [type(method).__name__, plain]
+
+
+def _check_arguments(methods: Mapping[str, Any], seeds: Sequence[int], label_fractions: Sequence[float], audited: Sequence[str]) -> None:
+    empty = [what for what, values in (("method", methods), ("seed", seeds), ("label fraction", label_fractions)) if len(values) == 0]
+    if empty:
+        raise ConfigError(f"Expected at least one {empty[0]} to evaluate, found none.")
+    absent = sorted(set(audited) - set(methods))
+    if absent:
+        raise ConfigError(f"Expected audited methods among {', '.join(methods)}; found {absent}. Add them to the methods, or audit others.")
+
+
+def _check_training_classes(task: Task, splits: Sequence[Split]) -> None:
+    for split in splits:
+        found = sorted({task.labels[subject] for subject in split.train})
+        if len(found) < 2:
+            raise DataError(
+                f"Expected at least two classes among the training subjects of split {split.name!r}, found only {task.classes[found[0]]!r}: "
+                f"every other class is in its test set. Use k-fold cross-validation, or leave subjects of {split.name!r} out."
+            )
+
+
+def _in_all_classes(probability: np.ndarray, known: Sequence[int] | None, n_classes: int) -> np.ndarray:
+    """Columns for all classes of the task; one that no training subject had gets probability zero."""
+    if known is None or len(known) == n_classes:
+        return probability
+    spread = np.zeros((len(probability), n_classes))
+    spread[:, np.asarray(known)] = probability
+    return spread
 
 
 def _with_unlabelled(cohort: Cohort, task: Task, split: Split, protocol: str) -> Split:

@@ -1,0 +1,258 @@
+"""The scikit-learn face: what fit promises, what a withheld label may not do, and what is shared between fits."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import accuracy_score
+
+from graphssl import estimators
+from graphssl.data import Column
+from graphssl.encoders import GraphTransformer
+from graphssl.errors import ConfigError, DataError
+from graphssl.estimators import WITHHELD, ConnectomeClassifier
+from graphssl.graphs.connectome import ConnectomeBuilder
+from graphssl.objectives import MaskedConnections, MaskedRegions
+from graphssl.training import TrainingSettings, finetune, pretrain
+
+QUICK = TrainingSettings(max_epochs=1, batch_size=16, accelerator="cpu")
+
+
+def quick_classifier(**changes):
+    arguments = {
+        "objective": MaskedRegions(rank=4),
+        "encoder": GraphTransformer(width=16, depth=1, heads=2),
+        "mode": "probe",
+        "pretraining": QUICK,
+        "finetuning": QUICK,
+    }
+    return ConnectomeClassifier(**{**arguments, **changes})
+
+
+def labels_of(cohort):
+    return (cohort.subjects["diagnosis"] == "patient").astype(int).to_numpy()
+
+
+@pytest.fixture(autouse=True)
+def no_starts():
+    """Each test begins without a remembered pre-training."""
+    estimators._STARTS.clear()
+
+
+@pytest.fixture(scope="module")
+def cohort(make_cohort):
+    return make_cohort(n_subjects=24, n_regions=20, effect=2.0)
+
+
+@pytest.mark.parametrize("mode", ["probe", "full"])
+@pytest.mark.parametrize("objective", [None, MaskedRegions(rank=4)], ids=["scratch", "pretrained"])
+def test_fit_returns_itself_and_predicts_probabilities(cohort, mode, objective):
+    classifier = quick_classifier(mode=mode, objective=objective)
+    assert classifier.fit(cohort, labels_of(cohort), groups=cohort.groups.to_numpy()) is classifier
+    probability = classifier.predict_proba(cohort)
+    assert probability.shape == (24, 2)
+    assert_allclose(probability.sum(axis=1), 1.0)
+    assert_array_equal(classifier.classes_, [0, 1])
+    assert_array_equal(classifier.predict(cohort), probability.argmax(axis=1))
+    assert classifier.score(cohort, labels_of(cohort)) == accuracy_score(labels_of(cohort), classifier.predict(cohort))
+
+
+def test_class_indices_need_not_start_at_zero_nor_sort_as_text(cohort):
+    """As text, 10 stands before 2; the columns follow the numbers."""
+    names = np.where(labels_of(cohort) == 1, 10, 2)
+    classifier = quick_classifier().fit(cohort, names)
+    assert_array_equal(classifier.classes_, [2, 10])
+    assert set(classifier.predict(cohort)) <= {2, 10}
+    same = quick_classifier().fit(cohort, labels_of(cohort))
+    assert_array_equal(classifier.predict_proba(cohort), same.predict_proba(cohort))
+
+
+def test_three_classes(cohort):
+    labels = np.arange(24) % 3
+    classifier = quick_classifier(objective=None).fit(cohort, labels)
+    assert classifier.predict_proba(cohort).shape == (24, 3)
+    assert_array_equal(classifier.classes_, [0, 1, 2])
+
+
+def test_rows_belong_to_subjects_whatever_their_order(cohort):
+    classifier = quick_classifier().fit(cohort, labels_of(cohort))
+    backwards = cohort.select(cohort.ids[::-1])
+    assert_allclose(classifier.predict_proba(backwards), classifier.predict_proba(cohort)[::-1], atol=1e-6)
+    alone = cohort.select(cohort.ids[:1])
+    assert_allclose(classifier.predict_proba(alone), classifier.predict_proba(cohort)[:1], atol=1e-6)
+
+
+def test_transform_gives_pooled_vectors_by_subject(cohort):
+    classifier = quick_classifier().fit(cohort, labels_of(cohort))
+    pooled = classifier.transform(cohort)
+    assert isinstance(pooled, pd.DataFrame)
+    assert pooled.index.tolist() == cohort.ids
+    assert pooled.shape[1] == classifier.model_.encoder.pooled_width
+
+
+def test_it_is_pretraining_then_finetuning(cohort):
+    """The same two calls by hand give the same numbers."""
+    classifier = quick_classifier(mode="full", seed=3).fit(cohort, labels_of(cohort))
+    start = pretrain(cohort, objective=MaskedRegions(rank=4), encoder=GraphTransformer(width=16, depth=1, heads=2), settings=QUICK, seed=3)
+    tuned = finetune(start, cohort, target="diagnosis", classes=["control", "patient"], mode="full", settings=QUICK, seed=3)
+    assert_array_equal(classifier.predict_proba(cohort), tuned.predict_proba(cohort))
+
+
+def test_the_label_of_a_withheld_subject_cannot_matter(cohort):
+    """The table's own labels, permuted among withheld subjects or thrown away, change nothing."""
+    withheld = np.arange(24) % 3 == 0
+    y = np.where(withheld, WITHHELD, labels_of(cohort))
+    diagnosis = cohort.subjects["diagnosis"].to_numpy(dtype=object)
+    permuted, erased = diagnosis.copy(), diagnosis.copy()
+    permuted[withheld] = np.where(diagnosis[withheld] == "patient", "control", "patient")
+    erased[withheld] = None
+    probabilities = []
+    for values in (diagnosis, permuted, erased):
+        other = cohort.with_column(cohort.schema["diagnosis"], pd.Series(values, index=cohort.subjects.index, dtype="str"))
+        probabilities.append(quick_classifier(mode="probe").fit(other, y).predict_proba(cohort))
+    assert_array_equal(probabilities[0], probabilities[1])
+    assert_array_equal(probabilities[0], probabilities[2])
+
+
+def test_withheld_subjects_take_part_in_pretraining(cohort):
+    y = labels_of(cohort)
+    some = np.where(np.arange(24) < 16, y, WITHHELD)
+    with_all = quick_classifier().fit(cohort, some)
+    with_labelled = quick_classifier().fit(cohort.select(cohort.ids[:16]), y[:16])
+    assert (with_all.predict_proba(cohort) != with_labelled.predict_proba(cohort)).any()
+    assert "subjects" in with_all.pretrained_.card["pre-trained on"]
+    assert "16 labelled subjects" in with_all.model_.card["fine-tuned on"]
+
+
+def test_one_label_a_subject(cohort):
+    with pytest.raises(DataError, match=r"one label for each of 24 subjects, found 23"):
+        quick_classifier().fit(cohort, labels_of(cohort)[:23])
+
+
+@pytest.mark.parametrize("labels", [[0] * 24, [WITHHELD] * 24, [1] + [WITHHELD] * 23])
+def test_two_classes_at_least(cohort, labels):
+    with pytest.raises(DataError, match="at least two classes among the labels, found"):
+        quick_classifier().fit(cohort, labels)
+
+
+def test_two_labels_of_each_class_at_least(cohort):
+    labels = np.full(24, WITHHELD)
+    labels[[0, 1, 2]] = [0, 0, 1]
+    with pytest.raises(DataError, match="at least two labelled subjects of each class"):
+        quick_classifier().fit(cohort, labels)
+
+
+def test_unknown_mode(cohort):
+    with pytest.raises(ConfigError, match="mode 'probe' or 'full', found 'half'"):
+        quick_classifier(mode="half").fit(cohort, labels_of(cohort))
+
+
+def test_nothing_is_predicted_before_fit(cohort):
+    for method in ("predict_proba", "predict", "transform"):
+        with pytest.raises(NotFittedError, match="not fitted yet"):
+            getattr(ConnectomeClassifier(), method)(cohort)
+
+
+def test_same_seed_same_numbers_other_seed_others(cohort):
+    fits = []
+    for seed in (0, 0, 1):
+        estimators._STARTS.clear()
+        fits.append(quick_classifier(seed=seed).fit(cohort, labels_of(cohort)).predict_proba(cohort))
+    assert_array_equal(fits[0], fits[1])
+    assert (fits[0] != fits[2]).any()
+
+
+def test_a_remembered_pretraining_gives_the_numbers_of_a_new_one(cohort):
+    y = labels_of(cohort)
+    some = np.where(np.arange(24) < 12, y, WITHHELD)
+    first, shared = quick_classifier().fit(cohort, y), quick_classifier(mode="full").fit(cohort, some)
+    assert shared.pretrained_ is first.pretrained_
+    estimators._STARTS.clear()
+    alone = quick_classifier(mode="full").fit(cohort, some)
+    assert alone.pretrained_ is not shared.pretrained_
+    assert_array_equal(alone.predict_proba(cohort), shared.predict_proba(cohort))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"objective": MaskedConnections(rank=4)},
+        {"objective": MaskedRegions(ratio=0.5, rank=4)},
+        {"objective": None},
+        {"encoder": GraphTransformer(width=8, depth=1, heads=2)},
+        {"encoder": GraphTransformer(width=16, depth=1, heads=2, edges=False)},
+        {"builder": ConnectomeBuilder(center=False)},
+        {"pretraining": TrainingSettings(max_epochs=2, batch_size=16, accelerator="cpu")},
+    ],
+    ids=["seed", "objective", "ratio", "scratch", "width", "edges", "builder", "epochs"],
+)
+def test_whatever_decides_a_pretraining_makes_another_one(cohort, change):
+    first = quick_classifier()._start(cohort)
+    assert quick_classifier()._start(cohort) is first
+    assert quick_classifier(**change)._start(cohort) is not first
+
+
+def test_other_subjects_values_or_families_are_another_pretraining(cohort, make_cohort):
+    scratch = quick_classifier(objective=None)
+    first = scratch._start(cohort)
+    assert scratch._start(cohort.select(cohort.ids[:20])) is not first
+    assert scratch._start(make_cohort(n_subjects=24, n_regions=20, effect=2.0, seed=1)) is not first
+    # The same values with another meaning: families decide who chooses the epoch.
+    pairs = pd.Series([f"f{k // 2}" for k in range(24)], index=cohort.subjects.index, dtype="str")
+    feature, family = (cohort.with_column(Column("pair", "text", role), pairs) for role in ("feature", "group"))
+    assert feature.hash == family.hash
+    assert scratch._start(feature) is not scratch._start(family)
+
+
+def test_only_few_pretrainings_are_remembered(cohort):
+    for seed in range(estimators._MAX_STARTS + 2):
+        quick_classifier(objective=None, seed=seed)._start(cohort)
+    assert len(estimators._STARTS) == estimators._MAX_STARTS
+
+
+def test_the_one_used_last_is_remembered_longest(cohort):
+    def start(seed):
+        return quick_classifier(objective=None, seed=seed)._start(cohort)
+
+    first = start(0)
+    for seed in range(1, estimators._MAX_STARTS):
+        start(seed)
+    assert start(0) is first
+    start(99)
+    assert start(0) is first
+
+
+def test_fitting_changes_neither_arguments_nor_the_pretrained_model(cohort):
+    classifier = quick_classifier(mode="full")
+    before = {name: value.clone() for name, value in classifier.encoder.state_dict().items()}
+    classifier.fit(cohort, labels_of(cohort))
+    start = {name: value.clone() for name, value in classifier.pretrained_.encoder.state_dict().items()}
+    classifier.fit(cohort, 1 - labels_of(cohort))
+    for name, value in classifier.encoder.state_dict().items():
+        assert torch.equal(value, before[name])
+    for name, value in classifier.pretrained_.encoder.state_dict().items():
+        assert torch.equal(value, start[name])
+
+
+def test_clone_and_parameters(cohort):
+    classifier = quick_classifier(seed=5)
+    names = {"objective", "encoder", "builder", "mode", "pretraining", "finetuning", "seed"}
+    assert set(classifier.get_params(deep=False)) == names
+    copied = clone(classifier)
+    assert copied is not classifier
+    assert copied.seed == 5
+    assert copied.encoder.arguments() == classifier.encoder.arguments()
+    copied.set_params(seed=6, builder=ConnectomeBuilder(center=False))
+    assert (classifier.seed, classifier.builder) == (5, None)
+    classifier.fit(cohort, labels_of(cohort))
+    estimators._STARTS.clear()
+    again = clone(classifier).fit(cohort, labels_of(cohort))
+    assert_array_equal(again.predict_proba(cohort), classifier.predict_proba(cohort))
+
+
+def test_arguments_may_all_be_left_out():
+    assert ConnectomeClassifier().get_params()["mode"] == "full"
