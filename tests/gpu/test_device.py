@@ -1,0 +1,31 @@
+"""The same numbers on a GPU as on the CPU."""
+
+import pytest
+import torch
+
+from graphssl.encoders import GraphTransformer
+from graphssl.objectives import MaskedRegions
+from graphssl.training import TrainingSettings, finetune, pretrain
+
+pytestmark = pytest.mark.gpu
+
+
+def test_loss_and_gradient_are_those_of_the_cpu(make_batch):
+    batch = make_batch()
+    found = []
+    for device in ("cpu", "cuda"):
+        torch.manual_seed(0)
+        encoder = GraphTransformer(width=16, depth=2, dropout=0.0)
+        objective = MaskedRegions().prepare(encoder).to(device)
+        loss = objective(encoder.to(device), batch.to(device), torch.Generator().manual_seed(0)).total
+        loss.backward()
+        found.append((loss.item(), encoder.tokens.profile.weight.grad.cpu()))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-4)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-3, atol=1e-5)
+
+
+def test_training_on_a_gpu_gives_a_model_that_predicts(make_cohort):
+    cohort = make_cohort()
+    settings = TrainingSettings(max_epochs=2, batch_size=8, accelerator="gpu", precision="bf16-mixed")
+    model = finetune(pretrain(cohort, settings=settings), cohort, settings=settings)
+    assert model.predict_proba(cohort).shape == (len(cohort), 2)
