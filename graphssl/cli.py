@@ -14,7 +14,8 @@ from graphssl.errors import ConfigError, InputError, MissingExtraError
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-    from graphssl.experiment.config import Experiment, Parser
+    from graphssl.experiment.config import Experiment
+    from graphssl.experiment.parser import Parser
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
 
@@ -157,7 +158,7 @@ def _fail(error: Exception, code: int, debug: bool) -> int:
 
 
 def _parser() -> "Parser":
-    from graphssl.experiment.config import Parser
+    from graphssl.experiment.parser import Parser
 
     return _with_common(Parser(allow_abbrev=False))
 
@@ -181,7 +182,8 @@ def _source_parser() -> "Parser":
     from graphssl.experiment.sources import Source
 
     parser = _parser()
-    parser.add_class_arguments(Source, None)
+    parser.add_argument("path", type=str, help="folder of files, or a saved cohort")
+    parser.add_class_arguments(Source, None, skip={"path"})
     return parser
 
 

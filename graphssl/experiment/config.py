@@ -1,13 +1,11 @@
 """A configuration: what to load, what to train, how to evaluate. Constructors are its schema."""
 
-import difflib
 import inspect
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
@@ -19,6 +17,7 @@ from graphssl.datasets.simulate import GroundTruth, Simulation
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError
 from graphssl.evaluation.protocols import ProtocolName
+from graphssl.experiment.parser import Parser, nearest
 from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.objectives.base import AbstractObjective
 from graphssl.training.finetune import FINETUNING
@@ -56,7 +55,7 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         unknown = sorted(set(self.methods) - set(OURS))
         if unknown:
-            raise ConfigError(f"Expected methods among {', '.join(OURS)}; found {unknown[0]!r}{_nearest(unknown[0], OURS)}.")
+            raise ConfigError(f"Expected methods among {', '.join(OURS)}; found {unknown[0]!r}{nearest(unknown[0], OURS)}.")
         missing = sorted(set(self.audited) - set(self.methods) - set(self.baselines))
         if missing:
             raise ConfigError(f"Expected audited methods to be among the methods and baselines, found {missing}. Add them there, or audit others.")
@@ -89,14 +88,14 @@ class CohortSource:
         try:
             function = getattr(import_module(module or "graphssl.datasets"), name)
         except (ImportError, AttributeError) as error:
-            near = _nearest(name, datasets.__all__)
+            near = nearest(name, datasets.__all__)
             raise ConfigError(
                 f"Expected the adapter to be a function of graphssl.datasets or a dotted name, found {self.adapter!r}.{near}"
             ) from error
         signature = inspect.signature(function)
         for key in self.arguments:
             if key not in signature.parameters:
-                raise ConfigError(f"Expected arguments of {name}, found {key!r}.{_nearest(key, list(signature.parameters))}")
+                raise ConfigError(f"Expected arguments of {name}, found {key!r}.{nearest(key, list(signature.parameters))}")
         arguments = dict(self.arguments)
         if "atlas" in arguments:
             arguments["atlas"] = load_atlas(arguments["atlas"])
@@ -149,27 +148,12 @@ class Experiment:
         self.seed, self.output = seed, output
 
 
-class Parser(ArgumentParser):
-    """An argument parser that raises `ConfigError` with the nearest known key instead of printing usage."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Turn a parsing error into one sentence."""
-        text = " ".join(line.strip() for line in str(ex or message).splitlines() if line.strip())
-        unknown = re.search(
-            r"(?:Key|Option|Unrecognized arguments:|key) ?'?-*([\w.]+)'? is not (?:accepted|expected)|Unrecognized arguments: -*([\w.]+)", text
-        )
-        hint = ""
-        if unknown:
-            key = (unknown.group(1) or unknown.group(2)).split(".")[-1]
-            hint = _nearest(key, _known_keys(self))
-        raise ConfigError(f"Expected a configuration that fits, found: {text}{hint}")
-
-
 def experiment_parser() -> Parser:
     """The parser of an experiment: `--config file`, and `--key.sub value` on top."""
     parser = Parser(allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file of the experiment")
     parser.add_class_arguments(Experiment, None)
+    parser.more_keys = _known_keys()
     return parser
 
 
@@ -193,12 +177,7 @@ def instantiate(parser: ArgumentParser, parsed: Namespace) -> tuple[Experiment, 
     return Experiment(**{key: made[key] for key in known}), text
 
 
-def _nearest(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f" Did you mean {near[0]!r}?" if near else ""
-
-
-def _known_keys(parser: ArgumentParser) -> list[str]:
+def _known_keys() -> list[str]:
     kinds: list[Any] = [Experiment, EvaluationSettings, TrainingSettings, ConnectomeBuilder]
     for base in (AbstractEncoder, AbstractObjective):
         kinds += base.__subclasses__() + [grandchild for child in base.__subclasses__() for grandchild in child.__subclasses__()]
