@@ -164,7 +164,7 @@ def rich_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole run folder with everything in it; tests must not change it."""
     run = FakeRun(tmp_path_factory.mktemp("runs") / "fake")
     run.predicted(STRENGTHS)
-    run.predicted({name: None if strength is None else 0.5 * strength for name, strength in STRENGTHS.items()}, fraction=0.25)
+    run.predicted({"pretrained": 0.8, "scratch": 0.45, "ridge_tangent": 0.6}, fraction=0.25)
     run.method("pretrained|shuffled_labels", dict.fromkeys(SITES, 0.51), seeds=(0,))
     for method, value in (("pretrained", 0.4), ("scratch", 0.35), ("connectivity", 0.7)):
         folds = {f"fold-{k}": value + 0.01 * k for k in range(5)}

@@ -25,7 +25,7 @@ def test_the_summary_is_json_and_holds_the_numbers(rich_run: Path) -> None:
     summary = json.loads(json.dumps(report_summary(rich_run), allow_nan=False))
     study = read_study(read_run(rich_run))
     assert (summary["name"], summary["task"], summary["metric"], summary["report"]) == ("fake", "diagnosis", "auroc", None)
-    assert len(summary["results"]) == 8 * 2 * 5
+    assert len(summary["results"]) == (8 + 3) * 5
     ours = next(row for row in summary["results"] if (row["method"], row["label_fraction"], row["metric"]) == ("pretrained", 1.0, "auroc"))
     score = study.score("pretrained", 1.0)
     assert score is not None
