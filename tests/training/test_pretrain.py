@@ -1,0 +1,255 @@
+"""Pre-training: labels never matter, and a killed run ends with the numbers of an unbroken one."""
+
+import contextlib
+import importlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from graphssl.data.splits import hold_out
+from graphssl.encoders import GraphTransformer
+from graphssl.errors import DataError
+from graphssl.graphs import ConnectomeBuilder
+from graphssl.objectives import MaskedConnections, MaskedRegions
+from graphssl.training import pretrain, untrained
+
+module = importlib.import_module("graphssl.training.pretrain")
+
+
+@pytest.fixture
+def batches_seen(monkeypatch):
+    """What `pretrain` hands to the training, which goes on as ever."""
+    seen = []
+    fit = module.fit
+
+    def noting(encoder, objective, train, validation, *arguments, **options):
+        seen.append((train, validation))
+        return fit(encoder, objective, train, validation, *arguments, **options)
+
+    monkeypatch.setattr(module, "fit", noting)
+    return seen
+
+
+def weights(model):
+    return model.encoder.state_dict()
+
+
+def same(found, expected):
+    return all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def with_labels(cohort, values):
+    return cohort.with_column(cohort.schema["diagnosis"], pd.Series(values, index=cohort.subjects.index))
+
+
+def test_a_model_without_a_head_comes_out(pretrained, make_cohort):
+    assert pretrained.head is None
+    assert pretrained.classes == ()
+    assert not pretrained.encoder.training
+    assert pretrained.history["epoch"].tolist() == [0, 1]
+    assert "24 subjects" not in pretrained.card["pre-trained on"]  # two of them choose the epoch
+    assert pretrained.card["objective"].startswith("MaskedRegions {'ratio': 0.3")
+    assert pretrained.card["seed"] == 0
+    assert len(pretrained.embed(make_cohort())) == 24
+
+
+@pytest.mark.parametrize("labels", ["permuted", "absent"])
+def test_labels_never_matter(pretrained, make_cohort, make_encoder, make_settings, labels):
+    cohort = make_cohort(effect=2.0)
+    values = np.random.default_rng(0).permutation(cohort.subjects["diagnosis"]) if labels == "permuted" else np.nan
+    other = with_labels(cohort, values)
+    assert not other.subjects["diagnosis"].equals(cohort.subjects["diagnosis"])
+    model = pretrain(other, encoder=make_encoder(), settings=make_settings(max_epochs=2))
+    assert same(weights(model), weights(pretrained))
+    pd.testing.assert_frame_equal(model.history, pretrained.history, check_exact=True)
+
+
+def test_seed_and_arguments_decide_and_not_the_weights_that_were_given(pretrained, make_cohort, make_settings):
+    cohort = make_cohort(effect=2.0)
+    torch.manual_seed(99)
+    given = GraphTransformer(width=8, depth=1, heads=2, spacing_mm=40.0)
+    before = {name: value.clone() for name, value in given.state_dict().items()}
+    objective = MaskedRegions()
+    model = pretrain(cohort, encoder=given, objective=objective, settings=make_settings(max_epochs=2))
+    assert same(weights(model), weights(pretrained))
+    assert same(given.state_dict(), before)
+    assert list(objective.parameters()) == []
+    other = pretrain(cohort, encoder=given, settings=make_settings(max_epochs=2), seed=1)
+    assert not same(weights(other), weights(pretrained))
+
+
+def test_the_objective_and_its_arguments_are_used(make_cohort, make_encoder, make_settings):
+    model = pretrain(make_cohort(), objective=MaskedConnections(0.2, rank=3, pooled_weight=0.0), encoder=make_encoder(), settings=make_settings())
+    assert model.card["objective"] == "MaskedConnections {'ratio': 0.2, 'rank': 3, 'pooled_weight': 0.0}"
+    assert "train_pooled_error" not in model.history
+
+
+def test_the_builder_is_fitted_on_the_training_share_only(families, make_encoder, make_settings, batches_seen):
+    model = pretrain(families, encoder=make_encoder(), builder=ConnectomeBuilder(fisher_z=False), settings=make_settings(max_epochs=1), seed=4)
+    split = hold_out(families.ids, groups=families.groups.tolist(), test_fraction=0.1, seed=4)
+    expected = ConnectomeBuilder(fisher_z=False).fit(families.select(split.train))
+    assert model.builder.get_params() == expected.get_params()
+    for atlas, mean in expected.mean_.items():
+        assert torch.equal(model.builder.mean_[atlas], mean)
+    train, validation = batches_seen[0]
+    assert set(train.subject_ids) == set(split.train)
+    assert set(validation.subject_ids) == set(split.test)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_families_are_not_split_between_training_and_validation(families, make_encoder, make_settings, batches_seen, seed):
+    pretrain(families, encoder=make_encoder(), settings=make_settings(max_epochs=1), validation_fraction=0.3, seed=seed)
+    train, validation = (set(families.groups.loc[list(batch.subject_ids)]) for batch in batches_seen[0])
+    assert families.groups.duplicated().sum() > 5
+    assert not train & validation
+    assert {*train, *validation} == set(families.groups)
+
+
+def test_the_epoch_kept_is_that_of_the_history(pretrained):
+    best = pretrained.history["validation_loss"].idxmin()
+    assert pretrained.card["epoch kept"].startswith(f"{best} of 2, validation loss {pretrained.history['validation_loss'][best]:.4f} on ")
+
+
+def test_untrained_is_where_pre_training_starts(make_cohort, make_encoder, make_settings):
+    cohort = make_cohort()
+    start = untrained(cohort, encoder=make_encoder(), seed=3)
+    almost = pretrain(cohort, encoder=make_encoder(), settings=make_settings(max_epochs=1, learning_rate=1e-12), seed=3)
+    for name, value in weights(start).items():
+        torch.testing.assert_close(weights(almost)[name], value)
+    assert not same(weights(untrained(cohort, encoder=make_encoder(), seed=4)), weights(start))
+    assert start.head is None
+
+
+def test_too_few_subjects_are_refused(make_cohort):
+    with pytest.raises(DataError, match="Expected at least 10 subjects of each class and 10 groups for 10 folds"):
+        pretrain(make_cohort(n_subjects=6))
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.7])
+def test_an_impossible_validation_share_is_refused(make_cohort, fraction):
+    with pytest.raises(DataError, match=rf"Expected a test fraction in \(0, 0.5\], found {fraction}"):
+        pretrain(make_cohort(), validation_fraction=fraction)
+
+
+# A user's script in an interpreter of its own. Imports take longer than the training, so each line of input starts it in a fork of a process
+# that has only imported; the script answers with the number of that process and, when it has ended, with its exit status.
+SCRIPT = """
+import json, os, sys, traceback
+import torch
+torch.set_num_threads(1)
+import pytorch_lightning
+from graphssl.data import Cohort
+from graphssl.encoders import GraphTransformer
+from graphssl.training import TrainingSettings, pretrain
+
+def main(cohort, checkpoints, result, settings, encoder):
+    settings, encoder = TrainingSettings(**json.loads(settings)), GraphTransformer(**json.loads(encoder))
+    model = pretrain(Cohort.load(cohort), encoder=encoder, settings=settings, folder=checkpoints)
+    model.save_pretrained(result)
+    model.history.to_csv(result + "/history.csv")
+
+while sys.stdin.readline():
+    child = os.fork()
+    if not child:
+        try:
+            main(*sys.argv[1:])
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Interpreter:
+    """The script, waiting to be started; `kill` is SIGKILL, which no code can catch."""
+
+    def __init__(self, *arguments):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", SCRIPT, *map(str, arguments)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+    def start(self):
+        self.process.stdin.write("start\n")
+        self.process.stdin.flush()
+        self.child = int(self.process.stdout.readline())
+
+    def kill(self):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.child, signal.SIGKILL)
+        return self.status()
+
+    def status(self):
+        return int(self.process.stdout.readline())
+
+    def close(self):
+        self.process.kill()
+        self.process.communicate()
+
+
+def wait_for_epoch(folder, after=None):
+    """Wait for a checkpoint other than the one of before."""
+    path, deadline = folder / "last.ckpt", time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if path.exists() and path.stat().st_mtime_ns != after:
+            return
+        time.sleep(0.002)
+    raise AssertionError(f"No checkpoint was written to {folder}.")
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def kill_and_resume(tmp_path, cohort, encoder, settings, delays, n_interpreters=1):
+    """Kill a run once for each delay in seconds after a new checkpoint, let it end, and compare it with an unbroken one."""
+    cohort.save(tmp_path / "cohort")
+    checkpoints, result = tmp_path / "checkpoints", tmp_path / "result"
+    arguments = tmp_path / "cohort", checkpoints, result, json.dumps(asdict(settings)), json.dumps(encoder.arguments())
+    interpreters = [Interpreter(*arguments) for _ in range(n_interpreters)]
+    try:
+        expected = pretrain(cohort, encoder=encoder, settings=settings)
+        seen = None
+        for number, delay in enumerate(delays):
+            interpreter = interpreters[number % n_interpreters]
+            interpreter.start()
+            wait_for_epoch(checkpoints, after=seen)
+            time.sleep(delay)
+            assert interpreter.kill() == -signal.SIGKILL, "The run ended before it was killed."
+            assert not result.exists()
+            seen = (checkpoints / "last.ckpt").stat().st_mtime_ns
+        interpreters[-1].start()
+        assert interpreters[-1].status() == 0
+    finally:
+        for interpreter in interpreters:
+            interpreter.close()
+    expected.save_pretrained(tmp_path / "expected")
+    expected.history.to_csv(tmp_path / "expected" / "history.csv")
+    found, wanted = load_file(result / "model.safetensors"), load_file(tmp_path / "expected" / "model.safetensors")
+    assert found.keys() == wanted.keys()
+    assert [name for name, value in wanted.items() if not torch.equal(found[name], value)] == []
+    assert files_of(result) == files_of(tmp_path / "expected")
+
+
+def test_a_run_killed_at_a_random_moment_ends_as_an_unbroken_one(tmp_path, make_cohort, make_encoder, make_settings):
+    kill_and_resume(tmp_path, make_cohort(), make_encoder(dropout=0.1), make_settings(max_epochs=60), [random.uniform(0.0, 0.2)])
+
+
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(tmp_path, families, make_encoder, make_settings):
+    delays = [random.uniform(0.0, 0.4) for _ in range(5)]
+    kill_and_resume(tmp_path, families, make_encoder(dropout=0.1), make_settings(max_epochs=250), delays, n_interpreters=3)
