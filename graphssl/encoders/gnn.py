@@ -115,7 +115,7 @@ class GCN(AbstractMessagePassing):
         dropout: float = 0.1,
         density: float = 0.1,
         signed: SignPolicy = "positive",
-        spacing_mm: float = 24.0,
+        spacing_mm: float = 20.0,
         readout: ReadoutKind = "anchors",
         edges: bool = True,
     ) -> None:
@@ -162,7 +162,7 @@ class GAT(AbstractMessagePassing):
         heads: int = 4,
         dropout: float = 0.1,
         density: float = 0.1,
-        spacing_mm: float = 24.0,
+        spacing_mm: float = 20.0,
         readout: ReadoutKind = "anchors",
         edges: bool = True,
     ) -> None:

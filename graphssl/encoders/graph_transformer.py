@@ -38,7 +38,7 @@ class GraphTransformer(AbstractEncoder):
         depth: int = 2,
         heads: int = 4,
         dropout: float = 0.1,
-        spacing_mm: float = 24.0,
+        spacing_mm: float = 20.0,
         readout: ReadoutKind = "anchors",
         learn_bias: bool = False,
         edges: bool = True,

@@ -26,7 +26,7 @@ class MLP(AbstractEncoder):
         width: int = 64,
         depth: int = 2,
         dropout: float = 0.1,
-        spacing_mm: float = 24.0,
+        spacing_mm: float = 20.0,
         readout: ReadoutKind = "anchors",
     ) -> None:
         super().__init__()

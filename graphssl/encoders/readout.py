@@ -36,7 +36,7 @@ class AnchorReadout(nn.Module):
         spacing_mm: Spacing of the anchor points in mm.
     """
 
-    def __init__(self, width: int, pooled_width: int = 64, channels: int = 16, spacing_mm: float = 40.0) -> None:
+    def __init__(self, width: int, pooled_width: int = 128, channels: int = 8, spacing_mm: float = 24.0) -> None:
         super().__init__()
         self.basis = SpatialBasis(spacing_mm)
         self.channels = nn.Linear(width, channels)

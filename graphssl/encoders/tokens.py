@@ -16,7 +16,7 @@ def spatial_lattice(spacing_mm: float) -> Float[Tensor, "K 3"]:
     """Points of a cubic lattice inside the MNI brain, symmetric about the midline.
 
     Args:
-        spacing_mm: Distance of neighbouring points in mm; 24 gives about 130 points, 40 about 30.
+        spacing_mm: Distance of neighbouring points in mm; 20 gives 245 points, 24 gives 139.
     """
     axes = []
     for half, centre in zip(_HALF_AXES_MM, _CENTRE_MM, strict=True):
@@ -31,14 +31,15 @@ class SpatialBasis(nn.Module):
     """Gaussian neighbourhoods around fixed points of MNI space.
 
     Args:
-        spacing_mm: Distance of neighbouring points in mm; their Gaussians have two thirds of it as standard deviation.
+        spacing_mm: Distance of neighbouring points in mm; their Gaussians have 0.4 of it as standard deviation, so that neighbours overlap at half
+            of their height. Wider ones blur networks into each other.
     """
 
     points: Tensor
 
     def __init__(self, spacing_mm: float) -> None:
         super().__init__()
-        self.scale_mm = spacing_mm / 1.5
+        self.scale_mm = 0.4 * spacing_mm
         self.register_buffer("points", spatial_lattice(spacing_mm), persistent=False)
 
     def __len__(self) -> int:
@@ -61,7 +62,7 @@ class SpatialTokens(nn.Module):
         spacing_mm: Spacing of the neighbourhoods in mm.
     """
 
-    def __init__(self, width: int, spacing_mm: float = 24.0) -> None:
+    def __init__(self, width: int, spacing_mm: float = 20.0) -> None:
         super().__init__()
         self.basis = SpatialBasis(spacing_mm)
         self.profile = nn.Linear(len(self.basis), width)

@@ -23,7 +23,7 @@ def test_arguments_name_every_parameter_of_the_constructor():
         "depth": 2,
         "heads": 4,
         "dropout": 0.1,
-        "spacing_mm": 24.0,
+        "spacing_mm": 20.0,
         "readout": "anchors",
         "learn_bias": False,
         "edges": True,

@@ -113,5 +113,5 @@ def test_a_place_on_a_point_belongs_wholly_to_it():
     found = basis(basis.points.unsqueeze(0))[0]
     torch.testing.assert_close(found.diagonal(), torch.ones(len(basis)))
     assert found.max() == 1
-    neighbour = math.exp(-(1.5**2) / 2)  # one spacing is one and a half standard deviations
+    neighbour = math.exp(-(2.5**2) / 2)  # one spacing is two and a half standard deviations
     assert found.fill_diagonal_(0).max().item() == pytest.approx(neighbour, rel=1e-4)
