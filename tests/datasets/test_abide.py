@@ -5,6 +5,8 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
+from sklearn.svm import SVC
 
 from graphssl.data import Atlas, Cohort
 from graphssl.datasets import fetch_abide, load_abide, load_abide_arrays
@@ -402,3 +404,32 @@ def test_real_arrays(shared_data):
     assert cohort.target().value_counts().to_dict() == {"control": 422, "autism": 387}
     assert all(len(data) == 809 for data in cohort.regions.values())
     assert all(data.values[subject].dtype == np.float32 for data in cohort.regions.values() for subject in cohort.ids[:5])
+
+
+@pytest.mark.slow
+@pytest.mark.shared_data
+@pytest.mark.parametrize(("name", "known"), [("cc200", 0.741), ("ho111", 0.746), ("aal116", 0.697)])
+def test_a_linear_model_scores_what_is_known_of_these_data(shared_data, name, known):
+    """Leave-one-site-out AUROC of a linear support vector machine on Fisher-z correlations; another figure means another reading of the files."""
+    cohort = load_abide_arrays(shared_data / "brain" / "abide1", atlases=[real_atlas(shared_data, name)])
+    above = np.triu_indices(len(cohort.atlas(name)), 1)
+    features = []
+    for subject in cohort.ids:
+        seen = cohort.regions[name].observed[subject]
+        matrix = np.zeros((len(seen), len(seen)), dtype=np.float32)
+        matrix[np.ix_(seen, seen)] = np.corrcoef(cohort.regions[name].values[subject][:, seen].T)
+        features.append(np.arctanh(matrix[above].clip(-0.999999, 0.999999)))
+    gram = (np.stack(features) @ np.stack(features).T).astype(np.float64)
+    autism, site = (cohort.target() == "autism").to_numpy(), cohort.subjects["site"].to_numpy()
+    scores = []
+    for left_out in np.unique(site):
+        test = site == left_out
+        train = ~test
+        to_mean = gram[:, train].mean(axis=1)
+        kernel = gram - to_mean[:, None] - to_mean[None, :] + gram[np.ix_(train, train)].mean()
+        # Scaled as a whole, by the mean squared length of a training subject: with C = 1 the penalty depends on it.
+        kernel /= kernel.diagonal()[train].mean()
+        machine = SVC(kernel="precomputed", class_weight="balanced").fit(kernel[np.ix_(train, train)], autism[train])
+        scores.append(roc_auc_score(autism[test], machine.decision_function(kernel[np.ix_(test, train)])))
+    assert len(scores) == 15
+    assert np.mean(scores) == pytest.approx(known, abs=0.005)
