@@ -13,6 +13,7 @@ from graphssl.reports.names import count, fraction_label, listed, method_label, 
 from graphssl.reports.study import Study
 from graphssl.statistics.checks import check_scores
 from graphssl.statistics.metrics import Interval
+from graphssl.statistics.predictions import probability_columns
 from graphssl.statistics.resampling import calibration_pairs
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def _calibration_pairs(study: Study, method: str, fraction: float) -> tuple[npt.
     frame = study.predictions(method, fraction)
     if frame.empty:
         return None
-    columns = [f"p_{k}" for k in range(study.n_classes) if f"p_{k}" in frame.columns]
+    columns = probability_columns(frame)
     return calibration_pairs(*check_scores(frame["y_true"].to_numpy(), frame[columns].to_numpy(dtype=np.float64), probabilities=True))
 
 

@@ -15,7 +15,7 @@ from graphssl.reports.run_folder import RunFolder
 from graphssl.statistics.compare import paired_comparison, paired_delong
 from graphssl.statistics.difference import Comparison
 from graphssl.statistics.metrics import LOWER_IS_BETTER, METRICS, Interval
-from graphssl.statistics.predictions import bootstrap_over_splits
+from graphssl.statistics.predictions import bootstrap_over_splits, probability_columns
 from graphssl.statistics.summary import summarise
 
 Verdict = Literal["better", "worse", "open", "unknown"]
@@ -90,12 +90,13 @@ class Study:
     @cached_property
     def scores(self) -> list[Score]:
         """One a method, label fraction and metric. A single split has no spread: there the interval is a bootstrap over its subjects."""
-        return [self._with_bootstrap(score) if score.n_splits == 1 else score for score in _scores(self.results)]
+        found = [self._with_bootstrap(score) if score.n_splits == 1 else score for score in _scores(self.results)]
+        return [self._bounded(score) for score in found]
 
     @cached_property
     def fractions(self) -> tuple[float, ...]:
-        """Label fractions, largest first."""
-        return tuple(sorted(self.results["label_fraction"].unique().tolist(), reverse=True))
+        """Label fractions with the deciding metric, largest first."""
+        return tuple(sorted(self.results.loc[self.results["metric"] == self.metric, "label_fraction"].unique().tolist(), reverse=True))
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
@@ -111,7 +112,9 @@ class Study:
 
     @cached_property
     def n_classes(self) -> int:
-        """Number of classes; two where it was not recorded."""
+        """Number of classes, from the predictions, else from the manifest; two where it was not recorded."""
+        if self.run.predictions is not None:
+            return len(probability_columns(self.run.predictions))
         classes = self.run.part("task").get("classes")
         return len(classes) if isinstance(classes, list) and classes else 2
 
@@ -163,8 +166,9 @@ class Study:
         except DataError:  # not scored on common splits
             return None
         if found.n == 1 and metric == "auroc":
-            return self.delong(method, other, fraction) or found
-        return found
+            found = self.delong(method, other, fraction) or found
+        largest = self._largest(metric)
+        return replace(found, low=_within(found.low, -largest, largest), high=_within(found.high, -largest, largest))
 
     def delong(self, method: str, other: str | None, fraction: float) -> Comparison | None:
         """AUROC difference over subjects, or None where predictions do not allow it."""
@@ -208,6 +212,18 @@ class Study:
         rows = self.results[self.results["label_fraction"] == fraction]
         names = [str(method) for method in rows["method"].unique() if role(str(method)) == wanted]
         return min(names, key=lambda name: (name != wanted, names.index(name))) if names else None
+
+    def _bounded(self, score: Score) -> Score:
+        largest = self._largest(score.metric)
+        if math.isinf(largest):
+            return score
+        return replace(score, low=_within(score.low, 0.0, largest), high=_within(score.high, 0.0, largest))
+
+    def _largest(self, metric: str) -> float:
+        """What a metric cannot exceed, so that an interval over few splits does not either; infinite where that is not known."""
+        if metric not in METRICS:
+            return math.inf
+        return 2.0 if metric == "brier" and self.n_classes > 2 else 1.0
 
     def _with_bootstrap(self, score: Score) -> Score:
         frame = self.predictions(score.method, score.label_fraction)
@@ -263,6 +279,10 @@ def _scores(results: pd.DataFrame) -> list[Score]:
 def _deciding(metrics: Iterable[str]) -> str:
     names = list(metrics)
     return next((name for name in _PREFERRED_METRICS if name in names), names[0])
+
+
+def _within(value: float, low: float, high: float) -> float:
+    return value if math.isnan(value) else min(max(value, low), high)
 
 
 def _nan_last(value: float) -> float:

@@ -80,6 +80,23 @@ def test_differences_are_those_of_the_statistics(fake_run: Make) -> None:
     assert study.compare("pretrained", "scratch", 0.5) is None
 
 
+def test_intervals_end_where_the_metric_does(fake_run: Make) -> None:
+    run = fake_run().method("pretrained", {"a": 0.9, "b": 0.7}).method("scratch", {"a": 0.1, "b": 0.8})
+    for method in ("pretrained", "scratch"):
+        run.method(method, {"a": 0.9, "b": 0.1 + len(method) / 100}, metric="loss")
+    study = study_of(run)
+    score, found = study.score("pretrained", 1.0), study.compare("pretrained", "scratch", 1.0)
+    assert score is not None
+    assert found is not None
+    assert score.low == 0  # 0.8 ± 1.27
+    assert score.high == 1
+    assert (found.low, found.high) == (-1, 1)
+    other = study.score("pretrained", 1.0, "loss")  # of a metric that is not known nothing is cut
+    assert other is not None
+    assert other.high > 1
+    assert other.low < 0
+
+
 @pytest.mark.parametrize(
     ("low", "high", "metric", "verdict"),
     [
@@ -129,6 +146,18 @@ def test_results_of_audits_only(fake_run: Make) -> None:
     run = fake_run().method("pretrained|shuffled_labels", {"a": 0.5})
     with pytest.raises(DataError, match="found audits only"):
         study_of(run)
+
+
+def test_the_number_of_classes_is_that_of_the_predictions(fake_run: Make) -> None:
+    run = fake_run().predicted({"pretrained": 1.0}, n_classes=3, seeds=(0,), sites={"a": 30})
+    assert study_of(run, task={}).n_classes == 3
+    assert study_of(fake_run().method("pretrained", {"a": 0.9}), task={"target": "diagnosis", "classes": ["a", "b", "c", "d"]}).n_classes == 4
+    assert study_of(fake_run().method("pretrained", {"a": 0.9}), task={}).n_classes == 2
+
+
+def test_label_fractions_are_those_with_the_deciding_metric(fake_run: Make) -> None:
+    run = fake_run().method("pretrained", {"a": 0.9}, label_fraction=0.1).method("pretrained", {"a": 0.1}, metric="brier")
+    assert study_of(run).fractions == (0.1,)
 
 
 def test_sites_not_recorded(fake_run: Make) -> None:
