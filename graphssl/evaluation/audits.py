@@ -34,7 +34,7 @@ def site_probe(features: Mapping[str, npt.NDArray[Any]], sites: Sequence[str], *
         Records with the task `site_probe` and the metric `balanced_accuracy`, one a fold.
 
     Raises:
-        DataError: If there are fewer than two sites, or a site with one subject.
+        DataError: If there are fewer than two sites, a site with one subject, or features of another number of subjects.
     """
     names, counts = np.unique(np.asarray(sites), return_counts=True)
     if len(names) < 2 or counts.min() < 2:
@@ -45,6 +45,8 @@ def site_probe(features: Mapping[str, npt.NDArray[Any]], sites: Sequence[str], *
     labels = np.asarray(sites)
     results = []
     for name, values in features.items():
+        if len(values) != len(labels):
+            raise DataError(f"Expected features {name!r} of {len(labels)} subjects, one row each, found {len(values)}.")
         for k, (train, test) in enumerate(folds.split(values, labels)):
             started = time.perf_counter()
             probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=500))

@@ -22,14 +22,14 @@ from graphssl.graphs.connectivity import ConnectivityFeatures
 
 BASELINES = ("logistic_correlation", "ridge_correlation", "logistic_tangent", "ridge_tangent", "covariates", "majority")
 
-_ALPHAS = tuple(10.0**k for k in range(-1, 7))
+_ALPHAS = tuple(10.0 ** (k / 2) for k in range(-6, 7))
 
 
 def make_baseline(name: str, atlases: Sequence[str] | None = None) -> "LabelledOnly":
     """The baseline of that name.
 
     `logistic_…` is logistic regression with C = 1 and `ridge_…` a ridge classifier whose penalty is chosen by leave-one-out on the training
-    subjects, both on features centred and scaled on training subjects: Fisher-z correlations or tangent connectivity, upper triangle.
+    subjects, both on features centred and scaled on training subjects (`UnitScaler`): Fisher-z correlations or tangent connectivity.
     `covariates` is logistic regression on the table's covariates and features alone, which shows what can be read without any scan. `majority`
     answers with the training shares.
 
@@ -48,7 +48,7 @@ def make_baseline(name: str, atlases: Sequence[str] | None = None) -> "LabelledO
     models = {"logistic": LogisticRegression(class_weight="balanced", max_iter=2000), "ridge": RidgeProbability()}
     if model not in models or kind not in ("correlation", "tangent"):
         raise ConfigError(f"Expected baselines among {', '.join(BASELINES)}; found {name!r}.")
-    return LabelledOnly(make_pipeline(SharedConnectivity(atlases, kind), StandardScaler(), models[model]))  # type: ignore[arg-type]
+    return LabelledOnly(make_pipeline(SharedConnectivity(atlases, kind), UnitScaler(), models[model]))  # type: ignore[arg-type]
 
 
 class LabelledOnly(ClassifierMixin, BaseEstimator):
@@ -83,6 +83,17 @@ class LabelledOnly(ClassifierMixin, BaseEstimator):
         return cohort if self.features is not None else np.zeros((len(cohort), 1))
 
 
+class UnitScaler(StandardScaler):
+    """Features centred and scaled on training subjects, then divided by the root of their number.
+
+    The mean squared length of a training vector is then 1, and a penalty means the same whatever the number of connections.
+    """
+
+    def transform(self, X: npt.NDArray[Any], copy: bool | None = None) -> npt.NDArray[Any]:
+        """Scaled features `[n, F]`."""
+        return np.asarray(super().transform(X, copy=copy)) / np.sqrt(self.n_features_in_)
+
+
 class RidgeProbability(ClassifierMixin, BaseEstimator):
     """Ridge classification with a penalty chosen, and probabilities calibrated, by leave-one-out on the training subjects.
 
@@ -101,7 +112,7 @@ class RidgeProbability(ClassifierMixin, BaseEstimator):
         self.classes_, counts = np.unique(y, return_counts=True)
         positive = y[:, None] == (self.classes_[1:] if len(self.classes_) == 2 else self.classes_)
         weight = len(y) / (len(counts) * counts[np.searchsorted(self.classes_, y)])
-        self.ridge_ = RidgeCV(self.alphas, scoring="neg_mean_squared_error", store_cv_results=True)
+        self.ridge_ = RidgeCV(list(self.alphas), scoring="neg_mean_squared_error", store_cv_results=True)
         self.ridge_.fit(X, np.where(positive, 1.0, -1.0), sample_weight=weight)
         best = int(np.argmin(np.abs(np.asarray(self.alphas) - self.ridge_.alpha_)))
         left_out = np.asarray(self.ridge_.cv_results_)[..., best].reshape(positive.shape)

@@ -158,8 +158,8 @@ def make_splits(cohort: Cohort, task: Task, protocol: str, n_splits: int = 5) ->
 
 
 def fit_and_score(method: Any, cohort: Cohort, task: Task, split: Split, seed: int, fraction: float, name: str) -> tuple[list[Result], pd.DataFrame]:
-    """Fit one method on one split and score its test subjects."""
-    train, test = cohort.select(split.train), cohort.select(split.test)
+    """Fit one method on one split and score its test subjects; the cohorts it sees have no labels in their tables."""
+    train, test = (_without_labels(cohort.select(side), task) for side in (split.train, split.test))
     labelled = [subject for subject in split.train if subject in task.labels]
     kept = set(label_fraction(labelled, [task.labels[s] for s in labelled], fraction, seed=seed))
     y_train = np.asarray([task.labels[s] if s in kept else WITHHELD for s in split.train])
@@ -278,6 +278,13 @@ def _settings(method: Any) -> list[Any]:
             value = (type(value).__name__, _settings(value))
         plain.append((name, value))
     return [type(method).__name__, plain]
+
+
+def _without_labels(cohort: Cohort, task: Task) -> Cohort:
+    """The cohort with its target column emptied: a method gets labels as `y`, or not at all."""
+    if task.target not in cohort.schema:
+        return cohort
+    return cohort.with_column(cohort.schema[task.target], pd.Series(np.nan, index=cohort.subjects.index))
 
 
 def _check_arguments(methods: Mapping[str, Any], seeds: Sequence[int], label_fractions: Sequence[float], audited: Sequence[str]) -> None:

@@ -1,0 +1,258 @@
+"""Baselines against explicit refits and pipelines made by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from graphssl.data import Cohort, Provenance, RegionData
+from graphssl.errors import ConfigError
+from graphssl.estimators import WITHHELD
+from graphssl.evaluation import baselines
+from graphssl.evaluation.baselines import BASELINES, RidgeProbability, SharedConnectivity, make_baseline
+from graphssl.graphs.connectivity import ConnectivityFeatures
+
+
+@pytest.fixture(autouse=True)
+def empty_memory():
+    baselines._FITTED.clear()
+    baselines._TRANSFORMED.clear()
+
+
+@pytest.fixture(scope="module")
+def cohort(make_cohort):
+    return make_cohort(n_subjects=24, n_regions=8, n_sites=2, n_timepoints=40, effect=2.0)
+
+
+def labels_of(cohort):
+    return (cohort.subjects["diagnosis"] == "patient").astype(int).to_numpy()
+
+
+def features_and_classes(n_classes, n=30, n_features=50, seed=0):
+    """More features than subjects, classes of unequal size."""
+    rng = np.random.default_rng(seed)
+    y = np.sort(rng.choice(n_classes, size=n, p=[0.6, 0.4] if n_classes == 2 else [0.5, 0.3, 0.2]))
+    return rng.standard_normal((n, n_features)) + 0.5 * y[:, None], y
+
+
+def balanced_weights(y):
+    classes, counts = np.unique(y, return_counts=True)
+    size = dict(zip(classes.tolist(), counts.tolist(), strict=True))
+    return np.asarray([len(y) / (len(classes) * size[label]) for label in y.tolist()])
+
+
+def left_out_by_refits(X, target, alpha, weight):
+    """What a ridge fitted without a subject says of it, one refit a subject."""
+    values = np.zeros_like(target)
+    for i in range(len(X)):
+        others = np.arange(len(X)) != i
+        values[i] = Ridge(alpha=alpha).fit(X[others], target[others], sample_weight=weight[others]).predict(X[[i]])[0]
+    return values
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("alpha", [0.1, 10.0, 1e4])
+def test_left_out_values_are_those_of_explicit_refits(n_classes, alpha):
+    """With one penalty to choose from, the stored values and the curves must come from n refits."""
+    X, y = features_and_classes(n_classes)
+    model = RidgeProbability(alphas=[alpha]).fit(X, y)
+    weight = balanced_weights(y)
+    for k, label in enumerate([1] if n_classes == 2 else [0, 1, 2]):
+        target = np.where(y == label, 1.0, -1.0)
+        left_out = left_out_by_refits(X, target, alpha, weight)
+        stored = np.asarray(model.ridge_.cv_results_).reshape(len(y), -1)[:, k]
+        assert_allclose(stored, left_out, rtol=1e-6, atol=1e-8)
+        curve = LogisticRegression(C=1e4, class_weight="balanced").fit(left_out[:, None], y == label)
+        assert_allclose(model.curves_[k].coef_, curve.coef_, rtol=1e-3)
+        assert_allclose(model.curves_[k].intercept_, curve.intercept_, rtol=1e-3, atol=1e-4)
+
+
+def test_the_penalty_is_the_one_of_the_smallest_left_out_error():
+    """Chosen by the mean squared error of the refits, with every class weighing the same."""
+    X, y = features_and_classes(2)
+    alphas = [0.1, 1.0, 10.0, 100.0, 1000.0, 1e4]
+    target, weight = np.where(y == 1, 1.0, -1.0), balanced_weights(y)
+    errors = [np.average((left_out_by_refits(X, target, alpha, weight) - target) ** 2, weights=weight) for alpha in alphas]
+    model = RidgeProbability(alphas).fit(X, y)
+    assert model.ridge_.alpha_ == alphas[int(np.argmin(errors))]
+    assert 0 < np.argmin(errors) < len(alphas) - 1, "the choice must be a choice"
+
+
+def test_ridge_of_pure_noise_says_little():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((60, 100)), np.arange(60) % 2
+    probability = RidgeProbability().fit(X, y).predict_proba(rng.standard_normal((200, 100)))
+    assert np.abs(probability[:, 1] - 0.5).mean() < 0.2
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_ridge_probabilities_sum_to_one_and_follow_the_ridge(n_classes):
+    X, y = features_and_classes(n_classes)
+    model = RidgeProbability().fit(X, y + 5)
+    assert_array_equal(model.classes_, np.arange(n_classes) + 5)
+    probability = model.predict_proba(X)
+    assert probability.shape == (len(y), n_classes)
+    assert ((probability >= 0) & (probability <= 1)).all()
+    assert_allclose(probability.sum(axis=1), 1.0)
+    assert (model.classes_[probability.argmax(axis=1)] == y + 5).mean() > 0.8
+    if n_classes == 2:
+        assert_array_equal(np.argsort(probability[:, 1]), np.argsort(model.ridge_.predict(X).ravel()))
+
+
+def fisher_z_by_hand(cohort):
+    """Upper triangles of arctanh of numpy's correlations `[n, E]`."""
+    data = next(iter(cohort.regions.values()))
+    n_regions = len(data.atlas)
+    upper = np.triu_indices(n_regions, k=1)
+    return np.stack([np.arctanh(np.corrcoef(data.values[s].astype(float).T)[upper]) for s in cohort.ids])
+
+
+def test_logistic_correlation_is_the_pipeline_made_by_hand(cohort):
+    train, test = cohort.select(cohort.ids[:16]), cohort.select(cohort.ids[16:])
+    found = make_baseline("logistic_correlation").fit(train, labels_of(train)).predict_proba(test)
+    features = fisher_z_by_hand(train).astype(np.float32)
+    # Vectors of mean squared length 1 with C = 1 are standard scores with C = 1 over their number.
+    by_hand = make_pipeline(StandardScaler(), LogisticRegression(C=1 / features.shape[1], class_weight="balanced", max_iter=2000))
+    by_hand.fit(features, labels_of(train))
+    assert_allclose(found, by_hand.predict_proba(fisher_z_by_hand(test).astype(np.float32)), atol=2e-3)
+
+
+def test_ridge_correlation_is_ridge_on_the_same_features(cohort):
+    train, test = cohort.select(cohort.ids[:16]), cohort.select(cohort.ids[16:])
+    found = make_baseline("ridge_correlation").fit(train, labels_of(train)).predict_proba(test)
+    scaler = StandardScaler().fit(fisher_z_by_hand(train))
+    by_hand = RidgeProbability().fit(scaler.transform(fisher_z_by_hand(train)), labels_of(train))
+    assert_allclose(found, by_hand.predict_proba(scaler.transform(fisher_z_by_hand(test))), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_every_baseline_fits_and_predicts(cohort, name, n_classes):
+    y = np.arange(24) % n_classes
+    model = make_baseline(name).fit(cohort, y, cohort.groups.to_numpy())
+    probability = model.predict_proba(cohort)
+    assert probability.shape == (24, n_classes)
+    assert_allclose(probability.sum(axis=1), 1.0, rtol=1e-5)
+    assert_array_equal(model.classes_, np.arange(n_classes))
+    assert_array_equal(model.predict(cohort), probability.argmax(axis=1))
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_subjects_whose_label_is_withheld_are_as_good_as_absent(cohort, name):
+    y = labels_of(cohort)
+    some = np.where(np.arange(24) < 16, y, WITHHELD)
+    with_others = make_baseline(name).fit(cohort, some)
+    alone = make_baseline(name).fit(cohort.select(cohort.ids[:16]), y[:16])
+    assert_array_equal(with_others.predict_proba(cohort), alone.predict_proba(cohort))
+
+
+@pytest.mark.parametrize("kind", ["correlation", "tangent"])
+def test_what_is_fitted_does_not_know_the_test_subjects(cohort, kind):
+    """An extreme test subject moves neither the features nor the probabilities of the others."""
+    train, test = cohort.select(cohort.ids[:16]), cohort.select(cohort.ids[16:])
+    data = cohort.regions["toy"]
+    wild = {s: values * (1e3 if s == test.ids[0] else 1.0) + (s == test.ids[0]) * values[:, [0]] for s, values in data.values.items()}
+    other = Cohort("wild", cohort.subjects, cohort.schema, {"toy": RegionData(data.atlas, wild, data.provenance)}).select(test.ids)
+    model = make_baseline(f"logistic_{kind}").fit(train, labels_of(train))
+    plain, extreme = model.predict_proba(test), model.predict_proba(other)
+    assert_array_equal(plain[1:], extreme[1:])
+    shared = SharedConnectivity(None, kind).fit(train)
+    before = shared.features_.mean_.copy()
+    shared.transform(other)
+    assert_array_equal(shared.features_.mean_, before)
+
+
+def test_tangent_features_rest_on_the_training_subjects(cohort):
+    train, test = cohort.select(cohort.ids[:16]), cohort.select(cohort.ids[16:])
+    expected = ConnectivityFeatures(["toy"], "tangent").fit(train).transform(test)
+    assert_array_equal(SharedConnectivity(None, "tangent").fit(train).transform(test), expected)
+    assert np.abs(ConnectivityFeatures(["toy"], "tangent").fit(cohort).transform(test) - expected).max() > 1e-3
+
+
+def test_majority_gives_the_shares_of_the_training_labels(cohort):
+    y = np.asarray([1] * 6 + [0] * 12 + [WITHHELD] * 6)
+    assert_allclose(make_baseline("majority").fit(cohort, y).predict_proba(cohort), [[2 / 3, 1 / 3]] * 24)
+
+
+def test_covariates_never_see_a_scan(cohort):
+    y = labels_of(cohort)
+    model = make_baseline("covariates").fit(cohort, y)
+    blind = Cohort(cohort.name, cohort.subjects, cohort.schema)
+    assert_array_equal(model.predict_proba(blind), model.predict_proba(cohort))
+    strange = cohort.with_column(cohort.schema["age"], pd.Series(59.0, index=cohort.subjects.index))
+    assert (model.predict_proba(strange) != model.predict_proba(cohort)).any()
+
+
+def test_covariates_never_see_the_target_nor_the_site(cohort):
+    model = make_baseline("covariates").fit(cohort, labels_of(cohort))
+    swapped = cohort.subjects["diagnosis"].map({"control": "patient", "patient": "control"})
+    other = cohort.with_column(cohort.schema["diagnosis"], swapped)
+    moved = other.with_column(cohort.schema["site"], pd.Series("site-0", index=cohort.subjects.index, dtype="str"))
+    assert_array_equal(model.predict_proba(moved), model.predict_proba(cohort))
+
+
+@pytest.mark.parametrize("name", ["logistic", "logistic_precision", "svm_tangent", "", "ridge_"])
+def test_unknown_baseline(name):
+    with pytest.raises(ConfigError, match=f"baselines among logistic_correlation, .*majority; found {name!r}"):
+        make_baseline(name)
+
+
+# Shared features
+
+
+def two_atlases(cohort, seed=0):
+    """The cohort with a second, coarser atlas."""
+    data = cohort.regions["toy"]
+    atlas = type(data.atlas)("coarse", [1, 2, 3, 4], ("a", "b", "c", "d"), data.atlas.centroids[:4], data.atlas.networks[:4])
+    rng = np.random.default_rng(seed)
+    values = {s: v[:, :4] + rng.standard_normal((len(v), 4)) for s, v in data.values.items()}
+    regions = {**cohort.regions, "coarse": RegionData(atlas, values, Provenance("timeseries"))}
+    return Cohort(cohort.name, cohort.subjects, cohort.schema, regions)
+
+
+def test_baselines_of_one_fold_share_one_fit(cohort):
+    first, second = SharedConnectivity().fit(cohort), SharedConnectivity().fit(cohort)
+    assert first.features_ is second.features_
+    assert first.transform(cohort) is not None
+    assert len(baselines._FITTED) == len(baselines._TRANSFORMED) == 1
+
+
+def test_memory_never_answers_for_another_cohort(cohort, make_cohort):
+    """Whatever differs (subjects, their order, values, atlas, kind) is worked out from what is given."""
+    others = [
+        cohort,
+        cohort.select(cohort.ids[:12]),
+        cohort.select(cohort.ids[::-1]),
+        make_cohort(n_subjects=24, n_regions=8, n_sites=2, n_timepoints=40, effect=2.0, seed=1),
+        cohort,
+    ]
+    for kind in ("correlation", "tangent", "correlation"):
+        for train in others:
+            for test in others[:4]:
+                expected = ConnectivityFeatures(["toy"], kind).fit(train).transform(test)
+                assert_array_equal(SharedConnectivity(None, kind).fit(train).transform(test), expected)
+
+
+def test_memory_keeps_atlases_apart(cohort):
+    both = two_atlases(cohort)
+    widths = {names: SharedConnectivity(names).fit(both).transform(both).shape[1] for names in (None, ("toy",), ("coarse",), ("coarse", "toy"))}
+    assert widths == {None: 28 + 6, ("toy",): 28, ("coarse",): 6, ("coarse", "toy"): 34}
+    forward, backward = (SharedConnectivity(names).fit(both).transform(both) for names in (("toy", "coarse"), ("coarse", "toy")))
+    assert_array_equal(forward[:, :28], backward[:, 6:])
+
+
+def test_memory_is_small(cohort):
+    for k in range(2, 14):
+        SharedConnectivity().fit(cohort.select(cohort.ids[:k])).transform(cohort)
+    assert len(baselines._FITTED) == len(baselines._TRANSFORMED) == baselines._MAX_REMEMBERED
+
+
+def test_a_baseline_may_use_one_atlas_of_several(cohort):
+    both = two_atlases(cohort)
+    y = labels_of(cohort)
+    alone = make_baseline("logistic_correlation").fit(cohort, y).predict_proba(cohort)
+    assert_array_equal(make_baseline("logistic_correlation", ["toy"]).fit(both, y).predict_proba(both), alone)
+    assert (make_baseline("logistic_correlation").fit(both, y).predict_proba(both) != alone).any()
