@@ -153,7 +153,10 @@ def _usage() -> str:
 def _fail(error: Exception, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    print(f"graphssl: {error}", file=sys.stderr)
+    words = " ".join(str(error).split())
+    if code == FAILED:
+        words = f"the run failed with {type(error).__name__}: {words or 'no message'}" + ("" if debug else " (--debug shows where)")
+    print(f"graphssl: {words}", file=sys.stderr)
     return code
 
 

@@ -2,9 +2,10 @@
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,9 +16,10 @@ from graphssl.atlases import load_atlas
 from graphssl.data.cohort import Cohort
 from graphssl.datasets.simulate import GroundTruth, Simulation
 from graphssl.encoders.base import AbstractEncoder
-from graphssl.errors import ConfigError
+from graphssl.errors import ConfigError, InputError
+from graphssl.evaluation.baselines import BASELINES
 from graphssl.evaluation.protocols import ProtocolName
-from graphssl.experiment.parser import Parser, nearest
+from graphssl.experiment.parser import Parser, nearest, reason
 from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.objectives.base import AbstractObjective
 from graphssl.training.finetune import FINETUNING
@@ -55,7 +57,10 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         unknown = sorted(set(self.methods) - set(OURS))
         if unknown:
-            raise ConfigError(f"Expected methods among {', '.join(OURS)}; found {unknown[0]!r}{nearest(unknown[0], OURS)}.")
+            raise ConfigError(f"Expected methods among {', '.join(OURS)}; found {unknown[0]!r}.{nearest(unknown[0], OURS)}")
+        strange = sorted(set(self.baselines) - set(BASELINES))
+        if strange:
+            raise ConfigError(f"Expected baselines among {', '.join(BASELINES)}; found {strange[0]!r}.{nearest(strange[0], BASELINES)}")
         missing = sorted(set(self.audited) - set(self.methods) - set(self.baselines))
         if missing:
             raise ConfigError(f"Expected audited methods to be among the methods and baselines, found {missing}. Add them there, or audit others.")
@@ -84,18 +89,8 @@ class CohortSource:
             ConfigError: If there is no such function, or an argument of it is unknown or missing.
             InputError: If the data cannot be read.
         """
-        module, _, name = self.adapter.rpartition(".")
-        try:
-            function = getattr(import_module(module or "graphssl.datasets"), name)
-        except (ImportError, AttributeError) as error:
-            near = nearest(name, datasets.__all__)
-            raise ConfigError(
-                f"Expected the adapter to be a function of graphssl.datasets or a dotted name, found {self.adapter!r}.{near}"
-            ) from error
-        signature = inspect.signature(function)
-        for key in self.arguments:
-            if key not in signature.parameters:
-                raise ConfigError(f"Expected arguments of {name}, found {key!r}.{nearest(key, list(signature.parameters))}")
+        function = self._function()
+        name, signature = function.__name__, inspect.signature(function)
         arguments = dict(self.arguments)
         if "atlas" in arguments:
             arguments["atlas"] = load_atlas(arguments["atlas"])
@@ -107,6 +102,33 @@ class CohortSource:
             raise ConfigError(f"Expected the arguments that {name} needs, found none for one of them: {error}.") from error
         made = function(**arguments)
         return (made.cohort, made.truth) if isinstance(made, Simulation) else (made, None)
+
+    def absent(self) -> list[str]:
+        """Files and folders among the arguments at which there is nothing.
+
+        Raises:
+            ConfigError: If there is no such function, or an argument of it is unknown.
+        """
+        parameters = inspect.signature(self._function()).parameters
+        places = [str(value) for key, value in self.arguments.items() if "PathLike" in str(parameters[key].annotation) and isinstance(value, str)]
+        atlases = [self.arguments.get("atlas"), *(self.arguments.get("atlases") or [])]
+        places += [entry.rpartition("=")[2] for entry in atlases if isinstance(entry, str) and "/" in entry]
+        return [place for place in places if not Path(place).exists()]
+
+    def _function(self) -> Callable[..., Any]:
+        module, _, name = self.adapter.rpartition(".")
+        try:
+            function: Callable[..., Any] = getattr(import_module(module or "graphssl.datasets"), name)
+            parameters = list(inspect.signature(function).parameters)
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            near = nearest(name, datasets.__all__)
+            raise ConfigError(
+                f"Expected the adapter to be a function of graphssl.datasets or a dotted name, found {self.adapter!r}.{near}"
+            ) from error
+        for key in self.arguments:
+            if key not in parameters:
+                raise ConfigError(f"Expected arguments of {name}, found {key!r}.{nearest(key, parameters)}")
+        return function
 
 
 class Experiment:
@@ -169,11 +191,20 @@ def read_experiment(arguments: Sequence[str]) -> tuple[Experiment, str]:
 
 
 def instantiate(parser: ArgumentParser, parsed: Namespace) -> tuple[Experiment, str]:
-    """Make the objects of a parsed configuration."""
+    """Make the objects of a parsed configuration.
+
+    Raises:
+        ConfigError: If a class refuses its arguments.
+    """
     known = inspect.signature(Experiment).parameters
     settings = {key: value for key, value in parsed.as_dict().items() if key in known}
     text = yaml.safe_dump(json.loads(json.dumps(settings, default=str)), sort_keys=False)
-    made = parser.instantiate(parsed)
+    try:
+        made = parser.instantiate(parsed)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:  # jsonargparse wraps what a constructor says
+        raise ConfigError(reason(str(error))) from error
     return Experiment(**{key: made[key] for key in known}), text
 
 

@@ -9,10 +9,14 @@ from jsonargparse import ArgumentParser
 
 from graphssl.errors import ConfigError
 
+_PREFIX = "Expected a configuration that fits, found: "
 _UNKNOWN = (
     re.compile(r"(?:Key|Option|key) ?'?-*([\w.]+)'? is not (?:accepted|expected)"),
+    re.compile(r"does not accept option '([\w.]+)'"),
     re.compile(r"[Uu]nrecognized arguments: -*([\w.]+)"),
 )
+# What jsonargparse says where a class or nothing is expected; the first reason is the one that helps.
+_UNION = re.compile(r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: - (.*?) - Expected a <class 'NoneType'>.*")
 
 
 class Parser(ArgumentParser):
@@ -30,11 +34,19 @@ class Parser(ArgumentParser):
         Raises:
             ConfigError: Always.
         """
-        text = " ".join(line.strip() for line in str(ex or message).splitlines() if line.strip())
+        text = reason(str(ex or message))
         found = next((match for pattern in _UNKNOWN if (match := pattern.search(text))), None)
-        keys = {part for action in self._actions for part in str(action.dest).split(".")}
-        hint = nearest(found.group(1).split(".")[-1], sorted(keys | set(self.more_keys))) if found else ""
-        raise ConfigError(f"Expected a configuration that fits, found: {text}{hint}")
+        if found and "Did you mean" not in text:
+            keys = {part for action in self._actions for part in str(action.dest).split(".")} | set(self.more_keys)
+            wrong = next((part for part in found.group(1).split(".") if part not in keys), "")
+            text = f"{text}.{nearest(wrong, sorted(keys))}"
+        raise ConfigError(f"{_PREFIX}{text}")
+
+
+def reason(message: str) -> str:
+    """The part of a message of jsonargparse that helps, in one line."""
+    text = _UNION.sub(r"\1", " ".join(message.split()))
+    return text.replace(_PREFIX, "")
 
 
 def nearest(word: str, known: Sequence[str]) -> str:

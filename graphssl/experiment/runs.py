@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ _PACKAGES = ("graphssl", "torch", "torch-geometric", "pytorch-lightning", "numpy
 # Entries of a configuration that change how a run goes but not what it finds.
 _INCIDENTAL = ("config", "output", "n_jobs", "progress", "accelerator")
 
+# What a run writes before it computes anything.
+_BEGINNING = {"manifest.json", "config.yaml", "excluded.csv", "splits.json"}
+
 
 class RunFolder:
     """A folder that belongs to one run.
@@ -38,9 +42,8 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str], verb: str, configuration: str) -> None:
         self.path, self.verb, self.configuration = Path(path), verb, configuration
-        self.hash = hashlib.sha256(json.dumps([verb, _essential(yaml.safe_load(configuration))], sort_keys=True, default=str).encode()).hexdigest()[
-            :12
-        ]
+        essential = json.dumps([verb, _essential(yaml.safe_load(configuration))], sort_keys=True, default=str)
+        self.hash = hashlib.sha256(essential.encode()).hexdigest()[:12]
         manifest = self.path / "manifest.json"
         if manifest.is_file():
             found = read_manifest(self.path)
@@ -49,7 +52,7 @@ class RunFolder:
                     f"Expected {self.path} to be absent or to hold this very run, found another one (made by "
                     f"`graphssl {found.get('verb')}` with another configuration). Choose another name, or remove the folder."
                 )
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and (not self.path.is_dir() or any(entry.suffix != ".part" for entry in self.path.iterdir())):
             raise RunFolderError(f"Expected {self.path} to be absent, empty or a run folder, found other files. Choose another name.")
 
     def open(self, cohort: Cohort, details: dict[str, Any]) -> "RunFolder":
@@ -65,10 +68,17 @@ class RunFolder:
                     f"Expected the data of the run in {self.path} (cohort hash {before}), found others (hash {cohort.hash}). Choose another name."
                 )
         self.path.mkdir(parents=True, exist_ok=True)
-        self.write_text("config.yaml", self.configuration)
-        cohort.excluded.to_csv(self.path / "excluded.csv", index=False)
+        # First of all: a run killed from here on is known as this one.
         self.write_json("manifest.json", {**_environment(), "verb": self.verb, "run_hash": self.hash, "cohort": describe(cohort), **details})
+        self.write_text("config.yaml", self.configuration)
+        self.write_text("excluded.csv", cohort.excluded.to_csv(index=False))
         return self
+
+    def forget(self) -> None:
+        """Remove the folder again if nothing but a beginning stands in it."""
+        found = {path.name for path in self.path.rglob("*") if path.is_file()}
+        if found <= _BEGINNING:
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file, whole or not at all."""
@@ -93,7 +103,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     try:
         return dict(json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, TypeError) as error:  # absent, not JSON, or no object
         raise RunFolderError(f"Expected a run folder with manifest.json at {folder}, found none that can be read ({error}).") from error
 
 

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, replace
 
+import pandas as pd
 from jsonargparse import ArgumentParser, Namespace
 
 from graphssl.data.cohort import Cohort
 from graphssl.datasets.simulate import GroundTruth
-from graphssl.errors import InputError
 from graphssl.experiment.config import CohortSource, Experiment, instantiate
 
 _PER_CLASS = 6
@@ -15,24 +15,29 @@ _STAND_IN = {"adapter": "simulate", "arguments": {"atlases": ["simulated24"], "n
 
 
 def instantiate_small(parser: ArgumentParser, parsed: Namespace) -> tuple[Experiment, str]:
-    """The experiment of a parsed configuration with one epoch, one seed and two small sites; simulated ones where its data are absent."""
-    try:
-        experiment, text = instantiate(parser, parsed)
-        cohort, truth = experiment.cohort.load()
-    except InputError:
+    """The experiment of a parsed configuration with one epoch, one seed and two small sites; simulated ones where its data are absent.
+
+    Raises:
+        InputError: If the configuration is wrong, or its data are there and cannot be read.
+    """
+    experiment, text = instantiate(parser, parsed)
+    note = "# one step of a run, by --smoke\n"
+    absent = experiment.cohort.absent()
+    if absent:
+        note += f"# simulated data, for there is nothing at {', '.join(absent)}\n"
         parsed.cohort = Namespace(_STAND_IN)
         parsed.target, parsed.classes = None, None
         if parsed.builder is not None:
-            parsed.builder["atlases"] = None
+            parsed.builder.init_args.atlases = None
         experiment, text = instantiate(parser, parser.parse_object(parsed.as_dict()))
-        cohort, truth = experiment.cohort.load()
+    cohort, truth = experiment.cohort.load()
     small = _two_sites(cohort, experiment)
     experiment.cohort = _Loaded(experiment.cohort.adapter, experiment.cohort.arguments, small, truth)
     experiment.name = f"{experiment.name}-smoke"
     seeds = experiment.evaluation.seeds[:1]
     experiment.evaluation = replace(experiment.evaluation, seeds=seeds, label_fractions=(1.0,), n_splits=2, n_jobs=1)
     experiment.pretraining, experiment.finetuning = (replace(s, max_epochs=1) for s in (experiment.pretraining, experiment.finetuning))
-    return experiment, "# one step of a run, by --smoke\n" + text
+    return experiment, note + text
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,10 @@ class _Loaded(CohortSource):
 
 
 def _two_sites(cohort: Cohort, experiment: Experiment) -> Cohort:
-    labels = cohort.target(experiment.target)
     sites = cohort.sites
+    # Pre-training needs no target.
+    has_target = experiment.target is not None or bool(cohort.schema.named("target"))
+    labels = cohort.target(experiment.target) if has_target else pd.Series("all", index=cohort.subjects.index)
     places = ["all"] if sites is None else sites.unique()[:_SITES]
     chosen: list[str] = []
     for place in places:

@@ -133,6 +133,10 @@ def _advice(cohort: Cohort) -> list[str]:
     advice = []
     if not cohort.schema.named("target"):
         advice.append("no column has the role 'target': name the one to predict with --target")
+    for name in cohort.schema.named("target"):
+        classes = cohort.subjects[name].dropna().unique()
+        if len(classes) < 2:
+            advice.append(f"the target {name!r} has {'one class only' if len(classes) else 'no labels'}: nothing can be learned from it")
     sites = cohort.sites
     if sites is None:
         advice.append("no column has the role 'site': name it with --site, or scores cannot be checked on unseen sites")

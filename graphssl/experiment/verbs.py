@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from sklearn.decomposition import PCA
 from graphssl.data.cohort import Cohort
 from graphssl.datasets.simulate import GroundTruth
 from graphssl.encoders import GAT, GCN, MLP, AbstractEncoder, GraphTransformer
-from graphssl.errors import ConfigError, DataError
+from graphssl.errors import AtlasError, ConfigError, DataError, InputError
 from graphssl.estimators import ConnectomeClassifier
 from graphssl.evaluation.audits import site_probe
 from graphssl.evaluation.baselines import make_baseline
@@ -22,6 +24,7 @@ from graphssl.evaluation.protocols import evaluate, make_splits, make_task
 from graphssl.experiment.config import Experiment
 from graphssl.experiment.runs import RunFolder
 from graphssl.graphs.connectivity import ConnectivityFeatures
+from graphssl.graphs.connectome import check_atlas
 from graphssl.objectives import AbstractObjective, MaskedRegions
 from graphssl.reports import write_report
 from graphssl.results import Result, write_results
@@ -45,9 +48,9 @@ def run_pretrain(experiment: Experiment, configuration: str, *, progress: bool =
         Where the encoder is, the epoch that was kept and its validation loss.
     """
     cohort, _ = experiment.cohort.load()
-    folder = _open(experiment, "pretrain", configuration, cohort)
-    model = _pretrained(experiment, cohort, folder, progress)
-    _write_history(folder, {"pretrain": model.history})
+    with _opened(experiment, "pretrain", configuration, cohort) as folder:
+        model = _pretrained(experiment, cohort, folder, progress)
+        _write_history(folder, {"pretrain": model.history})
     return {"encoder": str(folder.path / "encoder"), "epochs": len(model.history), **_json_card(model)}
 
 
@@ -59,12 +62,17 @@ def run_finetune(experiment: Experiment, configuration: str, *, model: str | Non
         configuration: Its resolved configuration.
         model: Folder of a pre-trained model; pre-trains first (or takes up the run's own encoder) when left out.
         progress: Whether to show progress on stderr.
+
+    Raises:
+        InputError: If the cohort has no two classes, or the model is no model folder or of another atlas; nothing is written.
     """
     cohort, _ = experiment.cohort.load()
-    folder = _open(experiment, "finetune", configuration, cohort)
-    start = _pretrained(experiment, cohort, folder, progress) if model is None else ConnectomeModel.from_pretrained(model)
-    tuned = _finetuned(experiment, start, cohort, folder, progress)
-    _write_history(folder, {"pretrain": start.history, "finetune": tuned.history})
+    make_task(cohort, experiment.target, experiment.classes, "finetune")
+    given = None if model is None else _model_for(cohort, model)
+    with _opened(experiment, "finetune", configuration, cohort) as folder:
+        start = given or _pretrained(experiment, cohort, folder, progress)
+        tuned = _finetuned(experiment, start, cohort, folder, progress)
+        _write_history(folder, {"pretrain": start.history, "finetune": tuned.history})
     return {"model": str(folder.path / "model"), **_json_card(tuned)}
 
 
@@ -88,31 +96,31 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
         "task": {"target": task.target, "classes": list(task.classes)},
         "protocol": {"name": settings.protocol, "n_splits": len(splits), "splits_hash": _joint_hash([s.hash for s in splits])},
     }
-    folder = _open(experiment, "evaluate", configuration, cohort, details)
-    folder.write_splits(splits)
     methods = {name: make_method(name, experiment) for name in settings.methods}
     methods |= {name: make_baseline(name, _atlases(experiment)) for name in settings.baselines}
-    evaluation = evaluate(
-        cohort,
-        methods,
-        protocol=settings.protocol,
-        target=task.target,
-        classes=task.classes,
-        seeds=settings.seeds,
-        label_fractions=settings.label_fractions,
-        n_splits=settings.n_splits,
-        audited=settings.audited,
-        folder=folder.path / "units",
-        n_jobs=settings.n_jobs,
-        progress=progress,
-    )
-    start = _pretrained(experiment, cohort, folder, progress)
-    tuned = _finetuned(experiment, start, cohort, folder, progress)
-    _write_history(folder, {"pretrain": start.history, "finetune": tuned.history})
-    _write_explanation(folder.path / "explain", saliency(tuned, cohort), truth)
-    write_results(folder.path / "results.jsonl", [*evaluation.results, *_probe_sites(experiment, start, cohort)])
-    evaluation.predictions.to_parquet(folder.path / "predictions.parquet", index=False)
-    report = write_report(folder.path)
+    with _opened(experiment, "evaluate", configuration, cohort, details) as folder:
+        folder.write_splits(splits)
+        evaluation = evaluate(
+            cohort,
+            methods,
+            protocol=settings.protocol,
+            target=task.target,
+            classes=task.classes,
+            seeds=settings.seeds,
+            label_fractions=settings.label_fractions,
+            n_splits=settings.n_splits,
+            audited=settings.audited,
+            folder=folder.path / "units",
+            n_jobs=settings.n_jobs,
+            progress=progress,
+        )
+        start = _pretrained(experiment, cohort, folder, progress)
+        tuned = _finetuned(experiment, start, cohort, folder, progress)
+        _write_history(folder, {"pretrain": start.history, "finetune": tuned.history})
+        _write_explanation(folder.path / "explain", saliency(tuned, cohort), truth)
+        write_results(folder.path / "results.jsonl", [*evaluation.results, *_probe_sites(experiment, start, cohort)])
+        evaluation.predictions.to_parquet(folder.path / "predictions.parquet", index=False)
+        report = write_report(folder.path)
     return {"run": str(folder.path), "results": str(folder.path / "results.jsonl"), "report": str(report)}
 
 
@@ -133,8 +141,8 @@ def embed(model: str | Path, cohort: str | Path, out: str | Path) -> pd.DataFram
     loaded, subjects = ConnectomeModel.from_pretrained(model), Cohort.load(cohort)
     table = loaded.embed(subjects)
     if loaded.head is not None:
-        for k, name in enumerate(loaded.classes):
-            table[f"probability_{name}"] = loaded.predict_proba(subjects)[:, k]
+        columns = [f"probability_{name}" for name in loaded.classes]
+        table = table.join(pd.DataFrame(loaded.predict_proba(subjects), index=table.index, columns=columns))
     table = table.rename_axis("subject_id").reset_index()
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(target.name + ".part")
@@ -147,12 +155,14 @@ def embed(model: str | Path, cohort: str | Path, out: str | Path) -> pd.DataFram
 
 
 def make_method(name: str, experiment: Experiment) -> ConnectomeClassifier:
-    """One of our methods as an estimator."""
-    encoder = experiment.encoder or GraphTransformer()
-    others: dict[str, AbstractEncoder] = {"gcn": GCN(), "gat": GAT(), "mlp": MLP()}
-    if name in others:
-        encoder = others[name]
-    elif name == "no_edges":
+    """One of our methods as an estimator.
+
+    Raises:
+        ConfigError: If edges are to be cut of an encoder that has none.
+    """
+    others: dict[str, type[AbstractEncoder]] = {"gcn": GCN, "gat": GAT, "mlp": MLP}
+    encoder = others[name]() if name in others else experiment.encoder or GraphTransformer()
+    if name == "no_edges":
         if "edges" not in encoder.arguments():
             raise ConfigError(
                 f"Expected an encoder with edges to cut for the method 'no_edges', found {type(encoder).__name__}. Leave the method out."
@@ -173,9 +183,32 @@ def objective_of(experiment: Experiment) -> AbstractObjective:
     return experiment.objective or MaskedRegions()
 
 
-def _open(experiment: Experiment, verb: str, configuration: str, cohort: Cohort, details: dict[str, Any] | None = None) -> RunFolder:
+@contextmanager
+def _opened(experiment: Experiment, verb: str, configuration: str, cohort: Cohort, details: dict[str, Any] | None = None) -> Iterator[RunFolder]:
+    """The run folder; where the input turns out wrong before anything was computed, a new one is taken away again."""
     folder = RunFolder(Path(experiment.output) / experiment.name, verb, configuration)
-    return folder.open(cohort, details or {"seeds": [experiment.seed]})
+    is_new = not folder.path.exists()
+    folder.open(cohort, details or {"seeds": [experiment.seed]})
+    try:
+        yield folder
+    except InputError:
+        if is_new:
+            folder.forget()
+        raise
+
+
+def _model_for(cohort: Cohort, folder: str) -> ConnectomeModel:
+    """A saved model, in an atlas of the cohort."""
+    model = ConnectomeModel.from_pretrained(folder)
+    for name, atlas in model.builder.atlases_.items():
+        if name in cohort.regions:
+            check_atlas(atlas, cohort.atlas(name))
+    if not set(model.builder.atlases_) & set(cohort.regions):
+        raise AtlasError(
+            f"Expected data in an atlas of the model in {folder} ({', '.join(model.builder.atlases_)}), found {cohort.name!r} with "
+            f"{', '.join(cohort.regions) or 'none'}. Use a model of that atlas, or convert the data."
+        )
+    return model
 
 
 def _pretrained(experiment: Experiment, cohort: Cohort, folder: RunFolder, progress: bool) -> ConnectomeModel:
