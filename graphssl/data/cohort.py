@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -247,7 +246,7 @@ class Cohort:
             cohort = cls(record["name"], subjects, Schema.from_dict(record["schema"]), regions, excluded)
         except InputError:
             raise
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # damaged bytes make the readers of others fail in any way
             raise DataError(f"Expected a whole saved cohort at {source}, found a damaged one ({error}). Build it again.") from error
         if cohort.hash != record["hash"]:
             raise DataError(
@@ -327,6 +326,6 @@ def _load_values(path: Path) -> dict[str, npt.NDArray[np.float32]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             ids, offsets, values = stored["subject_id"], stored["offsets"], stored["values"]
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:
         raise DataError(f"Expected region data in {path}, found a damaged file ({error}). Build the cohort again.") from error
     return {str(subject): values[offsets[k] : offsets[k + 1]] for k, subject in enumerate(ids)}

@@ -5,7 +5,6 @@ http://preprocessed-connectomes-project.org/abide/. Licence, layout and traps: `
 """
 
 import os
-import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -313,7 +312,7 @@ def _read_bundle(folder: Path, atlas: Atlas, subjects: Sequence[str], missing_re
         with paths[0].open("rb") as file, np.load(file, allow_pickle=False) as stored:
             series, offsets, scale = stored["series"], stored["offsets"], np.float32(stored["scale"])
             labels, ids = stored["region_label"], stored["subject_id"].tolist()
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged bytes make a reader fail in any way
         raise DataError(f"Expected a bundle of time series in {paths[0]}, found a damaged file ({error}). Copy it again.") from error
     position = {subject: k for k, subject in enumerate(ids)}
     values = {s: series[offsets[k] : offsets[k + 1]] * scale for s in subjects if (k := position.get(s)) is not None}

@@ -142,9 +142,12 @@ def test_byte_order_mark_blank_lines_and_windows_line_ends(tmp_path):
 
 
 def test_missing_cells_are_nan(tmp_path):
-    values, _ = read_array(write(tmp_path / "a.csv", "a,b,c,d\n0.5,n/a,,NaN\n0.1,0.2,inf,0.4\n"))
-    np.testing.assert_array_equal(np.isnan(values), [[False, True, True, True], [False] * 4])
-    assert np.isinf(values[1, 2])
+    rows_with_gaps = "0.5,n/a,,NaN\n0.1,0.2,inf,0.4\n"
+    for name, text in (("a.csv", "a,b,c,d\n" + rows_with_gaps), ("b.csv", rows_with_gaps)):
+        values, header = read_array(write(tmp_path / name, text))
+        assert header == (("a", "b", "c", "d") if name == "a.csv" else None)
+        np.testing.assert_array_equal(np.isnan(values), [[False, True, True, True], [False] * 4])
+        assert np.isinf(values[1, 2])
 
 
 def test_one_region_and_one_row(tmp_path):
@@ -174,7 +177,7 @@ def test_matlab_files(tmp_path):
         np.testing.assert_array_equal(values, VALUES.astype(np.float32))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     values=arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(2, 6)), elements=st.floats(-1e3, 1e3, width=32)),
     mark=st.sampled_from("\t,;"),
@@ -292,6 +295,29 @@ def test_truncated_file(tmp_path, ending):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(DataError, match=rf"Expected an array in .*a\{ending}, found a file that cannot be read"):
         read_array(path)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    ending=st.sampled_from([".npy", ".npz", ".mat", ".csv"]), places=st.lists(st.integers(0, 10**6), min_size=1, max_size=4), keep=st.floats(0.1, 1)
+)
+def test_damaged_bytes_give_an_error_of_ours_or_numbers(tmp_path_factory, ending, places, keep):
+    path = tmp_path_factory.mktemp("damage") / f"a{ending}"
+    {
+        ".npy": lambda: np.save(path, VALUES),
+        ".npz": lambda: np.savez_compressed(path, x=VALUES),
+        ".mat": lambda: savemat(path, {"x": VALUES}, do_compression=True),
+        ".csv": lambda: np.savetxt(path, VALUES, delimiter=","),
+    }[ending]()
+    damaged = bytearray(path.read_bytes()[: int(keep * path.stat().st_size)])
+    for place in places:
+        damaged[place % len(damaged)] ^= 255
+    path.write_bytes(damaged)
+    try:
+        values, _ = read_array(path)
+    except DataError:
+        return
+    assert values.ndim == 2
 
 
 def test_another_number_of_axes(tmp_path):
