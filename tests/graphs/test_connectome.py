@@ -207,6 +207,21 @@ def test_the_same_labels_in_another_order_or_under_other_names_are_refused(make_
         ConnectomeBuilder().fit(cohort).transform(changed_atlas(cohort, **changes))
 
 
+def test_the_same_labels_at_other_places_are_refused(make_cohort):
+    cohort = make_cohort(n_subjects=6, n_regions=4)
+    builder = ConnectomeBuilder().fit(cohort)
+    moved = cohort.atlas("toy").centroids + np.float32([0.0, 30.0, 40.0])
+    with pytest.raises(AtlasError, match="Expected the regions of atlas 'toy' where the model knows them, found them 50 mm away on average"):
+        builder.transform(changed_atlas(cohort, centroids=moved))
+
+
+def test_centroids_that_differ_by_little_are_those_of_the_model(make_cohort):
+    cohort = make_cohort(n_subjects=6, n_regions=4)
+    near = changed_atlas(cohort, centroids=cohort.atlas("toy").centroids + np.float32([3.0, 0.0, 0.0]))
+    builder = ConnectomeBuilder().fit(cohort)
+    assert torch.equal(builder.transform(near).centroids, builder.transform(cohort).centroids)
+
+
 def test_another_number_of_regions_is_refused(make_cohort):
     with pytest.raises(AtlasError, match=r"Expected atlas 'toy' with 4 regions .*, found 5 regions"):
         ConnectomeBuilder().fit(make_cohort(n_subjects=6, n_regions=4)).transform(make_cohort(n_subjects=6, n_regions=5))

@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from graphssl.encoders import GraphTransformer
 from graphssl.errors import AtlasError, CheckpointError, DataError, RunFolderError
 from graphssl.graphs import ConnectomeBuilder
 from graphssl.training import ConnectomeModel, finetune, load_model, untrained
@@ -354,8 +353,3 @@ def test_data_of_another_atlas_of_the_same_name_are_refused(folder, cohort, meth
 def test_data_without_the_atlas_are_refused(tuned, families):
     with pytest.raises(DataError, match=r"to have data in one of the atlases \['toy'\], found none for 28"):
         tuned.predict_proba(families)
-
-
-def test_the_arguments_of_the_encoder_are_its_own(tuned):
-    assert isinstance(tuned.encoder, GraphTransformer)
-    assert GraphTransformer(**tuned.encoder.arguments()).token_width == tuned.encoder.token_width

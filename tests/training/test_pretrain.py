@@ -203,7 +203,7 @@ class Interpreter:
 
 def wait_for_epoch(folder, after=None):
     """Wait for a checkpoint other than the one of before."""
-    path, deadline = folder / "last.ckpt", time.monotonic() + 120
+    path, deadline = folder / "last.ckpt", time.monotonic() + 300
     while time.monotonic() < deadline:
         if path.exists() and path.stat().st_mtime_ns != after:
             return
