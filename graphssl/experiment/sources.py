@@ -10,7 +10,7 @@ from graphssl.data.atlas import Atlas
 from graphssl.data.cohort import Cohort
 from graphssl.data.regions import ConnectivityKind
 from graphssl.datasets import load_abide, load_abide_arrays, load_matrices, load_timeseries, read_array
-from graphssl.datasets.arrays import SUFFIXES
+from graphssl.datasets.folder import find_files
 from graphssl.errors import ConfigError, DataError
 from graphssl.experiment.runs import describe
 
@@ -65,10 +65,7 @@ def recognise(path: str | Path) -> Recognised:
         return "abide_arrays"
     if any(folder.rglob("*_rois_*.1D")):
         return "abide"
-    files = _files(folder)
-    if not files:
-        raise DataError(f"Expected files ending in {', '.join(SUFFIXES)} in {folder}, found none. Say where they are, or convert them.")
-    shape = read_array(files[0])[0].shape
+    shape = _first_shape(folder)
     return "matrices" if shape[0] == shape[1] else "timeseries"
 
 
@@ -146,14 +143,19 @@ def _advice(cohort: Cohort) -> list[str]:
 
 
 def _atlas_hint(source: Source, what: Recognised) -> str:
-    files = _files(Path(source.path))
-    found = f" The first file has {read_array(files[0])[0].shape[1]} regions." if files else ""
+    found = f" The first file has {_first_shape(Path(source.path))[1]} regions." if what in ("timeseries", "matrices") else ""
     return (
         f"Expected the atlas of the regions for {what} data, found none.{found} "
         "Give --atlas with a name, a table or a label volume; see graphssl.atlases."
     )
 
 
-def _files(folder: Path) -> list[Path]:
-    tables = ("participants.tsv", "participants.csv")
-    return sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.name not in tables)
+def _first_shape(folder: Path) -> tuple[int, ...]:
+    """Shape of the first file of a folder that holds numbers: tables of people or regions may lie beside the scans."""
+    problems: list[DataError] = []
+    for path in find_files(folder):
+        try:
+            return read_array(path)[0].shape
+        except DataError as error:
+            problems.append(error)
+    raise problems[0]

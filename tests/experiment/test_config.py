@@ -1,0 +1,280 @@
+"""Configurations: read from YAML and command line, refused with the nearest known key, written so that they can be given back."""
+
+import pytest
+import yaml
+
+from graphssl.data import Atlas, Cohort
+from graphssl.datasets import GroundTruth
+from graphssl.encoders import GraphTransformer
+from graphssl.errors import AtlasError, ConfigError, DataError
+from graphssl.experiment.config import OURS, CohortSource, EvaluationSettings, experiment_parser, instantiate, read_experiment
+from graphssl.experiment.runs import RunFolder
+from graphssl.objectives import MaskedConnections
+
+SIMULATED = {"adapter": "simulate", "arguments": {"atlases": ["simulated20"], "n_subjects": 24, "sites": 2}}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writer of configurations: `write(name="study", …)` gives the path."""
+
+    def writer(**settings):
+        path = tmp_path / "study.yaml"
+        path.write_text(yaml.safe_dump({"name": "study", "cohort": SIMULATED, **settings}), encoding="utf-8")
+        return str(path)
+
+    return writer
+
+
+def read(path, *words):
+    return read_experiment(["--config", path, *words])
+
+
+# Reading
+
+
+def test_a_configuration_becomes_objects(write):
+    path = write(
+        target="diagnosis",
+        encoder={"class_path": "graphssl.encoders.GraphTransformer", "init_args": {"width": 16, "heads": 2}},
+        objective={"class_path": "graphssl.objectives.MaskedConnections", "init_args": {"ratio": 0.4}},
+        builder={"kind": "partial correlation"},
+        pretraining={"max_epochs": 3},
+        evaluation={"seeds": [4], "methods": ["scratch"], "audited": []},
+    )
+    experiment, _ = read(path)
+    assert (experiment.name, experiment.target, experiment.output) == ("study", "diagnosis", "runs")
+    assert isinstance(experiment.encoder, GraphTransformer)
+    assert (experiment.encoder.width, experiment.encoder.depth) == (16, 2)
+    assert isinstance(experiment.objective, MaskedConnections)
+    assert experiment.objective.ratio == 0.4
+    assert experiment.builder.kind == "partial correlation"
+    assert (experiment.pretraining.max_epochs, experiment.pretraining.batch_size) == (3, 32)
+    assert experiment.evaluation.seeds == (4,)
+    assert experiment.cohort.arguments["n_subjects"] == 24
+
+
+def test_what_is_left_out_has_the_defaults_of_the_constructors(write):
+    experiment, _ = read(write())
+    assert (experiment.encoder, experiment.objective, experiment.builder) == (None, None, None)
+    assert experiment.evaluation == EvaluationSettings()
+
+
+def test_the_command_line_goes_over_the_file(write):
+    path = write(pretraining={"max_epochs": 30, "batch_size": 8})
+    experiment, _ = read(
+        path, "--pretraining.max_epochs", "3", "--cohort.arguments.n_subjects", "40", "--name", "other", "--evaluation.seeds", "[7, 8]"
+    )
+    assert (experiment.pretraining.max_epochs, experiment.pretraining.batch_size) == (3, 8)
+    assert experiment.cohort.arguments == {"atlases": ["simulated20"], "n_subjects": 40, "sites": 2}
+    assert (experiment.name, experiment.evaluation.seeds) == ("other", (7, 8))
+
+
+def test_an_encoder_may_be_named_on_the_command_line(write):
+    experiment, _ = read(write(), "--encoder", "MLP", "--encoder.width", "8")
+    assert type(experiment.encoder).__name__ == "MLP"
+    assert experiment.encoder.width == 8
+
+
+def test_the_resolved_configuration_can_be_given_back(write, tmp_path):
+    path = write(
+        encoder={"class_path": "graphssl.encoders.GraphTransformer", "init_args": {"width": 16}},
+        builder={"kind": "correlation"},
+        pretraining={"max_epochs": 30},
+    )
+    _, text = read(path, "--pretraining.max_epochs", "3")
+    written = tmp_path / "config.yaml"
+    written.write_text(text, encoding="utf-8")
+    again, same = read(str(written))
+    assert same == text
+    assert again.pretraining.max_epochs == 3
+    hashes = [RunFolder(tmp_path / "run", "evaluate", configuration).hash for configuration in (text, same)]
+    assert hashes[0] == hashes[1]
+    assert yaml.safe_load(text)["encoder"]["init_args"]["depth"] == 2, "defaults are written out"
+
+
+def test_what_does_not_change_the_numbers_does_not_change_the_run(write, tmp_path):
+    def run_hash(*words):
+        return RunFolder(tmp_path / "run", "evaluate", read(path, *words)[1]).hash
+
+    path = write()
+    same = ["--output", "elsewhere", "--evaluation.n_jobs", "2", "--pretraining.progress", "true", "--finetuning.accelerator", "cpu"]
+    assert run_hash(*same) == run_hash()
+    for words in (["--seed", "1"], ["--pretraining.max_epochs", "3"], ["--cohort.arguments.n_subjects", "40"], ["--evaluation.seeds", "[0]"]):
+        assert run_hash(*words) != run_hash()
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"nam": "x"}, r"'nam' is not accepted\. Did you mean 'name'"),
+        ({"objectiv": None}, r"'objectiv' is not accepted\. Did you mean 'objective'"),
+        ({"pretraining": {"epochs": 3}}, r"'pretraining' does not accept option 'epochs'\. Did you mean 'max_epochs'"),
+        ({"evaluation": {"seed": [0]}}, r"does not accept option 'seed'"),
+        ({"evaluation": {"protocl": "k_fold"}}, r"option 'protocl'\. Did you mean 'protocol'"),
+        ({"cohort": {"adaptor": "simulate"}}, r"option 'adaptor'\. Did you mean 'adapter'"),
+        ({"encoder": {"class_path": "GraphTransformer", "init_args": {"widht": 3}}}, r"'widht' is not accepted\. Did you mean 'width'"),
+        ({"objective": {"class_path": "MaskedRegions", "init_args": {"ration": 0.3}}}, r"'ration' is not accepted\. Did you mean 'ratio'"),
+        ({"builder": {"knid": "correlation"}}, r"'knid'.*Did you mean 'kind'"),
+    ],
+)
+def test_unknown_keys_are_refused_with_the_nearest_known_one(write, settings, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        read(write(**settings))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--pretraning.max_epochs", "3"], r"--pretraning\.max_epochs 3\. Did you mean 'pretraining'"),
+        (["--pretraining.max_epoch", "3"], "Did you mean 'max_epochs'"),
+        (["--encoder", "GraphTransformer", "--encoder.widht", "3"], "Did you mean 'width'"),
+    ],
+)
+def test_unknown_options_are_refused_with_the_nearest_known_one(write, words, message):
+    with pytest.raises(ConfigError, match=message):
+        read(write(), *words)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pretraining": {"max_epochs": "many"}}, r"\"pretraining\.max_epochs\": Expected a <class 'int'>"),
+        ({"pretraining": {"max_epochs": 0}}, "max_epochs above 0, found 0"),
+        ({"evaluation": {"protocol": "loso"}}, r"'leave_one_site_out', 'k_fold'.*loso"),
+        ({"evaluation": {"seeds": "all"}}, r"\"evaluation\.seeds\""),
+        ({"seed": 1.5}, r"\"seed\": Expected a <class 'int'>"),
+        ({"classes": "patient"}, r"\"classes\""),
+        ({"encoder": {"class_path": "graphssl.encoders.Nope"}}, "has no attribute 'Nope'"),
+        ({"encoder": {"class_path": "graphssl.objectives.MaskedRegions"}}, "MaskedRegions"),
+        ({"encoder": {"class_path": "GraphTransformer", "init_args": {"width": 16, "heads": 3}}}, "width to be a multiple of the 3 heads, found 16"),
+        ({"objective": {"class_path": "MaskedRegions", "init_args": {"ratio": 1.5}}}, "0 < ratio < 1"),
+    ],
+)
+def test_values_that_do_not_fit(write, settings, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        read(write(**settings))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n", "name: [x\n", "\x00"])
+def test_a_file_that_is_no_configuration(tmp_path, text):
+    (tmp_path / "study.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match="configuration that fits"):
+        read(str(tmp_path / "study.yaml"))
+
+
+def test_a_file_that_is_missing(tmp_path):
+    with pytest.raises(ConfigError, match=r"File does not exist: .*none\.yaml"):
+        read(str(tmp_path / "none.yaml"))
+
+
+def test_a_cohort_is_needed():
+    with pytest.raises(ConfigError, match=r"required: .*cohort"):
+        read_experiment(["--name", "study"])
+
+
+# How to evaluate
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_known_methods(name):
+    assert EvaluationSettings(methods=(name,), audited=(name,)).methods == (name,)
+
+
+def test_unknown_methods_baselines_and_audits():
+    with pytest.raises(ConfigError, match=r"methods among pretrained, .*; found 'pretrain'\. Did you mean 'pretrained'\?"):
+        EvaluationSettings(methods=("pretrain",))
+    with pytest.raises(ConfigError, match=r"baselines among .*; found 'logistic'\. Did you mean 'logistic_\w+'\?"):
+        EvaluationSettings(baselines=("logistic",))
+    with pytest.raises(ConfigError, match=r"audited methods to be among the methods and baselines, found \['gat'\]"):
+        EvaluationSettings(audited=("gat",))
+
+
+# The cohort
+
+
+def test_an_adapter_is_called_with_atlases_made_of_names():
+    cohort, truth = CohortSource("simulate", {"atlases": ["simulated20", "small=simulated10"], "n_subjects": 8, "sites": 2}).load()
+    assert isinstance(cohort, Cohort)
+    assert isinstance(truth, GroundTruth)
+    assert [(name, len(data.atlas)) for name, data in cohort.regions.items()] == [("simulated20", 20), ("small", 10)]
+
+
+def saved_cohort(folder: str, size: int = 8) -> Cohort:
+    """An adapter of somebody's own."""
+    return Cohort.load(folder).select(Cohort.load(folder).ids[:size])
+
+
+def whole_atlas(atlas: Atlas) -> Cohort:
+    """An adapter that wants one atlas."""
+    assert isinstance(atlas, Atlas)
+    raise DataError(f"found {len(atlas)} regions")
+
+
+def test_an_adapter_may_be_any_function_by_its_dotted_name(make_cohort, tmp_path, monkeypatch):
+    import sys
+
+    module = sys.modules[__name__]
+    monkeypatch.setitem(sys.modules, "own_adapters", module)
+    make_cohort().save(tmp_path / "cohort")
+    cohort, truth = CohortSource("own_adapters.saved_cohort", {"folder": str(tmp_path / "cohort"), "size": 6}).load()
+    assert (len(cohort), truth) == (6, None)
+    with pytest.raises(DataError, match="found 12 regions"):
+        CohortSource("own_adapters.whole_atlas", {"atlas": "simulated12"}).load()
+
+
+def test_errors_of_the_data_stay_what_they_are(tmp_path):
+    with pytest.raises(DataError, match="Expected a folder at"):
+        CohortSource("load_timeseries", {"folder": str(tmp_path / "none"), "atlas": "simulated20"}).load()
+    with pytest.raises(AtlasError, match="simulated<N>"):
+        CohortSource("load_timeseries", {"folder": str(tmp_path), "atlas": "cc2000"}).load()
+
+
+@pytest.mark.parametrize(
+    ("adapter", "message"),
+    [
+        ("load_timeserie", r"found 'load_timeserie'\. Did you mean 'load_timeseries'\?"),
+        ("zzz", "function of graphssl.datasets or a dotted name, found 'zzz'"),
+        ("no_such_package.load", "found 'no_such_package.load'"),
+        ("os.environ", "found 'os.environ'"),
+        ("", "found ''"),
+    ],
+)
+def test_unknown_adapters(adapter, message):
+    with pytest.raises(ConfigError, match=message):
+        CohortSource(adapter).load()
+
+
+def test_arguments_of_the_adapter():
+    with pytest.raises(ConfigError, match=r"arguments of simulate, found 'n_subject'\. Did you mean 'n_subjects'\?"):
+        CohortSource("simulate", {"atlases": ["simulated20"], "n_subject": 8}).load()
+    with pytest.raises(ConfigError, match=r"arguments that simulate needs, found none for one of them: missing a required argument: 'atlases'"):
+        CohortSource("simulate", {"n_subjects": 8}).load()
+
+
+def test_absent_files_are_named(tmp_path):
+    (tmp_path / "scans").mkdir()
+    here, table = str(tmp_path / "scans"), str(tmp_path / "atlas.tsv")
+    source = CohortSource("load_timeseries", {"folder": here, "atlas": f"own={table}", "participants": str(tmp_path / "none.tsv")})
+    assert source.absent() == [str(tmp_path / "none.tsv"), table]
+    assert CohortSource("load_timeseries", {"folder": here, "atlas": "simulated20"}).absent() == []
+    assert CohortSource("load_abide_arrays", {"root": "no/such", "atlases": ["cc200=no/such.csv", "simulated20"]}).absent() == [
+        "no/such",
+        "no/such.csv",
+    ]
+    assert CohortSource("simulate", {"atlases": ["simulated20"]}).absent() == []
+    with pytest.raises(ConfigError, match="Did you mean 'folder'"):
+        CohortSource("load_timeseries", {"foldr": here}).absent()
+
+
+def test_parsing_and_making_are_apart(write):
+    parser = experiment_parser()
+    parsed = parser.parse_args(["--config", write(), "--seed", "5"])
+    experiment, text = instantiate(parser, parsed)
+    assert experiment.seed == yaml.safe_load(text)["seed"] == 5
+    assert "config" not in yaml.safe_load(text)

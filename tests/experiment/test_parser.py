@@ -1,0 +1,64 @@
+"""Errors of parsing are one sentence, with the nearest known key."""
+
+import pytest
+
+from graphssl.encoders import AbstractEncoder
+from graphssl.errors import ConfigError
+from graphssl.experiment.parser import Parser, nearest, reason
+
+
+@pytest.fixture
+def parser():
+    made = Parser(allow_abbrev=False)
+    made.add_argument("--seeds", type=int, default=0)
+    made.add_argument("--encoder", type=AbstractEncoder | None, default=None)
+    return made
+
+
+def test_what_fits_is_parsed(parser):
+    assert parser.parse_args(["--seeds", "3"]).seeds == 3
+
+
+@pytest.mark.parametrize("words", [["--seed", "3"], ["--seeeds=3"], ["--seedz", "3", "--quiet"]])
+def test_an_unknown_option_names_the_nearest(parser, words):
+    with pytest.raises(ConfigError, match=r"configuration that fits, found: .*\. Did you mean 'seeds'\?$"):
+        parser.parse_args(words)
+
+
+def test_an_option_like_no_other_has_no_hint(parser):
+    with pytest.raises(ConfigError, match="--zzz") as caught:
+        parser.parse_args(["--zzz", "3"])
+    assert "Did you mean" not in str(caught.value)
+
+
+def test_a_value_of_another_type(parser):
+    with pytest.raises(ConfigError, match=r"\"seeds\": Expected a <class 'int'>\. Got value: many"):
+        parser.parse_args(["--seeds", "many"])
+
+
+def test_a_class_or_nothing_says_what_is_wrong_with_the_class(parser):
+    """jsonargparse lists every type it tried; the reason that helps is the first."""
+    with pytest.raises(ConfigError, match=r"^Expected a configuration that fits, found: .*Option 'widht' is not accepted\. Did you mean 'width'\?$"):
+        parser.parse_args(["--encoder", "graphssl.encoders.GraphTransformer", "--encoder.widht", "8"])
+
+
+def test_keys_below_an_option_are_hinted_at(parser):
+    parser.more_keys = ["max_epochs"]
+    with pytest.raises(ConfigError, match="Did you mean 'max_epochs'"):
+        parser.parse_args(["--max_epoch", "3"])
+
+
+def test_messages_are_one_line(parser):
+    for words in (["--encoder", "3"], ["--seeds", "[1,\n2]"], ["--what\nelse"]):
+        with pytest.raises(ConfigError) as caught:
+            parser.parse_args(words)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("word", "hint"), [("adapter", " Did you mean 'adapter'?"), ("adaptor", " Did you mean 'adapter'?"), ("zzz", ""), ("", "")])
+def test_nearest(word, hint):
+    assert nearest(word, ["adapter", "arguments"]) == hint
+
+
+def test_reason_without_a_union_is_the_message_in_one_line():
+    assert reason("first\n   second  third\n") == "first second third"
