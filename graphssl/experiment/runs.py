@@ -42,7 +42,7 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str], verb: str, configuration: str) -> None:
         self.path, self.verb, self.configuration = Path(path), verb, configuration
-        essential = json.dumps([verb, _essential(yaml.safe_load(configuration))], sort_keys=True, default=str)
+        essential = json.dumps(_essential(yaml.safe_load(configuration)), sort_keys=True, default=str)
         self.hash = hashlib.sha256(essential.encode()).hexdigest()[:12]
         manifest = self.path / "manifest.json"
         if manifest.is_file():

@@ -1,0 +1,146 @@
+"""The command line as a user meets it: verbs, exit codes, one sentence on stderr, nothing half written."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from graphssl.cli import main
+from graphssl.data import Cohort
+
+ATLAS = "simulated20"
+MODEL = """
+name: tiny
+cohort: {adapter: simulate, arguments: {atlases: [simulated20], n_subjects: 24, sites: 2}}
+encoder: {class_path: graphssl.encoders.GraphTransformer, init_args: {width: 8, depth: 1, heads: 2}}
+pretraining: {max_epochs: 1, batch_size: 8}
+finetuning: {max_epochs: 1, batch_size: 8}
+evaluation: {methods: [pretrained_probe, scratch_probe], baselines: [logistic_correlation, majority], audited: [], seeds: [0]}
+"""
+
+
+@pytest.fixture
+def scans(tmp_path, monkeypatch):
+    """A folder of twelve time series with a table of participants; the working directory of the test."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    (tmp_path / "scans").mkdir()
+    for k in range(12):
+        np.savetxt(tmp_path / "scans" / f"sub-{k:03d}.tsv", rng.standard_normal((40, 20)), delimiter="\t")
+    table = pd.DataFrame({"participant_id": [f"{k:03d}" for k in range(12)], "diagnosis": ["a", "b"] * 6, "site": ["x"] * 6 + ["y"] * 6})
+    table.to_csv(tmp_path / "scans" / "participants.tsv", sep="\t", index=False)
+    (tmp_path / "tiny.yaml").write_text(MODEL)
+    return tmp_path
+
+
+def build(*more):
+    return main(["build", "scans", "--atlas", ATLAS, "--target", "diagnosis", "--site", "site", "--out", "cohort", *more])
+
+
+def refused(capsys, code):
+    """The sentence of a refusal: exit code 2, one line on stderr."""
+    assert code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("graphssl: ")
+    return lines[0]
+
+
+def rewrite(path, values):
+    np.savetxt(path, values, delimiter="\t")
+
+
+def test_validate_and_build_give_a_cohort(scans, capsys):
+    assert main(["validate", "scans", "--atlas", ATLAS, "--target", "diagnosis", "--site", "site", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["recognised"], record["n_subjects"], record["sites"]) == ("timeseries", 12, {"x": 6, "y": 6})
+    assert build("--quiet") == 0
+    assert Cohort.load("cohort").ids == [f"{k:03d}" for k in range(12)]
+
+
+def test_a_run_gives_every_file_of_its_folder_and_is_taken_up_again(scans, capsys):
+    assert main(["pretrain", "--config", "tiny.yaml", "--quiet", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["encoder"] == "runs/tiny/encoder"
+    assert main(["evaluate", "--config", "tiny.yaml", "--quiet", "--json"]) == 0
+    first = capsys.readouterr().out
+    names = {path.name for path in (scans / "runs" / "tiny").iterdir()}
+    assert names >= {
+        "config.yaml",
+        "manifest.json",
+        "splits.json",
+        "history.csv",
+        "results.jsonl",
+        "predictions.parquet",
+        "encoder",
+        "model",
+        "report.html",
+    }
+    assert main(["evaluate", "--config", "tiny.yaml", "--quiet", "--json"]) == 0
+    assert capsys.readouterr().out == first
+    assert "another one" in refused(capsys, main(["evaluate", "--config", "tiny.yaml", "--quiet", "--pretraining.max_epochs", "2"]))
+    assert main(["report", "runs/tiny"]) == 0
+    assert main(["validate", "scans", "--atlas", ATLAS]) == 0
+
+
+def test_embed_writes_vectors_and_refuses_what_does_not_fit(scans, capsys):
+    assert main(["finetune", "--config", "tiny.yaml", "--quiet"]) == 0
+    assert build("--quiet") == 0
+    capsys.readouterr()
+    model = scans / "runs" / "tiny" / "model"
+    words = ["embed", "--model", str(model), "--cohort", "cohort", "--out"]
+    assert main([*words, "vectors.csv"]) == 0
+    assert len(pd.read_csv("vectors.csv")) == 12
+    capsys.readouterr()
+    assert "ending in .parquet or .csv" in refused(capsys, main([*words, "vectors.xlsx"]))
+    schema = json.loads((model / "schema.json").read_text())
+    (model / "model.safetensors").write_bytes((model / "model.safetensors").read_bytes()[:100])
+    assert "truncated" in refused(capsys, main([*words, "again.csv"]))
+    assert not (scans / "again.csv").exists()
+    assert schema["classes"] == ["control", "patient"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda f: (f / "sub-003.tsv").write_text(""), "sub-003.tsv"),
+        (lambda f: rewrite(f / "sub-003.tsv", np.random.default_rng(1).standard_normal((40, 19))), "19"),
+        (lambda f: rewrite(f / "sub-003.tsv", np.where(np.arange(20) == 4, 1.0, np.random.default_rng(1).standard_normal((40, 20)))), "mask"),
+        (lambda f: (f / "participants.tsv").write_text("participant_id\tdiagnosis\tsite\n000\ta\tx\n000\tb\ty\n"), "000"),
+        (lambda f: (f / "participants.tsv").write_text("participant_id\tdiagnosis\tsite\n" + "".join(f"{k}\ta\tx\n" for k in range(12))), "zero"),
+    ],
+    ids=["empty file", "unequal regions", "constant region", "duplicate id", "lost zeros"],
+)
+def test_bad_files_end_with_one_sentence_and_no_cohort(scans, capsys, spoil, words):
+    spoil(scans / "scans")
+    assert words in refused(capsys, build())
+    assert not (scans / "cohort").exists()
+
+
+def test_other_bad_input_ends_with_one_sentence(scans, capsys):
+    assert "found nothing" in refused(capsys, main(["validate", "nowhere"]))
+    assert "20 regions" in refused(capsys, main(["validate", "scans"]))
+    assert "validate" in refused(capsys, main(["valdate"]))
+    assert "'max_epochs'" in refused(capsys, main(["pretrain", "--config", "tiny.yaml", "--pretraining.max_epoch", "3"]))
+    assert "n_subjects" in refused(capsys, main(["pretrain", "--config", "tiny.yaml", "--cohort.arguments", '{"n_subject": 3}']))
+    assert not (scans / "runs").exists()
+
+
+def test_matrices_are_checked(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m").mkdir()
+    matrix = np.eye(20)
+    for name, value in (("asymmetric", [(0, 1, 0.5)]), ("fisher", [(0, 1, 1.5), (1, 0, 1.5)])):
+        changed = matrix.copy()
+        for row, column, entry in value:
+            changed[row, column] = entry
+        np.save(tmp_path / "m" / "s1.npy", changed + np.where(np.eye(20) == 1, 0, 0.1 if name == "fisher" else 0))
+        found = refused(capsys, main(["build", "m", "--atlas", ATLAS, "--missing_regions", "mask", "--out", "c"]))
+        assert {"asymmetric": "symmetric", "fisher": "isher"}[name] in found
+
+
+@pytest.mark.parametrize("verb", ["demo", "evaluate"])
+def test_smoke_runs_end_to_end(scans, capsys, verb):
+    words = ["demo"] if verb == "demo" else ["evaluate", "--config", "tiny.yaml"]
+    assert main([*words, "--smoke", "--quiet"]) == 0
+    assert "Report:" in capsys.readouterr().out
