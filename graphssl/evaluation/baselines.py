@@ -22,6 +22,7 @@ from graphssl.graphs.connectivity import ConnectivityFeatures
 
 BASELINES = ("logistic_correlation", "ridge_correlation", "logistic_tangent", "ridge_tangent", "covariates", "majority")
 
+_FLAT = 1e-3
 _ALPHAS = tuple(10.0 ** (k / 2) for k in range(-6, 7))
 
 
@@ -116,7 +117,7 @@ class RidgeProbability(ClassifierMixin, BaseEstimator):
         self.ridge_.fit(X, np.where(positive, 1.0, -1.0), sample_weight=weight)
         best = int(np.argmin(np.abs(np.asarray(self.alphas) - self.ridge_.alpha_)))
         left_out = np.asarray(self.ridge_.cv_results_)[..., best].reshape(positive.shape)
-        self.curves_ = [LogisticRegression(C=1e4, class_weight="balanced").fit(left_out[:, [k]], positive[:, k]) for k in range(positive.shape[1])]
+        self.curves_ = [_rising_curve(left_out[:, [k]], positive[:, k]) for k in range(positive.shape[1])]
         return self
 
     def predict_proba(self, X: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -128,6 +129,18 @@ class RidgeProbability(ClassifierMixin, BaseEstimator):
             return np.column_stack([1 - positive, positive])
         shares = expit(np.column_stack(logits))
         return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+
+
+def _rising_curve(values: npt.NDArray[Any], positive: npt.NDArray[np.bool_]) -> LogisticRegression:
+    """A logistic curve through left-out values that never falls.
+
+    Leaving a subject out draws the mean away from it, so that values without any signal fall as the class rises; a falling curve would then turn
+    the ridge around. Where it falls, nothing is known but the order: almost flat, at one half.
+    """
+    curve = LogisticRegression(C=1e4, class_weight="balanced").fit(values, positive)
+    if curve.coef_[0, 0] <= 0:
+        curve.coef_[:], curve.intercept_[:] = _FLAT, 0.0
+    return curve
 
 
 class SharedConnectivity(TransformerMixin, BaseEstimator):
