@@ -73,7 +73,7 @@ def test_module_can_be_imported_and_lists_only_what_it_has(name):
 def test_every_module_has_its_test_file():
     """Tests mirror the package: what has a module has a test at the same path. Errors are tested where they are raised."""
     left_out = ("__init__.py", "errors.py")
-    # Parts of one page or one command, tested through it: tests/reports/test_page.py, test_figures.py, test_summary.py; tests/test_cli.py; statistics.
+    # Parts of one page or one command, tested through it: tests/reports/test_page.py, test_figures.py, test_summary.py; tests/test_cli.py.
     through = {"statistics/checks.py", *(f"reports/{name}.py" for name in ("brain", "canvas", "style", "tables"))}
     through |= {f"experiment/{name}.py" for name in ("demo", "smoke", "verbs")}
     modules = [path.relative_to(ROOT / "graphssl") for path in (ROOT / "graphssl").rglob("*.py") if path.name not in left_out]
