@@ -29,7 +29,7 @@ lint: $(INSTALLED)  ## check format, style, the floors and the types
 	$(BIN)/mypy
 
 docs: $(INSTALLED)  ## build the documentation into site/
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(INSTALLED)  ## time ours against a peer, one benchmark after the other
 	@$(if $(BENCHMARKS),set -e; for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python "$$file" $(ARGS); done,echo "No benchmarks yet: benchmarks/ holds no .py file.")
