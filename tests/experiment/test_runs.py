@@ -89,7 +89,6 @@ def test_the_same_run_goes_on(tmp_path, cohort):
 @pytest.mark.parametrize(
     ("verb", "change"),
     [
-        ("pretrain", {}),
         ("evaluate", {"seed": 1}),
         ("evaluate", {"pretraining": {"max_epochs": 4, "progress": False}}),
         ("evaluate", {"name": "other"}),
