@@ -3,9 +3,23 @@
 from graphssl.data.atlas import Atlas
 from graphssl.data.cohort import Cohort
 from graphssl.data.connectome import ConnectomeBatch
+from graphssl.data.harmonize import SiteHarmonizer
 from graphssl.data.regions import Provenance, RegionData
+from graphssl.data.regress import CovariateRemover
 from graphssl.data.schema import Column, Schema
 from graphssl.data.splits import Split
 from graphssl.data.transforms import ColumnEncoder
 
-__all__ = ["Atlas", "Cohort", "Column", "ColumnEncoder", "ConnectomeBatch", "Provenance", "RegionData", "Schema", "Split"]
+__all__ = [
+    "Atlas",
+    "Cohort",
+    "Column",
+    "ColumnEncoder",
+    "ConnectomeBatch",
+    "CovariateRemover",
+    "Provenance",
+    "RegionData",
+    "Schema",
+    "SiteHarmonizer",
+    "Split",
+]
