@@ -6,6 +6,7 @@ from graphssl.data.connectome import ConnectomeBatch
 from graphssl.data.harmonize import SiteHarmonizer
 from graphssl.data.regions import Provenance, RegionData
 from graphssl.data.regress import CovariateRemover
+from graphssl.data.scans import Scans
 from graphssl.data.schema import Column, Schema
 from graphssl.data.splits import Split
 from graphssl.data.transforms import ColumnEncoder
@@ -19,6 +20,7 @@ __all__ = [
     "CovariateRemover",
     "Provenance",
     "RegionData",
+    "Scans",
     "Schema",
     "SiteHarmonizer",
     "Split",

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from graphssl.data.scans import Scans
 from graphssl.errors import DataError
 
 
@@ -23,6 +24,7 @@ class ConnectomeBatch:
         networks: Index into `network_names` `[B, R]`; -1 where unknown.
         atlas: Atlas name of each row `[B]`.
         network_names: Names of the networks.
+        scans: The time series, where views need them; None where nobody asked for them.
     """
 
     subject_ids: tuple[str, ...]
@@ -33,6 +35,7 @@ class ConnectomeBatch:
     networks: Int[Tensor, "B R"]
     atlas: tuple[str, ...]
     network_names: tuple[str, ...] = ()
+    scans: Scans | None = None
 
     def __post_init__(self) -> None:
         n, r = self.mask.shape
@@ -42,6 +45,8 @@ class ConnectomeBatch:
             raise DataError(
                 f"Expected shapes {expected} and {n} ids for a batch of {n} connectomes, found {wrong or (len(self.subject_ids), len(self.atlas))}."
             )
+        if self.scans is not None and (len(self.scans), self.scans.series.shape[2]) != (n, r):
+            raise DataError(f"Expected time series of {n} connectomes and {r} regions, found series of shape {tuple(self.scans.series.shape)}.")
 
     def __len__(self) -> int:
         return len(self.subject_ids)
@@ -71,12 +76,13 @@ class ConnectomeBatch:
             self.networks[index, :width],
             tuple(self.atlas[i] for i in chosen),
             self.network_names,
+            None if self.scans is None else self.scans.take(index, width),
         )
 
     def to(self, device: torch.device | str) -> "ConnectomeBatch":
         """The batch on another device."""
         moved = {name: getattr(self, name).to(device) for name in ("weights", "visible", "mask", "centroids", "networks")}
-        return replace(self, **moved)
+        return replace(self, **moved, scans=None if self.scans is None else self.scans.to(device))
 
     def hide(self, hidden: Bool[Tensor, "B R R"]) -> "ConnectomeBatch":
         """The batch with some connections made unreadable: not visible, weight zero."""
@@ -114,4 +120,12 @@ class ConnectomeBatch:
             stacked("networks", -1, 1),
             tuple(name for batch in batches for name in batch.atlas),
             batches[0].network_names,
+            _scans(batches),
         )
+
+
+def _scans(batches: Sequence[ConnectomeBatch]) -> Scans | None:
+    """Time series of all batches; rows of a batch without any have no time point."""
+    if all(batch.scans is None for batch in batches):
+        return None
+    return Scans.cat([Scans.none(len(b), b.mask.shape[1]).to(b.device) if b.scans is None else b.scans for b in batches])

@@ -24,6 +24,7 @@ from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.objectives.base import AbstractObjective
 from graphssl.training.finetune import FINETUNING
 from graphssl.training.fit import TrainingSettings
+from graphssl.views.base import AbstractView
 
 OURS = ("pretrained", "pretrained_probe", "scratch", "scratch_probe", "no_edges", "gcn", "gat", "mlp")
 
@@ -210,6 +211,10 @@ def instantiate(parser: ArgumentParser, parsed: Namespace) -> tuple[Experiment, 
 
 def _known_keys() -> list[str]:
     kinds: list[Any] = [Experiment, EvaluationSettings, TrainingSettings, ConnectomeBuilder]
-    for base in (AbstractEncoder, AbstractObjective):
-        kinds += base.__subclasses__() + [grandchild for child in base.__subclasses__() for grandchild in child.__subclasses__()]
+    for base in (AbstractEncoder, AbstractObjective, AbstractView):
+        kinds += _below(base)
     return sorted({name for kind in kinds for name in inspect.signature(kind).parameters})
+
+
+def _below(kind: type[Any]) -> list[type[Any]]:
+    return [each for child in kind.__subclasses__() for each in (child, *_below(child))]

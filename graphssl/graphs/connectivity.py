@@ -13,6 +13,7 @@ from torch import Tensor
 from graphssl.data.atlas import Atlas
 from graphssl.data.cohort import Cohort
 from graphssl.data.regions import ConnectivityKind, RegionData
+from graphssl.data.scans import LARGEST_CORRELATION
 from graphssl.errors import AtlasError, ConfigError, DataError
 from graphssl.graphs import tangent
 from graphssl.graphs.covariance import (
@@ -32,9 +33,6 @@ from graphssl.graphs.covariance import (
 __all__ = ["Connectivity", "ConnectivityFeatures", "correlation", "covariance", "partial_correlation", "precision"]
 
 CORRELATION_KINDS = ("correlation", "partial correlation")
-
-# arctanh(1) is infinite; correlations are cut off here before the transform.
-_LARGEST_CORRELATION = 1 - 1e-6
 
 
 class Connectivity(BaseEstimator):
@@ -218,7 +216,7 @@ class Connectivity(BaseEstimator):
         if self.kind in CORRELATION_KINDS:
             torch.diagonal(matrices, dim1=-2, dim2=-1).zero_()
             if self.fisher_z:
-                matrices = matrices.clamp_(-_LARGEST_CORRELATION, _LARGEST_CORRELATION).atanh_()
+                matrices = matrices.clamp_(-LARGEST_CORRELATION, LARGEST_CORRELATION).atanh_()
         return matrices
 
 

@@ -1,6 +1,7 @@
 """From a cohort to a batch of connectomes; what is learned on the way is learned from training subjects."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from graphssl.data.atlas import Atlas
 from graphssl.data.cohort import Cohort
 from graphssl.data.connectome import ConnectomeBatch
 from graphssl.data.regions import ConnectivityKind
-from graphssl.errors import AtlasError, CheckpointError, DataError
+from graphssl.data.scans import Scans
+from graphssl.errors import AtlasError, CheckpointError, ConfigError, DataError
 from graphssl.graphs.connectivity import Connectivity
 
 # Centroids of one atlas differ by some mm between a table and a volume; those of another atlas by tens.
@@ -74,15 +76,25 @@ class ConnectomeBuilder(BaseEstimator):
             self.mean_[name], self.scale_[name] = _mean_and_scale(matrices, _visible(observed))
         return self
 
-    def transform(self, cohort: Cohort) -> ConnectomeBatch:
+    def transform(self, cohort: Cohort, *, series: bool = False) -> ConnectomeBatch:
         """Connectomes of a cohort, one row a subject and atlas, atlas by atlas.
+
+        Args:
+            cohort: The cohort.
+            series: Whether to keep the time series beside the connectomes, for views of a part of the time. They take memory.
 
         Raises:
             AtlasError: If the cohort's atlas of a name is not the one of the training data.
+            ConfigError: If series are to be kept and the connectivity is no correlation.
             DataError: If a subject has data in none of the atlases.
         """
         if not hasattr(self, "atlases_"):
             raise DataError("Expected a fitted builder, found one without training subjects. Call fit first.")
+        if series and self.kind != "correlation":
+            raise ConfigError(
+                f"Expected a builder of the kind 'correlation' for views of a part of the time, found {self.kind!r}: only correlations are made "
+                "again from part of a scan. Use that kind, or views of connections."
+            )
         batches = []
         for name, atlas in self.atlases_.items():
             data = cohort.regions.get(name)
@@ -91,7 +103,12 @@ class ConnectomeBuilder(BaseEstimator):
                 continue
             check_atlas(atlas, data.atlas)
             matrices, observed = self.connectivity_[name].transform(data, subjects)
-            batches.append(self._batch(name, subjects, matrices, observed))
+            batch = self._batch(name, subjects, matrices, observed)
+            if series and data.provenance.kind == "timeseries":
+                scale = self.scale_[name] if self.center else 1.0
+                scans = Scans.of([data.values[s] for s in subjects], observed, scale=scale, fisher_z=self.fisher_z)
+                batch = replace(batch, scans=scans)
+            batches.append(batch)
         served = {subject for batch in batches for subject in batch.subject_ids}
         absent = [subject for subject in cohort.ids if subject not in served]
         if absent:

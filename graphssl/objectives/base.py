@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from graphssl.data.cohort import Cohort
 from graphssl.data.connectome import ConnectomeBatch
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError
@@ -27,9 +28,18 @@ class Loss(NamedTuple):
 class AbstractObjective(nn.Module, ABC):
     """Encoder and batch in, [`Loss`][graphssl.objectives.Loss] out.
 
-    It takes the encoder as an argument and never holds it. `prepare` makes the parts whose size depends on the encoder; call it once before training.
-    Subclasses keep every constructor argument as an attribute of the same name.
+    It takes the encoder as an argument and never holds it. `prepare` makes the parts whose size depends on the encoder; call it once before training,
+    and `after_step` after every step of the optimiser. Subclasses keep every constructor argument as an attribute of the same name.
     """
+
+    @property
+    def needs_series(self) -> bool:
+        """Whether its views must see the time series, `ConnectomeBuilder.transform(cohort, series=True)`."""
+        return False
+
+    def for_cohort(self, cohort: Cohort) -> "AbstractObjective":
+        """The objective with what it must know of the subjects it will meet; itself where it needs nothing."""
+        return self
 
     def prepare(self, encoder: AbstractEncoder) -> "AbstractObjective":
         """Make decoders and heads for this encoder; returns the objective."""
@@ -38,6 +48,15 @@ class AbstractObjective(nn.Module, ABC):
     @abstractmethod
     def forward(self, encoder: AbstractEncoder, batch: ConnectomeBatch, generator: torch.Generator) -> Loss:
         """The loss on a batch; everything random comes from the generator."""
+
+    def after_step(self, encoder: AbstractEncoder, progress: float) -> None:
+        """Take note of a step of the optimiser, such as by moving a teacher.
+
+        Args:
+            encoder: The encoder after the step.
+            progress: Share of the training that is done, in (0, 1].
+        """
+        return
 
     def check_prepared(self, part: str) -> None:
         """Check that `prepare` was called.
@@ -52,5 +71,13 @@ class AbstractObjective(nn.Module, ABC):
             raise ConfigError(f"Expected a {type(self).__name__} prepared for an encoder, found one without {part!r}. Call prepare(encoder) first.")
 
     def arguments(self) -> dict[str, Any]:
-        """The constructor's arguments as plain values."""
+        """The constructor's arguments: plain values, views and objectives."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def fresh(self) -> "AbstractObjective":
+        """A new objective of the same arguments, not prepared for any encoder."""
+        return type(self)(**self.arguments())
+
+    def __repr__(self) -> str:
+        # Not torch's tree of modules: what is written into cards and hashed into keys is what the objective was made of.
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.arguments().items())})"

@@ -11,7 +11,7 @@ from graphssl.encoders.base import AbstractEncoder, Embedding
 from graphssl.encoders.tokens import SpatialBasis
 from graphssl.errors import ConfigError
 from graphssl.objectives.base import AbstractObjective, Loss
-from graphssl.views.graph import draw_connections, draw_regions
+from graphssl.views.graph import HideConnections, HideRegions
 
 
 class AbstractMasked(AbstractObjective):
@@ -81,7 +81,7 @@ class MaskedRegions(AbstractMasked):
 
     def draw(self, batch: ConnectomeBatch, generator: torch.Generator) -> Bool[Tensor, "B R R"]:
         """Choose regions."""
-        return draw_regions(batch, self.ratio, generator)
+        return HideRegions(self.ratio).draw(batch, generator)
 
 
 class MaskedConnections(AbstractMasked):
@@ -100,7 +100,7 @@ class MaskedConnections(AbstractMasked):
 
     def draw(self, batch: ConnectomeBatch, generator: torch.Generator) -> Bool[Tensor, "B R R"]:
         """Choose connections."""
-        return draw_connections(batch, self.ratio, generator)
+        return HideConnections(self.ratio).draw(batch, generator)
 
 
 class PooledDecoder(nn.Module):

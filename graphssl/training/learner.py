@@ -54,6 +54,10 @@ class Learner(pl.LightningModule):
         self.log("train_loss", loss.total.detach(), prog_bar=True, on_step=False, on_epoch=True, batch_size=len(batch))
         return loss.total
 
+    def on_train_batch_end(self, outputs: Any, batch: ConnectomeBatch, batch_idx: int) -> None:
+        """Tell the objective of the optimiser's step."""
+        self.objective.after_step(self.encoder, self.global_step / self.n_steps)
+
     def validation_step(self, batch: ConnectomeBatch, batch_idx: int) -> None:
         """The loss with the same draws every epoch, so that epochs compare."""
         loss = self.objective(self.encoder, batch, torch.Generator().manual_seed(self.seed * 1_000_003 + batch_idx))

@@ -50,9 +50,10 @@ def pretrain(
     split = hold_out(cohort.ids, groups=cohort.groups.tolist(), test_fraction=validation_fraction, seed=seed)
     train = cohort.select(split.train)
     model = untrained(train, encoder=encoder, builder=builder, seed=seed)
-    objective = _fresh_objective(objective or MaskedRegions(), model.encoder, seed)
-    batches = [model.builder.transform(train), model.builder.transform(cohort.select(split.test))]
-    fitted = fit(model.encoder, objective, batches[0], batches[1], settings, seed=seed, folder=folder, label="pre-training")
+    objective = objective or MaskedRegions()
+    learned = _prepared(objective.for_cohort(cohort), model.encoder, seed)
+    batches = [model.builder.transform(part, series=objective.needs_series) for part in (train, cohort.select(split.test))]
+    fitted = fit(model.encoder, learned, batches[0], batches[1], settings, seed=seed, folder=folder, label="pre-training")
     card = {
         "pre-trained on": f"{cohort.name}, {len(train)} subjects (cohort hash {cohort.hash})",
         "objective": f"{type(objective).__name__} {objective.arguments()}",
@@ -75,7 +76,8 @@ def untrained(cohort: Cohort, *, encoder: AbstractEncoder | None = None, builder
     return ConnectomeModel(ConnectomeBuilder(**arguments).fit(cohort), fresh(encoder or GraphTransformer(), seed))
 
 
-def _fresh_objective(objective: AbstractObjective, encoder: AbstractEncoder, seed: int) -> AbstractObjective:
+def _prepared(objective: AbstractObjective, encoder: AbstractEncoder, seed: int) -> AbstractObjective:
+    """A new objective of the same arguments, so that the one that was given stays as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
-        return type(objective)(**objective.arguments()).prepare(encoder)
+        return objective.fresh().prepare(encoder)

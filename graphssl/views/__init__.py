@@ -1,5 +1,7 @@
-"""Views: one random look at a sample."""
+"""Views: one random look at a sample, drawn first and then applied."""
 
-from graphssl.views.graph import draw_connections, draw_regions
+from graphssl.views.base import AbstractView, Compose
+from graphssl.views.graph import HideConnections, HideRegions, WeightNoise
+from graphssl.views.time import TimePointDropout, TimeWindow
 
-__all__ = ["draw_connections", "draw_regions"]
+__all__ = ["AbstractView", "Compose", "HideConnections", "HideRegions", "TimePointDropout", "TimeWindow", "WeightNoise"]

@@ -12,7 +12,7 @@ from graphssl.data import ConnectomeBatch
 from graphssl.encoders import GraphTransformer
 from graphssl.encoders.graph_transformer import AttentionBias, Block
 from graphssl.errors import ConfigError
-from graphssl.views import draw_regions
+from graphssl.views import HideRegions
 
 
 def make_encoder(**changes):
@@ -93,7 +93,7 @@ def test_where_a_missing_region_lies_changes_nothing(make_batch):
 def test_a_hidden_region_stays_and_its_weights_are_not_read(make_batch):
     encoder = make_encoder()
     batch, other = make_batch(2, 8), make_batch(2, 8, seed=1)
-    hidden = draw_regions(batch, 0.3, torch.Generator().manual_seed(0))
+    hidden = HideRegions(0.3).draw(batch, torch.Generator().manual_seed(0))
     changed = replace(batch, weights=torch.where(hidden, other.weights, batch.weights))
     with torch.no_grad():
         found = encoder(batch.hide(hidden))
@@ -209,7 +209,7 @@ def test_the_gradient_of_a_slope_is_that_of_finite_differences(make_batch):
 def test_the_gradient_reaches_every_parameter(make_batch, options):
     encoder = make_encoder(**options).train()
     batch = make_batch(3, 8, missing={0: [1]}, padding=1)
-    hidden = draw_regions(batch, 0.3, torch.Generator().manual_seed(0))
+    hidden = HideRegions(0.3).draw(batch, torch.Generator().manual_seed(0))
     found = encoder(batch.hide(hidden))
     generator = torch.Generator().manual_seed(1)
     probe = torch.randn(found.tokens.shape, generator=generator) * found.mask.unsqueeze(-1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from graphssl.encoders.tokens import SpatialBasis, SpatialTokens, spatial_lattice
-from graphssl.views import draw_regions
+from graphssl.views import HideRegions
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_single_region_is_unseen(make_batch, tokens):
 
 def test_what_is_hidden_leaves_no_trace_in_the_tokens(make_batch, tokens):
     batch = make_batch(3, 8)
-    hidden = draw_regions(batch, 0.3, torch.Generator().manual_seed(0))
+    hidden = HideRegions(0.3).draw(batch, torch.Generator().manual_seed(0))
     other = make_batch(3, 8, seed=1)
     changed = torch.where(hidden, other.weights, batch.weights)
     swapped = type(batch)(batch.subject_ids, changed, batch.visible, batch.mask, batch.centroids, batch.networks, batch.atlas)

@@ -9,7 +9,8 @@ from graphssl.encoders import GraphTransformer
 from graphssl.errors import AtlasError, ConfigError, DataError
 from graphssl.experiment.config import OURS, CohortSource, EvaluationSettings, experiment_parser, instantiate, read_experiment
 from graphssl.experiment.runs import RunFolder
-from graphssl.objectives import MaskedConnections
+from graphssl.objectives import MaskedConnections, MaskedRegions, NTXent, WeightedSum
+from graphssl.views import Compose, TimeWindow, WeightNoise
 
 SIMULATED = {"adapter": "simulate", "arguments": {"atlases": ["simulated20"], "n_subjects": 24, "sites": 2}}
 
@@ -104,6 +105,21 @@ def test_what_does_not_change_the_numbers_does_not_change_the_run(write, tmp_pat
         assert run_hash(*words) != run_hash()
 
 
+def test_objectives_and_views_may_stand_inside_one_another(write, tmp_path):
+    window = {"class_path": "graphssl.views.TimeWindow", "init_args": {"share": 0.4}}
+    noise = {"class_path": "graphssl.views.WeightNoise"}
+    view = {"class_path": "graphssl.views.Compose", "init_args": {"views": [window, noise]}}
+    parts = {"regions": {"class_path": "graphssl.objectives.MaskedRegions"}, "views": {"class_path": "NTXent", "init_args": {"view": view}}}
+    path = write(objective={"class_path": "graphssl.objectives.WeightedSum", "init_args": {"objectives": parts, "weights": {"views": 0.5}}})
+    experiment, text = read(path)
+    expected = WeightedSum({"regions": MaskedRegions(), "views": NTXent(Compose((TimeWindow(0.4), WeightNoise())))}, {"views": 0.5})
+    assert repr(experiment.objective) == repr(expected)
+    (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
+    again, same = read(str(tmp_path / "config.yaml"))
+    assert same == text
+    assert repr(again.objective) == repr(expected)
+
+
 # Refusals
 
 
@@ -118,6 +134,11 @@ def test_what_does_not_change_the_numbers_does_not_change_the_run(write, tmp_pat
         ({"cohort": {"adaptor": "simulate"}}, r"option 'adaptor'\. Did you mean 'adapter'"),
         ({"encoder": {"class_path": "GraphTransformer", "init_args": {"widht": 3}}}, r"'widht' is not accepted\. Did you mean 'width'"),
         ({"objective": {"class_path": "MaskedRegions", "init_args": {"ration": 0.3}}}, r"'ration' is not accepted\. Did you mean 'ratio'"),
+        ({"objective": {"class_path": "NTXent", "init_args": {"temprature": 0.3}}}, r"'temprature' is not accepted\. Did you mean 'temperature'"),
+        (
+            {"objective": {"class_path": "NTXent", "init_args": {"view": {"class_path": "graphssl.views.TimeWindow", "init_args": {"shar": 0.3}}}}},
+            "Did you mean 'share'",
+        ),
         ({"builder": {"knid": "correlation"}}, r"'knid'.*Did you mean 'kind'"),
     ],
 )

@@ -12,7 +12,7 @@ from sklearn.base import clone
 from graphssl.atlases import simulated_atlas
 from graphssl.data import Atlas, Cohort, Provenance, RegionData, Schema
 from graphssl.datasets.simulate import SimulatedSite, simulate
-from graphssl.errors import AtlasError, CheckpointError, DataError
+from graphssl.errors import AtlasError, CheckpointError, ConfigError, DataError
 from graphssl.graphs import ConnectomeBuilder
 
 
@@ -286,3 +286,24 @@ def test_a_state_whose_atlas_was_changed_is_refused(make_cohort):
     record["atlases"][0]["labels"][0] = 11
     with pytest.raises(AtlasError, match="its labels or names were changed"):
         ConnectomeBuilder.from_state(record, tensors)
+
+
+def test_series_are_kept_when_asked_for(two_atlases):
+    builder = ConnectomeBuilder().fit(two_atlases)
+    plain, batch = builder.transform(two_atlases), builder.transform(two_atlases, series=True)
+    assert plain.scans is None
+    assert torch.equal(plain.weights, batch.weights)
+    scale = [builder.scale_[name] for name in batch.atlas]
+    assert batch.scans.scale.tolist() == pytest.approx(scale)
+    mean = torch.zeros_like(batch.weights)
+    for row, name in enumerate(batch.atlas):
+        n = len(builder.atlases_[name])
+        mean[row, :n, :n] = builder.mean_[name]
+    found = (batch.scans.connectivity()[0] - mean) / torch.tensor(scale)[:, None, None]
+    torch.testing.assert_close(found.masked_fill(~batch.visible, 0.0), batch.weights, rtol=1e-4, atol=1e-4)
+
+
+def test_series_of_other_kinds_cannot_be_cut(make_cohort):
+    builder = ConnectomeBuilder(kind="covariance").fit(make_cohort())
+    with pytest.raises(ConfigError, match="builder of the kind 'correlation' for views of a part of the time, found 'covariance'"):
+        builder.transform(make_cohort(), series=True)

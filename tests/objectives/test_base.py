@@ -3,37 +3,53 @@
 import pytest
 import torch
 
-from graphssl.encoders import GraphTransformer
 from graphssl.errors import ConfigError
-from graphssl.objectives import AbstractObjective, MaskedConnections, MaskedRegions, Supervised
+from graphssl.objectives import AbstractObjective, BarlowTwins, MaskedConnections, MaskedRegions, NTXent, Supervised
+from graphssl.views import TimeWindow
 
-OBJECTIVES = [MaskedRegions(0.2, 8, 0.5), MaskedConnections(0.4, 6, 0.0), Supervised({"sub-000": 0, "sub-001": 1, "sub-002": 1}, 2)]
+OBJECTIVES = [
+    MaskedRegions(0.2, 8, 0.5),
+    MaskedConnections(0.4, 6, 0.0),
+    Supervised({"sub-000": 0, "sub-001": 1, "sub-002": 1}, 2),
+    NTXent(TimeWindow(0.4), 0.3, 6, 7),
+    BarlowTwins(TimeWindow(0.4), 0.3, 6, 7),
+]
 
 
 @pytest.fixture
-def encoder():
-    torch.manual_seed(0)
-    return GraphTransformer(width=8, depth=1, heads=2, spacing_mm=40.0)
+def encoder(make_encoder):
+    return make_encoder()
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: type(objective).__name__)
 def test_the_arguments_make_the_same_objective_again(objective):
-    again = type(objective)(**objective.arguments())
+    again = objective.fresh()
+    assert again is not objective
     assert again.arguments() == objective.arguments()
+    assert repr(again) == repr(objective)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: type(objective).__name__)
 def test_an_objective_does_not_hold_the_encoder(objective, encoder):
-    prepared = type(objective)(**objective.arguments()).prepare(encoder)
+    prepared = objective.fresh().prepare(encoder)
     mine = {id(parameter) for parameter in prepared.parameters()}
     assert mine
     assert not mine & {id(parameter) for parameter in encoder.parameters()}
-    assert not any(isinstance(module, GraphTransformer) for module in prepared.modules())
+    assert not any(module is encoder for module in prepared.modules())
+    prepared.after_step(encoder, 0.5)
+    assert not mine & {id(parameter) for parameter in encoder.parameters()}
+    assert not any(module is encoder for module in prepared.modules())
+
+
+def test_most_objectives_need_no_cohort_and_no_series(make_cohort):
+    objective = MaskedRegions()
+    assert objective.for_cohort(make_cohort()) is objective
+    assert not objective.needs_series
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: type(objective).__name__)
 def test_an_objective_that_was_not_prepared_says_so(objective, encoder, make_batch):
-    plain = type(objective)(**objective.arguments())
+    plain = objective.fresh()
     with pytest.raises(ConfigError, match=rf"Expected a {type(objective).__name__} prepared for an encoder.*Call prepare\(encoder\) first"):
         plain(encoder, make_batch(3), torch.Generator())
 

@@ -15,7 +15,7 @@ from graphssl.errors import ConfigError
 from graphssl.graphs import ConnectomeBuilder
 from graphssl.objectives import MaskedConnections, MaskedRegions
 from graphssl.objectives.masked import PooledDecoder, connections, masked_error
-from graphssl.views import draw_connections, draw_regions
+from graphssl.views import HideConnections, HideRegions
 
 KINDS = (MaskedRegions, MaskedConnections)
 
@@ -72,7 +72,7 @@ def test_the_loss_is_the_mean_over_hidden_connections(make_batch, kind, pooled_w
 @settings(max_examples=20, deadline=None)
 def test_the_error_of_a_perfect_guess_is_zero_and_that_of_zero_the_mean_square(make_batch, seed, n_regions):
     batch = make_batch(2, n_regions, seed)
-    hidden = draw_connections(batch, 0.5, generator(seed))
+    hidden = HideConnections(0.5).draw(batch, generator(seed))
     assert masked_error(batch.weights, batch.weights, hidden) == 0
     expected = batch.weights[hidden].square().mean() if hidden.any() else torch.tensor(0.0)
     torch.testing.assert_close(masked_error(torch.zeros_like(batch.weights), batch.weights, hidden), expected)
@@ -80,7 +80,7 @@ def test_the_error_of_a_perfect_guess_is_zero_and_that_of_zero_the_mean_square(m
 
 def test_entries_that_were_not_hidden_never_count(make_batch):
     batch = make_batch(2, 6)
-    hidden = draw_connections(batch, 0.4, generator())
+    hidden = HideConnections(0.4).draw(batch, generator())
     guess = torch.randn(2, 6, 6, generator=generator(1))
     wild = torch.where(hidden, guess, torch.full_like(guess, float("nan")))
     assert torch.equal(masked_error(wild, batch.weights, hidden), masked_error(guess, batch.weights, hidden))
@@ -111,8 +111,8 @@ def test_with_nothing_to_hide_the_loss_is_zero(make_batch, kind):
 
 def test_the_kinds_draw_what_their_names_say(make_batch):
     batch = make_batch(3, 9, missing={0: [1]})
-    assert torch.equal(MaskedRegions(0.4).draw(batch, generator(2)), draw_regions(batch, 0.4, generator(2)))
-    assert torch.equal(MaskedConnections(0.4).draw(batch, generator(2)), draw_connections(batch, 0.4, generator(2)))
+    assert torch.equal(MaskedRegions(0.4).draw(batch, generator(2)), HideRegions(0.4).draw(batch, generator(2)))
+    assert torch.equal(MaskedConnections(0.4).draw(batch, generator(2)), HideConnections(0.4).draw(batch, generator(2)))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,16 +1,21 @@
-"""Minibatches: every row once an epoch, in an order that depends on seed and epoch only."""
+"""Minibatches: every row once an epoch, a subject's rows together, in an order that depends on seed and epoch only."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graphssl.data import ConnectomeBatch
 from graphssl.training.batches import Minibatches, loader
+
+
+def one_row_each(n_rows):
+    return [f"sub-{row:03d}" for row in range(n_rows)]
 
 
 @given(n_rows=st.integers(1, 70), size=st.integers(1, 40), seed=st.integers(0, 9), epoch=st.integers(0, 9), shuffle=st.booleans())
 def test_every_row_comes_once_and_none_alone(n_rows, size, seed, epoch, shuffle):
-    sampler = Minibatches(n_rows, size, seed=seed, shuffle=shuffle)
+    sampler = Minibatches(one_row_each(n_rows), size, seed=seed, shuffle=shuffle)
     sampler.set_epoch(epoch)
     chunks = list(sampler)
     assert sorted(row for chunk in chunks for row in chunk) == list(range(n_rows))
@@ -22,12 +27,12 @@ def test_every_row_comes_once_and_none_alone(n_rows, size, seed, epoch, shuffle)
 
 @pytest.mark.parametrize(("n_rows", "size", "sizes"), [(33, 32, [33]), (34, 32, [32, 2]), (1, 32, [1]), (3, 1, [1, 1, 1]), (64, 32, [32, 32])])
 def test_a_left_over_row_joins_the_one_before(n_rows, size, sizes):
-    assert [len(chunk) for chunk in Minibatches(n_rows, size)] == sizes
+    assert [len(chunk) for chunk in Minibatches(one_row_each(n_rows), size)] == sizes
 
 
 def test_the_order_depends_on_seed_and_epoch_only():
     def order(seed, epoch):
-        sampler = Minibatches(20, 8, seed=seed)
+        sampler = Minibatches(one_row_each(20), 8, seed=seed)
         sampler.set_epoch(epoch)
         return list(sampler)
 
@@ -40,7 +45,7 @@ def test_the_order_depends_on_seed_and_epoch_only():
 
 
 def test_without_shuffling_the_order_stays():
-    assert list(Minibatches(5, 2, shuffle=False)) == [[0, 1], [2, 3, 4]]
+    assert list(Minibatches(one_row_each(5), 2, shuffle=False)) == [[0, 1], [2, 3, 4]]
 
 
 def test_the_loader_gives_batches(make_batch):
@@ -51,3 +56,38 @@ def test_the_loader_gives_batches(make_batch):
     for each in found:
         rows = [batch.subject_ids.index(subject) for subject in each.subject_ids]
         assert torch.equal(each.weights, batch.weights[rows])
+
+
+@given(
+    rows=st.lists(st.integers(0, 12), min_size=1, max_size=40),
+    size=st.integers(1, 20),
+    seed=st.integers(0, 9),
+    epoch=st.integers(0, 9),
+    shuffle=st.booleans(),
+)
+def test_the_rows_of_a_subject_stay_together(rows, size, seed, epoch, shuffle):
+    subjects = [f"sub-{number}" for number in rows]
+    sampler = Minibatches(subjects, size, seed=seed, shuffle=shuffle)
+    sampler.set_epoch(epoch)
+    chunks = list(sampler)
+    assert sorted(row for chunk in chunks for row in chunk) == list(range(len(subjects)))
+    assert len(chunks) == len(sampler)
+    owners = [{subjects[row] for row in chunk} for chunk in chunks]
+    assert sum(map(len, owners)) == len(set(subjects)), "nobody is in two minibatches"
+    most = max(map(subjects.count, subjects))
+    assert all(len(chunk) <= max(size, most) + most for chunk in chunks)
+
+
+def test_a_row_a_subject_is_drawn_as_rows_are():
+    """The order is torch's permutation of the rows, so that results of one atlas do not depend on this file's care for several."""
+    sampler = Minibatches(one_row_each(7), 3, seed=2)
+    sampler.set_epoch(4)
+    order = torch.randperm(7, generator=torch.Generator().manual_seed(1_000_003 * 2 + 4)).tolist()
+    assert list(sampler) == [order[:3], order[3:]]
+
+
+def test_the_loader_keeps_the_atlases_of_a_subject_together(make_batch):
+    batch = ConnectomeBatch.cat([make_batch(6, 5), make_batch(6, 4)])
+    found = list(loader(batch, 4, seed=1))
+    assert [len(each) for each in found] == [4, 4, 4]
+    assert all(sorted(each.subject_ids)[::2] == sorted(each.subject_ids)[1::2] for each in found)

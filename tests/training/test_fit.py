@@ -110,7 +110,7 @@ def trained_by_hand(encoder, objective, train, validation, settings, seed):
     decayed, plain = ([p for p in modules.parameters() if (p.dim() > 1) == matrix] for matrix in (True, False))
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
-    sampler = Minibatches(len(train), settings.batch_size, seed=seed)
+    sampler = Minibatches(train.subject_ids, settings.batch_size, seed=seed)
     n_steps, step = settings.max_epochs * len(sampler), 0
     warmup = max(1, n_steps // 10)
     epochs = []
@@ -130,7 +130,7 @@ def trained_by_hand(encoder, objective, train, validation, settings, seed):
         modules.eval()
         total = 0.0
         with torch.no_grad():
-            for number, rows in enumerate(Minibatches(len(validation), settings.batch_size, shuffle=False)):
+            for number, rows in enumerate(Minibatches(validation.subject_ids, settings.batch_size, shuffle=False)):
                 generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
                 total += objective(encoder, validation[rows], generator).total.item() * len(rows)
         weights = {name: value.clone() for name, value in (encoder.state_dict() | objective.state_dict()).items()}

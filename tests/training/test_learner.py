@@ -7,6 +7,7 @@ import torch
 
 from graphssl.errors import GraphSSLError
 from graphssl.objectives import MaskedRegions
+from graphssl.training import fit
 from graphssl.training.learner import Learner
 
 
@@ -87,3 +88,17 @@ def test_a_loss_that_is_not_finite_names_the_step(make_learner, make_batch, stag
         GraphSSLError, match=rf"Expected a finite {stage} loss at step 0, found (nan|inf) \(subjects \['sub-000'.*lower the learning rate"
     ):
         getattr(learner, step)(batch, 0)
+
+
+def test_the_objective_is_told_of_every_step_of_the_optimiser(make_encoder, make_settings, make_batch):
+    told = []
+
+    class Noting(MaskedRegions):
+        def after_step(self, encoder, progress):
+            told.append((encoder.pool.project.weight.detach().clone(), progress))
+
+    encoder = make_encoder()
+    start = encoder.pool.project.weight.detach().clone()
+    fit(encoder, Noting(rank=4).prepare(encoder), make_batch(8, 6), None, make_settings(max_epochs=2, batch_size=3))
+    assert [progress for _, progress in told] == [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1]
+    assert not torch.equal(told[0][0], start), "the optimiser has stepped before"

@@ -22,8 +22,9 @@ from graphssl.data.splits import hold_out
 from graphssl.encoders import GraphTransformer
 from graphssl.errors import DataError
 from graphssl.graphs import ConnectomeBuilder
-from graphssl.objectives import MaskedConnections, MaskedRegions
+from graphssl.objectives import BarlowTwins, MaskedConnections, MaskedRegions, NTXent, WeightedSum
 from graphssl.training import pretrain, untrained
+from graphssl.views import TimeWindow
 
 module = importlib.import_module("graphssl.training.pretrain")
 
@@ -94,6 +95,20 @@ def test_the_objective_and_its_arguments_are_used(make_cohort, make_encoder, mak
     model = pretrain(make_cohort(), objective=MaskedConnections(0.2, rank=3, pooled_weight=0.0), encoder=make_encoder(), settings=make_settings())
     assert model.card["objective"] == "MaskedConnections {'ratio': 0.2, 'rank': 3, 'pooled_weight': 0.0}"
     assert "train_pooled_error" not in model.history
+
+
+def test_nested_objectives_are_made_anew_and_written_down(make_cohort, make_encoder, make_settings, batches_seen):
+    given = WeightedSum({"windows": NTXent(TimeWindow(0.6), width=8), "twins": BarlowTwins(width=8)}, {"twins": 0.5})
+    model = pretrain(make_cohort(), objective=given, encoder=make_encoder(), settings=make_settings(max_epochs=1))
+    assert list(given.parameters()) == []
+    assert "NTXent(view=TimeWindow(share=0.6), temperature=0.2, width=8, hidden=128)" in model.card["objective"]
+    assert {"train_windows_loss", "validation_twins_pooled_spread"} <= set(model.history)
+    assert all(batch.scans is not None for batch in batches_seen[0])
+
+
+def test_series_are_kept_only_where_a_view_needs_them(make_cohort, make_encoder, make_settings, batches_seen):
+    pretrain(make_cohort(), objective=NTXent(), encoder=make_encoder(), settings=make_settings(max_epochs=1))
+    assert all(batch.scans is None for batch in batches_seen[0])
 
 
 def test_the_builder_is_fitted_on_the_training_share_only(families, make_encoder, make_settings, batches_seen):

@@ -1,0 +1,75 @@
+"""What every view is, and views one after another."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from graphssl.data.connectome import ConnectomeBatch
+from graphssl.errors import ConfigError
+
+
+class AbstractView(ABC):
+    """One random look at connectomes: first it is drawn, then it is applied.
+
+    A draw is a tensor (or a tuple of draws) that says all that is random about the look, so a step replays from its record. Subclasses are frozen
+    dataclasses: their arguments are what they are.
+    """
+
+    @property
+    def needs_series(self) -> bool:
+        """Whether it must see the time series, [`Scans`][graphssl.data.Scans]."""
+        return False
+
+    @abstractmethod
+    def draw(self, batch: ConnectomeBatch, generator: torch.Generator) -> Any:
+        """Choose what to do to each connectome of a batch.
+
+        Args:
+            batch: Connectomes.
+            generator: Source of randomness, on the CPU, so that draws do not depend on the device.
+        """
+
+    @abstractmethod
+    def apply(self, batch: ConnectomeBatch, draw: Any) -> ConnectomeBatch:
+        """Do what was drawn. Nothing here is random."""
+
+    def __call__(self, batch: ConnectomeBatch, generator: torch.Generator) -> ConnectomeBatch:
+        """Draw, then apply."""
+        return self.apply(batch, self.draw(batch, generator))
+
+
+@dataclass(frozen=True)
+class Compose(AbstractView):
+    """Views one after another. All are drawn for the batch as it came, so that a draw needs no applied view.
+
+    Args:
+        views: The views, in the order in which they are applied.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+
+    views: Sequence[AbstractView]
+
+    def __post_init__(self) -> None:
+        if not self.views:
+            raise ConfigError("Expected at least one view to compose, found none.")
+        object.__setattr__(self, "views", tuple(self.views))
+
+    @property
+    def needs_series(self) -> bool:
+        """Whether one of them must see the time series."""
+        return any(view.needs_series for view in self.views)
+
+    def draw(self, batch: ConnectomeBatch, generator: torch.Generator) -> tuple[Any, ...]:
+        """A draw of each view."""
+        return tuple(view.draw(batch, generator) for view in self.views)
+
+    def apply(self, batch: ConnectomeBatch, draw: tuple[Any, ...]) -> ConnectomeBatch:
+        """Apply each view with its draw."""
+        for view, drawn in zip(self.views, draw, strict=True):
+            batch = view.apply(batch, drawn)
+        return batch

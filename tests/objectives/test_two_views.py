@@ -1,0 +1,132 @@
+"""What objectives of two views keep to: permutations leave them, gradients reach the encoder, collapse is seen, one subject is refused."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from graphssl.data import ConnectomeBatch
+from graphssl.errors import ConfigError, DataError
+from graphssl.objectives import BarlowTwins, NTXent
+from graphssl.objectives.two_views import DEFAULT_VIEW, subject_index
+from graphssl.views import AbstractView, TimeWindow
+
+KINDS = (BarlowTwins, NTXent)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+class AsItIs(AbstractView):
+    """Nothing random, so that permutations can be compared."""
+
+    def draw(self, batch, generator):
+        return None
+
+    def apply(self, batch, draw):
+        return batch
+
+
+def prepared(kind, encoder, *arguments, **options):
+    torch.manual_seed(1)
+    return kind(*arguments, **{"width": 6, "hidden": 8, **options}).prepare(encoder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_order_of_subjects_and_of_regions_does_not_matter(make_encoder, make_batch, kind):
+    encoder = make_encoder(dropout=0.0)
+    objective = prepared(kind, encoder, AsItIs())
+    batch = make_batch(6, 8, missing={1: [2]})
+    rows, regions = torch.randperm(6, generator=generator()), torch.randperm(8, generator=generator(1))
+    mixed = batch[rows]
+    mixed = replace(
+        mixed,
+        weights=mixed.weights[:, regions][:, :, regions],
+        visible=mixed.visible[:, regions][:, :, regions],
+        mask=mixed.mask[:, regions],
+        centroids=mixed.centroids[:, regions],
+    )
+    with torch.no_grad():
+        found, expected = (objective(encoder, each, generator()) for each in (mixed, batch))
+    torch.testing.assert_close(found.total, expected.total, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found.parts, expected.parts, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_gradient_reaches_encoder_and_projector(make_encoder, make_batch, kind):
+    encoder = make_encoder()
+    objective = prepared(kind, encoder)
+    loss = objective(encoder, make_batch(6, 8), generator())
+    loss.total.backward()
+    assert not any(part.requires_grad for part in loss.parts.values())
+    for name, parameter in (*encoder.named_parameters(), *objective.named_parameters()):
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_replays_from_its_seed(make_encoder, make_batch, kind):
+    encoder = make_encoder(dropout=0.0)
+    objective = prepared(kind, encoder)
+    totals = [objective(encoder, make_batch(), generator(seed)).total.item() for seed in (0, 0, 1)]
+    assert totals[0] == totals[1] != totals[2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_collapse_is_seen(make_encoder, make_batch, kind):
+    encoder = make_encoder()
+    objective = prepared(kind, encoder)
+    healthy = objective(encoder, make_batch(6, 8), generator()).parts
+    assert healthy["pooled_spread"] > 0.01
+    assert healthy["projected_spread"] > 0.01
+    with torch.no_grad():
+        encoder.pool.project.weight.zero_()
+    collapsed = objective(encoder, make_batch(6, 8), generator()).parts
+    assert collapsed["pooled_spread"] == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_last_minibatch_may_be_as_small_as_two(make_encoder, make_batch, kind):
+    encoder = make_encoder()
+    loss = prepared(kind, encoder)(encoder, make_batch(2, 8), generator())
+    loss.total.backward()
+    assert torch.isfinite(loss.total)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("training", [True, False])
+def test_one_subject_is_refused(make_encoder, make_batch, kind, training):
+    encoder = make_encoder()
+    objective = prepared(kind, encoder).train(training)
+    with pytest.raises(DataError, match="at least two subjects in a minibatch to compare, found 1. Raise the batch size"):
+        objective(encoder, make_batch(1), generator())
+    with pytest.raises(DataError, match="found 1"):
+        objective(encoder, ConnectomeBatch.cat([make_batch(1), make_batch(1)]), generator())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_default_view_needs_no_series_and_a_window_does(make_encoder, make_batch, kind):
+    assert kind().view == DEFAULT_VIEW
+    assert not kind().needs_series
+    assert kind(TimeWindow()).needs_series
+    encoder = make_encoder()
+    with pytest.raises(DataError, match="Expected the time series of every connectome"):
+        prepared(kind, encoder, TimeWindow())(encoder, make_batch(), generator())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("wrong", [{"width": 0}, {"hidden": -1}])
+def test_impossible_widths_are_refused(kind, wrong):
+    with pytest.raises(ConfigError, match=rf"Expected width, hidden above 0, found \{{'{next(iter(wrong))}'"):
+        kind(**wrong)
+
+
+def test_an_impossible_temperature_is_refused():
+    with pytest.raises(ConfigError, match=r"Expected temperature above 0, found \{'temperature': 0.0\}"):
+        NTXent(temperature=0.0)
+
+
+def test_rows_of_a_subject_have_one_number(make_batch):
+    batch = ConnectomeBatch.cat([make_batch(3, 4), make_batch(2, 6)])
+    assert subject_index(batch).tolist() == [0, 1, 2, 0, 1]

@@ -1,0 +1,38 @@
+"""Every configuration that is shipped runs one step through the real command."""
+
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from graphssl import objectives
+from graphssl.cli import main
+
+FOLDER = Path(__file__).resolve().parents[1] / "configs"
+CONFIGURATIONS = sorted(FOLDER.rglob("*.yaml"))
+
+
+def named(path):
+    return str(path.relative_to(FOLDER))
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=named)
+def test_a_configuration_pre_trains_for_one_step(path, tmp_path, monkeypatch, capsys):
+    """Where its data are not at hand a simulated cohort stands in for them."""
+    monkeypatch.chdir(tmp_path)
+    simulated = yaml.safe_load(path.read_text(encoding="utf-8"))["cohort"]["adapter"] == "simulate"
+    fewer = ["--cohort.arguments.n_subjects", "24"] if simulated else []
+    assert main(["pretrain", "--config", str(path), "--smoke", "--quiet", "--json", *fewer]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["epochs"] == 1
+    assert (tmp_path / record["encoder"] / "model.safetensors").is_file()
+
+
+def test_there_is_a_configuration_of_every_objective():
+    text = "\n".join(path.read_text(encoding="utf-8") for path in CONFIGURATIONS)
+    final = [name for name in objectives.__all__ if not inspect.isabstract(getattr(objectives, name))]
+    # Supervised trains on labels, which pre-training never reads; a loss is no objective.
+    lacking = [name for name in final if f"graphssl.objectives.{name}" not in text and name not in ("Loss", "Supervised")]
+    assert lacking == []
