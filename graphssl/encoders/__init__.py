@@ -1,8 +1,9 @@
 """Encoders: a batch in, an [`Embedding`][graphssl.encoders.Embedding] out."""
 
 from graphssl.encoders.base import AbstractEncoder, Embedding
-from graphssl.encoders.gnn import GAT, GCN
+from graphssl.encoders.brain_network_transformer import BrainNetworkTransformer
+from graphssl.encoders.gnn import GAT, GCN, GIN
 from graphssl.encoders.graph_transformer import GraphTransformer
 from graphssl.encoders.mlp import MLP
 
-__all__ = ["GAT", "GCN", "MLP", "AbstractEncoder", "Embedding", "GraphTransformer"]
+__all__ = ["GAT", "GCN", "GIN", "MLP", "AbstractEncoder", "BrainNetworkTransformer", "Embedding", "GraphTransformer"]

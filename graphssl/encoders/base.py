@@ -2,12 +2,14 @@
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from graphssl.data.connectome import ConnectomeBatch
+from graphssl.errors import ConfigError
 
 
 class Embedding(NamedTuple):
@@ -40,3 +42,23 @@ class AbstractEncoder(nn.Module, ABC):
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments as plain values, for `config.json`."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Check that attention heads share the width evenly.
+
+    Raises:
+        ConfigError: If they do not.
+    """
+    if heads < 1 or width % heads:
+        raise ConfigError(f"Expected the width to be a multiple of the {heads} heads, found {width}.")
+
+
+def check_parts(what: str, chosen: Sequence[str], known: Sequence[str]) -> None:
+    """Check a choice of parts by name: each is known and named once.
+
+    Raises:
+        ConfigError: If one is not.
+    """
+    if len(set(chosen)) < len(chosen) or not set(chosen) <= set(known):
+        raise ConfigError(f"Expected {what} among {', '.join(known)}, each at most once; found {list(chosen)}.")

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graphssl.data.connectome import ConnectomeBatch
-from graphssl.encoders.base import AbstractEncoder, Embedding
+from graphssl.encoders.base import AbstractEncoder, Embedding, check_heads
+from graphssl.encoders.mlp import feed_forward
 from graphssl.encoders.readout import ReadoutKind, make_readout
 from graphssl.encoders.tokens import SpatialTokens
 from graphssl.errors import ConfigError
@@ -26,13 +27,13 @@ class AbstractMessagePassing(AbstractEncoder):
     All graphs of a batch are one graph without edges between them; padding is nodes without edges.
 
     Args:
-        layers: Layers of PyTorch Geometric from `width` to `width`, one a round; they add self-loops.
+        layers: Layers of PyTorch Geometric from `width` to `width`, one a round; they see to a region's own part.
         width: Width of the tokens.
         dropout: Dropout of what a round adds.
         density: Share of the visible connections that are edges, the strongest first, in (0, 1].
         spacing_mm: Spacing in mm of the spatial neighbourhoods that make the tokens.
-        readout: `"anchors"` keeps where things are, `"mean"` is the plain mean.
-        edges: False leaves each region only its self-loop: the control of edge ablation.
+        readout: How tokens become one vector: `"anchors"`, `"mean"`, `"attention"` or `"clusters"`.
+        edges: False leaves each region only itself: the control of edge ablation.
 
     Raises:
         ConfigError: If the density is out of range.
@@ -101,8 +102,8 @@ class GCN(AbstractMessagePassing):
         density: Share of the visible connections that are edges, in (0, 1].
         signed: `"positive"` takes the strongest positive connections only, `"absolute"` the strongest of either sign with absolute weights.
         spacing_mm: Spacing in mm of the spatial neighbourhoods that make the tokens.
-        readout: `"anchors"` keeps where things are, `"mean"` is the plain mean.
-        edges: False leaves each region only its self-loop: the control of edge ablation.
+        readout: How tokens become one vector: `"anchors"`, `"mean"`, `"attention"` or `"clusters"`.
+        edges: False leaves each region only itself: the control of edge ablation.
 
     Raises:
         ConfigError: If the density is out of range or the sign policy unknown.
@@ -148,8 +149,8 @@ class GAT(AbstractMessagePassing):
         dropout: Dropout of what a round adds.
         density: Share of the visible connections that are edges, in (0, 1].
         spacing_mm: Spacing in mm of the spatial neighbourhoods that make the tokens.
-        readout: `"anchors"` keeps where things are, `"mean"` is the plain mean.
-        edges: False leaves each region only its self-loop: the control of edge ablation.
+        readout: How tokens become one vector: `"anchors"`, `"mean"`, `"attention"` or `"clusters"`.
+        edges: False leaves each region only itself: the control of edge ablation.
 
     Raises:
         ConfigError: If the density is out of range or the heads do not divide the width.
@@ -166,8 +167,7 @@ class GAT(AbstractMessagePassing):
         readout: ReadoutKind = "anchors",
         edges: bool = True,
     ) -> None:
-        if width % heads:
-            raise ConfigError(f"Expected the width to be a multiple of the {heads} heads, found {width}.")
+        check_heads(width, heads)
         from torch_geometric.nn import GATv2Conv
 
         layers = [GATv2Conv(width, width // heads, heads, edge_dim=1, fill_value=0.0) for _ in range(depth)]  # self-loops have weight zero
@@ -182,6 +182,51 @@ class GAT(AbstractMessagePassing):
         self, layer: nn.Module, nodes: Float[Tensor, "N D"], edge_index: Int[Tensor, "2 E"], weight: Float[Tensor, "E"]
     ) -> Float[Tensor, "N D"]:
         """Means over neighbours, weighted by attention."""
+        return layer(nodes, edge_index, weight.unsqueeze(1))
+
+
+class GIN(AbstractMessagePassing):
+    """Graph isomorphism network (Xu et al., ICLR 2019) with weights as features of edges (Hu et al., ICLR 2020), PyTorch Geometric's `GINEConv`.
+
+    A round is `f((1 + ε) x + Σ ReLU(x' + a w + b))` over the neighbours `x'` with their connections `w` of either sign. It sums where GCN and GAT
+    average, so a region also learns how many strong connections it has.
+
+    Args:
+        width: Width of the tokens.
+        depth: Number of rounds.
+        dropout: Dropout of what a round adds.
+        density: Share of the visible connections that are edges, in (0, 1].
+        spacing_mm: Spacing in mm of the spatial neighbourhoods that make the tokens.
+        readout: How tokens become one vector: `"anchors"`, `"mean"`, `"attention"` or `"clusters"`.
+        edges: False leaves each region only itself: the control of edge ablation.
+
+    Raises:
+        ConfigError: If the density is out of range.
+    """
+
+    def __init__(
+        self,
+        width: int = 64,
+        depth: int = 2,
+        dropout: float = 0.1,
+        density: float = 0.1,
+        spacing_mm: float = 20.0,
+        readout: ReadoutKind = "anchors",
+        edges: bool = True,
+    ) -> None:
+        from torch_geometric.nn import GINEConv
+
+        layers = [GINEConv(feed_forward(width), train_eps=True, edge_dim=1) for _ in range(depth)]
+        super().__init__(layers, width=width, dropout=dropout, density=density, spacing_mm=spacing_mm, readout=readout, edges=edges)
+
+    def edge_weights(self, weights: Float[Tensor, "B R R"]) -> Float[Tensor, "B R R"]:
+        """Weights as they are."""
+        return weights
+
+    def pass_messages(
+        self, layer: nn.Module, nodes: Float[Tensor, "N D"], edge_index: Int[Tensor, "2 E"], weight: Float[Tensor, "E"]
+    ) -> Float[Tensor, "N D"]:
+        """Sums over neighbours, through a network of two layers."""
         return layer(nodes, edge_index, weight.unsqueeze(1))
 
 

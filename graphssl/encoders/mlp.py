@@ -18,7 +18,7 @@ class MLP(AbstractEncoder):
         depth: Number of blocks.
         dropout: Dropout of what a block adds.
         spacing_mm: Spacing in mm of the spatial neighbourhoods that make the tokens.
-        readout: `"anchors"` keeps where things are, `"mean"` is the plain mean.
+        readout: How tokens become one vector: `"anchors"`, `"mean"`, `"attention"` or `"clusters"`.
     """
 
     def __init__(
@@ -46,5 +46,10 @@ class MLP(AbstractEncoder):
         return Embedding(tokens, batch.mask, self.pool(tokens, batch))
 
 
+def feed_forward(width: int) -> nn.Sequential:
+    """Two layers on each token alone, twice as wide between them."""
+    return nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+
 def _block(width: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width), nn.Dropout(dropout))
+    return nn.Sequential(nn.LayerNorm(width), *feed_forward(width), nn.Dropout(dropout))

@@ -5,11 +5,16 @@ import json
 import pytest
 import torch
 
-from graphssl.encoders import AbstractEncoder, Embedding, GraphTransformer
+from graphssl.encoders import GAT, GCN, GIN, MLP, AbstractEncoder, BrainNetworkTransformer, Embedding, GraphTransformer
+from graphssl.encoders.base import check_heads, check_parts
+from graphssl.errors import ConfigError
+from graphssl.objectives import MaskedRegions
 
 
 def test_the_arguments_make_the_same_encoder_again(make_batch):
-    encoder = GraphTransformer(width=12, depth=1, heads=3, dropout=0.2, spacing_mm=40.0, readout="mean", learn_bias=True, edges=True)
+    encoder = GraphTransformer(
+        width=12, depth=1, heads=3, dropout=0.2, spacing_mm=40.0, readout="mean", biases=("network",), encodings=("spectral",), learn_bias=True
+    )
     again = GraphTransformer(**json.loads(json.dumps(encoder.arguments())))
     assert again.arguments() == encoder.arguments()
     again.load_state_dict(encoder.state_dict())
@@ -25,6 +30,8 @@ def test_arguments_name_every_parameter_of_the_constructor():
         "dropout": 0.1,
         "spacing_mm": 20.0,
         "readout": "anchors",
+        "biases": ("weight", "distance"),
+        "encodings": (),
         "learn_bias": False,
         "edges": True,
     }
@@ -35,7 +42,7 @@ def test_an_encoder_without_forward_cannot_be_made():
         AbstractEncoder()
 
 
-@pytest.mark.parametrize("readout", ["mean", "anchors"])
+@pytest.mark.parametrize("readout", ["mean", "anchors", "attention", "clusters"])
 def test_widths_are_those_of_the_embedding(make_batch, readout):
     encoder = GraphTransformer(width=8, depth=1, heads=2, spacing_mm=40.0, readout=readout)
     found = encoder(make_batch(3, 7, padding=2))
@@ -43,3 +50,34 @@ def test_widths_are_those_of_the_embedding(make_batch, readout):
     assert found.tokens.shape == (3, 9, encoder.token_width)
     assert found.mask.shape == (3, 9)
     assert found.pooled.shape == (3, encoder.pooled_width)
+
+
+@pytest.mark.parametrize("kind", [GraphTransformer, GCN, GAT, GIN, MLP, BrainNetworkTransformer])
+def test_every_encoder_learns_from_masked_regions_of_a_simulated_cohort(simulated, kind):
+    torch.manual_seed(0)
+    place = {"atlas": simulated.atlas[0], "n_regions": simulated.mask.shape[1]} if kind is BrainNetworkTransformer else {}
+    encoder = kind(**place, width=16, depth=1, dropout=0.0)
+    objective = MaskedRegions(rank=8).prepare(encoder)
+    optimizer = torch.optim.AdamW([*encoder.parameters(), *objective.parameters()], lr=3e-3)
+    losses = []
+    for _ in range(4):
+        loss = objective(encoder, simulated, torch.Generator().manual_seed(0)).total
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses == sorted(losses, reverse=True)
+
+
+@pytest.mark.parametrize(("width", "heads"), [(16, 3), (4, 8), (8, 0)])
+def test_heads_share_the_width_evenly(width, heads):
+    with pytest.raises(ConfigError, match=f"multiple of the {heads} heads, found {width}"):
+        check_heads(width, heads)
+
+
+@pytest.mark.parametrize("chosen", [("weigth",), ("weight", "weight")])
+def test_parts_are_known_and_named_once(chosen):
+    with pytest.raises(ConfigError, match=r"Expected biases among weight, distance, each at most once; found \['weig"):
+        check_parts("biases", chosen, ("weight", "distance"))
+    check_parts("biases", ("distance", "weight"), ("weight", "distance"))
+    check_parts("biases", (), ("weight", "distance"))

@@ -10,28 +10,27 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from graphssl.data import ConnectomeBatch
-from graphssl.encoders import GAT, GCN
+from graphssl.encoders import GAT, GCN, GIN
 from graphssl.encoders.gnn import block_diagonal
 from graphssl.errors import ConfigError
 from graphssl.graphs.sparsify import densest
 
-ENCODERS = [(GCN, {}), (GCN, {"signed": "absolute"}), (GAT, {}), (GAT, {"readout": "mean"}), (GCN, {"edges": False}), (GAT, {"edges": False})]
+ENCODERS = [
+    (GCN, {}),
+    (GCN, {"signed": "absolute"}),
+    (GCN, {"edges": False}),
+    (GAT, {}),
+    (GAT, {"readout": "mean"}),
+    (GAT, {"edges": False}),
+    (GIN, {}),
+    (GIN, {"readout": "clusters"}),
+    (GIN, {"edges": False}),
+]
 
 
 def make_encoder(kind, seed=0, **changes):
     torch.manual_seed(seed)
     return kind(**{"width": 12, "depth": 2, "spacing_mm": 40.0, "density": 0.4, **changes}).eval()
-
-
-def regions_taken(batch, index):
-    return replace(
-        batch,
-        weights=batch.weights[:, index][:, :, index],
-        visible=batch.visible[:, index][:, :, index],
-        mask=batch.mask[:, index],
-        centroids=batch.centroids[:, index],
-        networks=batch.networks[:, index],
-    )
 
 
 def close(found, expected):
@@ -47,7 +46,7 @@ def encoder(request):
 @given(seed=st.integers(0, 999), n_regions=st.integers(1, 9))
 @settings(max_examples=8, deadline=None)
 @pytest.mark.parametrize(("kind", "options"), ENCODERS)
-def test_permuting_regions_permutes_tokens_and_leaves_the_pooled_vector(make_batch, kind, options, seed, n_regions):
+def test_permuting_regions_permutes_tokens_and_leaves_the_pooled_vector(make_batch, regions_taken, kind, options, seed, n_regions):
     encoder = make_encoder(kind, **options)
     batch = make_batch(2, n_regions, seed, missing={0: [0]})
     order = torch.randperm(n_regions, generator=torch.Generator().manual_seed(seed))
@@ -138,7 +137,25 @@ def test_one_round_of_a_gat_is_attention_over_neighbours(make_batch):
         close(encoder(batch).tokens, encoder.norm(tokens + F.gelu(mixed)))
 
 
-@pytest.mark.parametrize("kind", [GCN, GAT])
+def test_one_round_of_a_gin_is_a_network_of_sums_over_neighbours(make_batch):
+    encoder = make_encoder(GIN, depth=1)
+    layer = encoder.layers[0]
+    torch.nn.init.constant_(layer.eps, 0.3)
+    batch = make_batch(3, 7, missing={1: [2]})
+    kept = densest(batch, 0.4)
+    with torch.no_grad():
+        tokens = encoder.tokens(batch)
+        nodes = encoder.norms[0](tokens)  # [B, R, D]
+        summed = 1.3 * nodes
+        for row, target, source in kept.nonzero().tolist():
+            edge = layer.lin.weight[:, 0] * batch.weights[row, target, source] + layer.lin.bias
+            summed[row, target] += (nodes[row, source] + edge).clamp(min=0)
+        inner, outer = layer.nn[0], layer.nn[2]
+        mixed = F.gelu(summed @ inner.weight.T + inner.bias) @ outer.weight.T + outer.bias
+        close(encoder(batch).tokens, encoder.norm(tokens + F.gelu(mixed)))
+
+
+@pytest.mark.parametrize("kind", [GCN, GAT, GIN])
 def test_without_edges_a_token_does_not_see_the_others(make_batch, kind):
     batch = make_batch(1, 8)
     hidden = torch.zeros_like(batch.visible)
@@ -160,8 +177,9 @@ def test_negative_connections_never_make_a_gcn_nan(make_batch):
     torch.testing.assert_close(make_encoder(GCN)(negative).tokens, without(negative).tokens)
 
 
-def test_a_gat_reads_the_sign_of_a_connection(make_batch):
-    encoder, batch = make_encoder(GAT, depth=1), make_batch(2, 8)
+@pytest.mark.parametrize("kind", [GAT, GIN])
+def test_gat_and_gin_read_the_sign_of_a_connection(make_batch, kind):
+    encoder, batch = make_encoder(kind, depth=1), make_batch(2, 8)
     layer = encoder.layers[0]
     nodes = torch.randn(16, 12, generator=torch.Generator().manual_seed(0))
     edge_index, weight = block_diagonal(batch.visible, batch.weights)
@@ -182,6 +200,7 @@ def test_edges_of_a_batch_stay_within_their_graph(make_batch):
     [
         (GCN, {"density": 0.0}, r"density in \(0, 1\], found 0\.0"),
         (GAT, {"density": 1.5}, r"density in \(0, 1\], found 1\.5"),
+        (GIN, {"density": -0.1}, r"density in \(0, 1\], found -0\.1"),
         (GCN, {"signed": "negative"}, "'positive' or 'absolute', found 'negative'"),
         (GAT, {"heads": 5}, "multiple of the 5 heads, found 12"),
     ],

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from graphssl.data import ConnectomeBatch
 from graphssl.encoders import GraphTransformer
-from graphssl.encoders.graph_transformer import AttentionBias, Block
+from graphssl.encoders.biases import AttentionBias
+from graphssl.encoders.graph_transformer import Block
 from graphssl.errors import ConfigError
 from graphssl.views import HideRegions
 
@@ -21,30 +22,30 @@ def make_encoder(**changes):
     return GraphTransformer(**arguments).eval()
 
 
-def regions_taken(batch, index):
-    """The batch with its regions in another order, or some left out."""
-    index = torch.as_tensor(index)
-    return replace(
-        batch,
-        weights=batch.weights[:, index][:, :, index],
-        visible=batch.visible[:, index][:, :, index],
-        mask=batch.mask[:, index],
-        centroids=batch.centroids[:, index],
-        networks=batch.networks[:, index],
-    )
-
-
 def close(found, expected):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-OPTIONS = [{}, {"readout": "mean"}, {"learn_bias": True}, {"edges": False}, {"heads": 1}]
+OPTIONS = [
+    {},
+    {"readout": "mean"},
+    {"readout": "attention"},
+    {"readout": "clusters"},
+    {"learn_bias": True},
+    {"edges": False},
+    {"heads": 1},
+    {"biases": ()},
+    {"biases": ("network", "distance", "weight")},
+    {"encodings": ("spectral",)},
+    {"encodings": ("random_walk",)},
+    {"biases": ("network",), "encodings": ("random_walk", "spectral"), "learn_bias": True, "readout": "clusters"},
+]
 
 
 @pytest.mark.parametrize("options", OPTIONS)
 @given(seed=st.integers(0, 999), n_regions=st.integers(1, 9))
 @settings(max_examples=8, deadline=None)
-def test_permuting_regions_permutes_tokens_and_leaves_the_pooled_vector(make_batch, options, seed, n_regions):
+def test_permuting_regions_permutes_tokens_and_leaves_the_pooled_vector(make_batch, regions_taken, options, seed, n_regions):
     encoder = make_encoder(**options)
     batch = make_batch(2, n_regions, seed, missing={0: [0]})
     order = torch.randperm(n_regions, generator=torch.Generator().manual_seed(seed))
@@ -69,7 +70,7 @@ def test_each_connectome_alone_equals_its_row_in_a_batch_of_several_atlases(make
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_a_missing_region_is_as_good_as_absent(make_batch, options):
+def test_a_missing_region_is_as_good_as_absent(make_batch, regions_taken, options):
     encoder = make_encoder(**options)
     batch = make_batch(3, 8, missing={row: [2, 6] for row in range(3)})
     kept = [0, 1, 3, 4, 5, 7]
@@ -90,14 +91,17 @@ def test_where_a_missing_region_lies_changes_nothing(make_batch):
     assert torch.equal(found.pooled, moved.pooled)
 
 
-def test_a_hidden_region_stays_and_its_weights_are_not_read(make_batch):
-    encoder = make_encoder()
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_hidden_region_stays_and_its_weights_are_not_read(make_batch, options):
+    encoder = make_encoder(**options)
     batch, other = make_batch(2, 8), make_batch(2, 8, seed=1)
     hidden = HideRegions(0.3).draw(batch, torch.Generator().manual_seed(0))
     changed = replace(batch, weights=torch.where(hidden, other.weights, batch.weights))
     with torch.no_grad():
         found = encoder(batch.hide(hidden))
-        assert torch.equal(found.tokens, encoder(changed.hide(hidden)).tokens)
+        again = encoder(changed.hide(hidden))
+        assert torch.equal(found.tokens, again.tokens)
+        assert torch.equal(found.pooled, again.pooled)
         assert found.mask.all()
         assert (found.pooled - encoder(batch).pooled).abs().max() > 1e-4
 
@@ -132,46 +136,19 @@ def slow_attention(block, tokens, bias):
     return mixed.float()
 
 
-def slow_bias(batch, row, slopes):
-    """`a · weight − b · distance / 100 mm` towards observed regions, minus infinity towards the others but itself."""
-    n_regions, n_heads = batch.mask.shape[1], slopes.shape[1]
-    bias = torch.full((n_heads, n_regions, n_regions), -math.inf)
-    for i in range(n_regions):
-        for j in range(n_regions):
-            if not batch.mask[row, j] and i != j:
-                continue
-            weight = min(3.0, max(-3.0, float(batch.weights[row, i, j])))
-            distance = math.dist(batch.centroids[row, i].tolist(), batch.centroids[row, j].tolist()) / 100
-            for head in range(n_heads):
-                bias[head, i, j] = float(slopes[0, head]) * weight - float(slopes[1, head]) * distance
-    return bias
-
-
 @pytest.mark.parametrize("heads", [1, 2, 4])
 def test_attention_equals_softmax_written_out(make_batch, heads):
     torch.manual_seed(0)
     block = Block(8, heads, dropout=0.5).eval()
     batch = make_batch(2, 5, missing={1: [3]}, padding=1)
-    bias = AttentionBias(heads)
+    bias = AttentionBias(heads)(batch)
     tokens = torch.randn(2, 6, 8)
     with torch.no_grad():
-        found = block(tokens, bias(batch))
+        found = block(tokens, bias)
         for row in range(2):
-            mixed = slow_attention(block, tokens[row], slow_bias(batch, row, bias.slopes.detach()))
+            mixed = slow_attention(block, tokens[row], bias[row])
             middle = tokens[row] + block.out(mixed)
             close(found[row], middle + block.feed(block.norm_feed(middle)))
-
-
-@pytest.mark.parametrize("learned", [False, True])
-def test_the_bias_is_a_weight_less_a_distance(make_batch, learned):
-    batch = make_batch(2, 5, missing={1: [0]}, padding=1)
-    batch = replace(batch, weights=3 * batch.weights)  # some beyond the clamp
-    bias = AttentionBias(4, learned=learned)
-    with torch.no_grad():
-        found = bias(batch)
-    for row in range(2):
-        torch.testing.assert_close(found[row], slow_bias(batch, row, bias.slopes.detach()), rtol=1e-4, atol=1e-4)
-    assert bias.slopes[:, 0].tolist() == [0.0, 0.0]  # the first head has no preference
 
 
 def test_slopes_learn_only_when_asked(make_batch):
@@ -206,9 +183,9 @@ def test_the_gradient_of_a_slope_is_that_of_finite_differences(make_batch):
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_the_gradient_reaches_every_parameter(make_batch, options):
+def test_the_gradient_reaches_every_parameter(make_batch, in_networks, options):
     encoder = make_encoder(**options).train()
-    batch = make_batch(3, 8, missing={0: [1]}, padding=1)
+    batch = in_networks(make_batch(3, 8, missing={0: [1]}, padding=1))
     hidden = HideRegions(0.3).draw(batch, torch.Generator().manual_seed(0))
     found = encoder(batch.hide(hidden))
     generator = torch.Generator().manual_seed(1)
@@ -241,11 +218,58 @@ def test_tiny_connectomes_give_finite_numbers(make_batch, n_regions):
     assert torch.isfinite(found.tokens).all()
 
 
+def test_without_biases_attention_has_no_preference(make_batch):
+    torch.manual_seed(0)
+    block, batch = Block(8, 2, dropout=0.0).eval(), make_batch(2, 5, missing={1: [3]}, padding=1)
+    allowed = AttentionBias(2, ())(batch)
+    logits = torch.zeros(2, 2, 6, 6).masked_fill(~allowed, -math.inf)
+    tokens = torch.randn(2, 6, 8)
+    with torch.no_grad():
+        found = block(tokens, allowed)
+        for row in range(2):
+            middle = tokens[row] + block.out(slow_attention(block, tokens[row], logits[row]))
+            close(found[row], middle + block.feed(block.norm_feed(middle)))
+
+
+BIASES = ("weight", "distance", "network")
+SWITCHES = [
+    *({"biases": tuple(kind for kind in BIASES if kind != left_out)} for left_out in BIASES),
+    *({"biases": BIASES, "encodings": (kind,)} for kind in ("spectral", "random_walk")),
+]
+
+
+@pytest.mark.parametrize("options", SWITCHES, ids=str)
+def test_every_bias_and_encoding_is_read_on_a_simulated_cohort(simulated, options):
+    whole, other = make_encoder(biases=BIASES), make_encoder(**options)
+    other.load_state_dict(whole.state_dict(), strict=False)
+    with torch.no_grad():
+        gap = (whole(simulated).pooled - other(simulated).pooled).abs().amax(dim=1)
+    assert gap.min() > 1e-4
+
+
+def test_without_edges_no_bias_and_no_encoding_counts(simulated):
+    plain, full = make_encoder(edges=False), make_encoder(edges=False, biases=BIASES, encodings=("spectral", "random_walk"))
+    with torch.no_grad():
+        assert torch.equal(plain(simulated).pooled, full(simulated).pooled)
+
+
+def test_the_defaults_are_weight_and_distance_without_encodings(make_batch):
+    named = make_encoder(biases=("weight", "distance"), encodings=(), readout="anchors")
+    assert torch.equal(make_encoder()(make_batch()).pooled, named(make_batch()).pooled)
+
+
+def test_lists_from_a_file_are_as_good_as_tuples():
+    assert (
+        GraphTransformer(biases=["network"], encodings=["spectral"]).arguments()
+        == GraphTransformer(biases=("network",), encodings=("spectral",)).arguments()
+    )
+
+
 def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(ConfigError, match="Expected the width to be a multiple of the 3 heads, found 16"):
         GraphTransformer(width=16, heads=3)
 
 
 def test_an_unknown_readout_is_refused():
-    with pytest.raises(ConfigError, match="'mean' or 'anchors', found 'max'"):
+    with pytest.raises(ConfigError, match="one of mean, anchors, attention, clusters; found 'max'"):
         GraphTransformer(readout="max")
