@@ -33,6 +33,10 @@ class ConfigError(InputError):
     """A configuration has an unknown or impossible entry."""
 
 
+class ChoiceError(ConfigError):
+    """A source holds several things, or leaves one open, and one has to be named."""
+
+
 class CheckpointError(InputError):
     """A saved model or checkpoint is absent, truncated, unsafe or made for something else."""
 

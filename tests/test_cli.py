@@ -119,7 +119,8 @@ def test_bad_files_end_with_one_sentence_and_no_cohort(scans, capsys, spoil, wor
 
 def test_other_bad_input_ends_with_one_sentence(scans, capsys):
     assert "found nothing" in refused(capsys, main(["validate", "nowhere"]))
-    assert "20 regions" in refused(capsys, main(["validate", "scans"]))
+    assert "20 regions" in refused(capsys, main(["build", "scans", "--out", "cohort"]))
+    assert not (scans / "cohort").exists()
     assert "validate" in refused(capsys, main(["valdate"]))
     assert "'max_epochs'" in refused(capsys, main(["pretrain", "--config", "tiny.yaml", "--pretraining.max_epoch", "3"]))
     assert "n_subjects" in refused(capsys, main(["pretrain", "--config", "tiny.yaml", "--cohort.arguments", '{"n_subject": 3}']))

@@ -1,6 +1,7 @@
 """Readers of atlases: label volumes, tables, those nilearn knows, and a simulated one."""
 
 from graphssl.atlases.download import fetch_atlas
+from graphssl.atlases.guess import guess_atlases
 from graphssl.atlases.load import list_atlases, load_atlas
 from graphssl.atlases.networks import nearest_network
 from graphssl.atlases.shipped import atlas_from_nilearn
@@ -13,6 +14,7 @@ __all__ = [
     "atlas_from_table",
     "atlas_from_volume",
     "fetch_atlas",
+    "guess_atlases",
     "list_atlases",
     "load_atlas",
     "nearest_network",

@@ -1,7 +1,7 @@
 """Region data of a cohort in one atlas: a time series or a matrix a subject, with where they came from."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -12,12 +12,19 @@ from graphssl.errors import AtlasError, DataError
 
 Array = npt.NDArray[np.float32]
 
-# nilearn's words for kinds of connectivity.
+# nilearn's words for kinds of connectivity: what can be computed from time series.
 ConnectivityKind = Literal["correlation", "partial correlation", "tangent", "covariance", "precision"]
-ValueKind = Literal["timeseries", "correlation", "partial correlation", "tangent", "covariance", "precision"]
+# What tractography or other tools write, and no time series gives: counts, log(1 + count), and the weights of any other graph.
+StructuralKind = Literal["streamline count", "log streamline count", "adjacency"]
+MatrixKind = Literal[ConnectivityKind, StructuralKind]
+ValueKind = Literal["timeseries", MatrixKind]
 
-# Their diagonal says nothing, so that tools write what they like there: one, zero, NaN, the infinity of a Fisher z.
 _CORRELATIONS = ("correlation", "partial correlation")
+STRUCTURAL_KINDS: tuple[str, ...] = get_args(StructuralKind)
+# Their diagonal says nothing, so that tools write what they like there: one, zero, NaN, the infinity of a Fisher z, a region's own fibres.
+HOLLOW_KINDS: tuple[str, ...] = (*_CORRELATIONS, *STRUCTURAL_KINDS)
+VALUE_KINDS: tuple[str, ...] = get_args(ValueKind)
+_COUNTS = ("streamline count", "log streamline count")
 _MIN_TIME_POINTS = 10
 _SYMMETRY_TOLERANCE = 1e-3
 _RANGE_TOLERANCE = 1e-4
@@ -28,20 +35,39 @@ class Provenance:
     """How the values were made; it travels with them into graphs and checkpoints.
 
     Args:
-        kind: `"timeseries"`, or the kind of matrix in nilearn's words.
+        kind: `"timeseries"`, or the kind of matrix: nilearn's words, or `"streamline count"`, `"log streamline count"` (log(1 + count)) and
+            `"adjacency"` (edges of any other graph) for what no time series gives.
         fisher_z: Whether correlations were transformed by arctanh.
-        pipeline: The processing, such as `"cpac filt_global"`.
+        pipeline: The processing, such as `"cpac filt_global"`, with its version where the source tells it.
         source: Where the values came from, such as the adapter's name.
+        diagonal: What stands on the diagonal of the matrices as read: `"one"`, `"zero"`, `"nan"`, `"infinite"`, `"values"`, or several.
+        n_timepoints: Fewest and most time points of a scan, where known.
     """
 
     kind: ValueKind
     fisher_z: bool = False
     pipeline: str = ""
     source: str = ""
+    # Both follow from the values and stay out of a cohort's hash.
+    diagonal: str = field(default="", repr=False)
+    n_timepoints: tuple[int, int] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(ValueKind):
-            raise DataError(f"Expected the kind of region data to be one of {', '.join(get_args(ValueKind))}; found {self.kind!r}.")
+        if self.n_timepoints is not None:
+            fewest, most = self.n_timepoints  # JSON gives a list
+            object.__setattr__(self, "n_timepoints", (int(fewest), int(most)))
+        if self.kind not in VALUE_KINDS:
+            raise DataError(f"Expected the kind of region data to be one of {', '.join(VALUE_KINDS)}; found {self.kind!r}.")
+
+    def joined(self, other: "Provenance") -> "Provenance":
+        """Of values of both, which are of one kind."""
+        lengths = [length for one in (self, other) for length in one.n_timepoints or ()]
+        return replace(
+            self,
+            pipeline=_both(self.pipeline, other.pipeline, " + "),
+            diagonal=_both(self.diagonal, other.diagonal, ", "),
+            n_timepoints=(min(lengths), max(lengths)) if lengths else None,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -63,7 +89,8 @@ class RegionData:
 
     Raises:
         AtlasError: If an array has another number of regions than the atlas.
-        DataError: If an array is not `[T, R]` or `[R, R]`, has scattered NaN, is not symmetric, or holds Fisher z declared as correlation.
+        DataError: If an array is not `[T, R]` or `[R, R]`, has scattered NaN, is not symmetric, or holds Fisher z declared as correlation,
+            or negative numbers declared as counts.
     """
 
     atlas: Atlas
@@ -113,9 +140,7 @@ class RegionData:
             mine, theirs = getattr(self.provenance, what), getattr(other.provenance, what)
             if mine != theirs:
                 raise DataError(f"Expected the same {what} in both cohorts for atlas {self.atlas.name!r}, found {mine} and {theirs}.")
-        provenance = self.provenance
-        if provenance.pipeline != other.provenance.pipeline:
-            provenance = Provenance(provenance.kind, provenance.fisher_z, f"{provenance.pipeline} + {other.provenance.pipeline}", provenance.source)
+        provenance = self.provenance.joined(other.provenance)
         return RegionData(self.atlas, {**self.values, **other.values}, provenance, {**self.observed, **other.observed})
 
 
@@ -128,6 +153,10 @@ def missing_regions(data: RegionData, subjects: Collection[str]) -> list[tuple[s
             shown = ", ".join(map(str, labels[:8])) + (" …" if len(labels) > 8 else "")
             rows.append(("region", subject, f"{len(labels)} of {len(data.atlas)} regions of {data.atlas.name} without signal: {shown}"))
     return rows
+
+
+def _both(mine: str, theirs: str, mark: str) -> str:
+    return mine if mine == theirs else f"{mine}{mark}{theirs}"
 
 
 def _check_regions(array: Array, subject: str, atlas: Atlas) -> None:
@@ -169,7 +198,7 @@ def _check_matrix(matrix: Array, subject: str, data: RegionData) -> npt.NDArray[
             "A region without signal is a whole row and column of NaN; scattered NaN cannot be masked."
         )
     bad_diagonal = seen & ~np.isfinite(matrix.diagonal())
-    if bad_diagonal.any() and data.provenance.kind not in _CORRELATIONS:
+    if bad_diagonal.any() and data.provenance.kind not in HOLLOW_KINDS:
         raise DataError(
             f"Expected finite variances on the diagonal for subject {subject!r}, found NaN or infinite ones in region labels "
             f"{data.atlas.labels[bad_diagonal].tolist()[:5]}. The diagonal of a {data.provenance.kind} matrix is data: write it too."
@@ -186,5 +215,10 @@ def _check_matrix(matrix: Array, subject: str, data: RegionData) -> npt.NDArray[
         raise DataError(
             f"Expected correlations within [-1, 1] for subject {subject!r}, found {float(np.abs(values).max()):.3g}. "
             "If the values are Fisher z, say so with fisher_z=True; other kinds have names of their own (covariance, precision)."
+        )
+    if data.provenance.kind in _COUNTS and values.min() < 0:
+        raise DataError(
+            f"Expected streamline counts of zero or more for subject {subject!r}, found {float(values.min()):.3g}. "
+            "Give the kind that the matrices are of, such as adjacency for other weights."
         )
     return seen

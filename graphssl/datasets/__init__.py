@@ -2,6 +2,10 @@
 
 from graphssl.datasets.abide import fetch_abide, load_abide, load_abide_arrays
 from graphssl.datasets.arrays import read_array
+from graphssl.datasets.brainnet_viewer import save_brainnet_viewer
+from graphssl.datasets.derivatives import load_derivatives
+from graphssl.datasets.graph_dictionary import load_graph_dictionary
+from graphssl.datasets.layouts import load_source, recognise
 from graphssl.datasets.matrices import load_matrices
 from graphssl.datasets.participants import read_participants
 from graphssl.datasets.simulate import GroundTruth, SimulatedSite, Simulation, simulate
@@ -14,9 +18,14 @@ __all__ = [
     "fetch_abide",
     "load_abide",
     "load_abide_arrays",
+    "load_derivatives",
+    "load_graph_dictionary",
     "load_matrices",
+    "load_source",
     "load_timeseries",
     "read_array",
     "read_participants",
+    "recognise",
+    "save_brainnet_viewer",
     "simulate",
 ]

@@ -5,6 +5,8 @@ http://preprocessed-connectomes-project.org/abide/. Licence, layout and traps: `
 """
 
 import os
+import re
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +18,13 @@ import pandas as pd
 from graphssl.data import Atlas, Cohort, Column, Provenance, RegionData, Schema
 from graphssl.data.cohort import EXCLUDED_COLUMNS
 from graphssl.data.regions import missing_regions as list_missing_regions
+from graphssl.datasets.abide_lists import LISTS, RULE_COLUMNS, ListName
+from graphssl.datasets.arrays import read_labelled
 from graphssl.datasets.folder import check_option
+from graphssl.datasets.listing import Listing, list_files
 from graphssl.datasets.regions import FileFormat, MissingRegions, check_observed, read_regions
-from graphssl.errors import AtlasError, ConfigError, DataError, SchemaError
+from graphssl.datasets.scans import stand_in
+from graphssl.errors import AtlasError, ChoiceError, ConfigError, DataError, SchemaError
 
 PHENOTYPIC_FILE = "Phenotypic_V1_0b_preprocessed1.csv"
 # Name of the derivative by name of the atlas.
@@ -32,7 +38,7 @@ FILE_TOKENS = {
     "tt97": "tt",
 }
 
-Subjects = Literal["pcp1035", "parisot871", "all"]
+Subjects = Literal["pcp1035", "parisot871", "abide1-1035", "abide1-871", "all"]
 SiteColumn = Literal["SITE_ID", "site17"]
 Excluded = list[tuple[str, str, str]]
 
@@ -41,8 +47,9 @@ def load_abide(
     root: str | os.PathLike[str],
     *,
     atlases: Sequence[Atlas],
-    pipeline: str | Mapping[str, str] = "cpac",
-    strategy: str | Mapping[str, str] = "filt_global",
+    pipeline: str | Mapping[str, str] | None = None,
+    strategy: str | Mapping[str, str] | None = None,
+    subjects: ListName | None = None,
     phenotypic: str | os.PathLike[str] | None = None,
     target: str = "diagnosis",
     missing_regions: MissingRegions = "mask",
@@ -50,13 +57,15 @@ def load_abide(
     """Load ABIDE I from the text files of the Preprocessed Connectomes Project.
 
     Files are looked for at `<root>/<pipeline>/<strategy>/rois_<atlas>/<FILE_ID>_rois_<atlas>.1D`, also below `Outputs` or `ABIDE_pcp`, and without
-    the folder `rois_<atlas>`, as nilearn's fetcher writes them. Label ids of their header are checked against the atlas.
+    the folder `rois_<atlas>`, as nilearn's fetcher writes them, or without pipeline and strategy. Label ids of their header are checked against the
+    atlas.
 
     Args:
         root: Folder of the files.
         atlases: Atlases named `aal116`, `cc200`, `cc400`, `dosenbach160`, `ez116`, `ho111` or `tt97`.
-        pipeline: `cpac`, `ccs`, `dparsf` or `niak`; for all atlases, or by name of the atlas.
+        pipeline: `cpac`, `ccs`, `dparsf` or `niak`; for all atlases, or by name of the atlas. May be left out where there is one only.
         strategy: `filt_global`, `filt_noglobal`, `nofilt_global` or `nofilt_noglobal`; likewise.
+        subjects: A named list, `"abide1-1035"` or `"abide1-871"` (`graphssl.datasets.abide_lists`); everybody with a scan when left out.
         phenotypic: The project's table; looked for in the folder and the one above when left out.
         target: Column to predict, of those listed below.
         missing_regions: `"mask"` hides a region without signal in a subject, and lists it in `excluded`.
@@ -66,12 +75,15 @@ def load_abide(
         (full-scale IQ), `eye_status` (open, closed) and `mean_fd` (mean framewise displacement, mm).
 
     Raises:
+        ChoiceError: If there are several pipelines or strategies and none is named.
         DataError: If files or table are absent, or a file cannot be read or lacks a signal where regions are not to be masked.
         SchemaError: If the table lacks a column or holds unknown codes, or the target is no column.
         AtlasError: If an atlas has no such name or other labels than the files.
     """
-    table, excluded = _read_phenotypic(_find_phenotypic(Path(root), phenotypic))
-    return _load(Path(root), table, excluded, atlases, pipeline, strategy, target, missing_regions)
+    if subjects is not None:
+        check_option("subjects", subjects, ListName)
+    table, excluded = _read_phenotypic(_find_phenotypic(Path(root), phenotypic), subjects)
+    return _load(Path(root), table, excluded, atlases, pipeline, strategy, target, missing_regions, subjects or "abide1")
 
 
 def load_abide_arrays(
@@ -91,7 +103,8 @@ def load_abide_arrays(
     Args:
         root: Folder of the files.
         atlases: Atlases whose name is that of a bundle; their regions are chosen by label.
-        cohort: `"pcp1035"` (of the 1,035 with official CC200 series), `"parisot871"` (of the 871 that passed quality control) or `"all"`.
+        cohort: `"pcp1035"` or `"abide1-1035"` (of the 1,035 with official CC200 series), `"parisot871"` or `"abide1-871"` (of the 871 that passed
+            quality control), or `"all"`.
         site_column: `"SITE_ID"`, or `"site17"` with the samples of one institution merged.
         target: Column to predict; columns as for `load_abide`.
         missing_regions: `"mask"` hides a region without signal in a subject, and lists it in `excluded`.
@@ -109,12 +122,13 @@ def load_abide_arrays(
     check_option("site_column", site_column, SiteColumn)
     check_option("missing_regions", missing_regions, MissingRegions)
     source = Path(root)
-    records = _read_csv(source / "subjects.csv", [*_ARRAY_NAMES, site_column, *([cohort] if cohort != "all" else [])])
-    chosen = records if cohort == "all" else records[pd.to_numeric(records[cohort]) == 1]
+    flag = {"abide1-1035": "pcp1035", "abide1-871": "parisot871"}.get(cohort, cohort)
+    records = _read_csv(source / "subjects.csv", [*_ARRAY_NAMES, site_column, *([flag] if cohort != "all" else [])])
+    chosen = records if cohort == "all" else records[pd.to_numeric(records[flag]) == 1]
     excluded: Excluded = [("subject", str(subject), f"not in the list {cohort}") for subject in records.index.difference(chosen.index, sort=False)]
     table = _typed(chosen.rename(columns={**_ARRAY_NAMES, site_column: "site"}))
     regions = {atlas.name: _read_bundle(source, atlas, table.index.tolist(), missing_regions) for atlas in atlases}
-    return _cohort(f"abide1-{cohort}", table, regions, excluded, target)
+    return _cohort(f"abide1-{cohort.removeprefix('abide1-')}", table, regions, excluded, target)
 
 
 def fetch_abide(
@@ -169,7 +183,7 @@ def fetch_abide(
     table, excluded = _read_phenotypic(root / PHENOTYPIC_FILE)
     fetched = table["file_id"].isin(found.phenotypic["FILE_ID"])
     excluded += [("subject", str(subject), "not fetched") for subject in table.index[~fetched]]
-    return _load(root, table[fetched], excluded, atlases, pipeline, strategy, target, "mask")
+    return _load(root, table[fetched], excluded, atlases, pipeline, strategy, target, "mask", "abide1")
 
 
 def _load(
@@ -177,22 +191,24 @@ def _load(
     table: pd.DataFrame,
     excluded: Excluded,
     atlases: Sequence[Atlas],
-    pipeline: str | Mapping[str, str],
-    strategy: str | Mapping[str, str],
+    pipeline: str | Mapping[str, str] | None,
+    strategy: str | Mapping[str, str] | None,
     target: str,
     missing_regions: MissingRegions,
+    name: str,
 ) -> Cohort:
     check_option("missing_regions", missing_regions, MissingRegions)
     subject_of = {file_id: str(subject) for subject, file_id in table["file_id"].items()}
     regions = {}
+    there = _places(list_files(root))
     for atlas in atlases:
-        place = f"{_of(pipeline, atlas, 'pipeline')}/{_of(strategy, atlas, 'strategy')}"
-        files = _find_files(root, place, _token(atlas))
-        excluded += [("subject", file.name, "a file, without a row in the table") for file_id, file in files.items() if file_id not in subject_of]
-        layout = FileFormat(atlas, Provenance("timeseries", pipeline=place.replace("/", " "), source="abide"))
+        place, files = _find_files(root, there, _token(atlas), _of(pipeline, atlas, "pipeline"), _of(strategy, atlas, "strategy"))
+        others = "a file, without a row in the table" if name == "abide1" else f"a file, not in the list {name}"
+        excluded += [("subject", file.name, others) for file_id, file in files.items() if file_id not in subject_of]
+        layout = FileFormat(atlas, Provenance("timeseries", pipeline=" ".join(place).strip(), source="abide"))
         matched = {subject: files[file_id] for file_id, subject in subject_of.items() if file_id in files}
         regions[atlas.name] = read_regions(matched, layout, missing_regions)
-    return _cohort("abide1", table, regions, excluded, target)
+    return _cohort(name, table, regions, excluded, target)
 
 
 def _cohort(name: str, table: pd.DataFrame, regions: Mapping[str, RegionData], excluded: Excluded, target: str) -> Cohort:
@@ -214,8 +230,8 @@ def _cohort(name: str, table: pd.DataFrame, regions: Mapping[str, RegionData], e
     return Cohort(name, chosen, Schema(columns), dict(regions), pd.DataFrame(excluded, columns=list(EXCLUDED_COLUMNS), dtype="str"))
 
 
-def _of(value: str | Mapping[str, str], atlas: Atlas, what: str) -> str:
-    if isinstance(value, str):
+def _of(value: str | Mapping[str, str] | None, atlas: Atlas, what: str) -> str | None:
+    if value is None or isinstance(value, str):
         return value
     if atlas.name not in value:
         raise ConfigError(f"Expected a {what} for atlas {atlas.name!r}, found one for {', '.join(value) or 'none'}. Add it.")
@@ -231,17 +247,41 @@ def _token(atlas: Atlas) -> str:
 # Text files on disk
 
 
-def _find_files(root: Path, place: str, token: str) -> dict[str, Path]:
-    """File by FILE_ID, in the first folder that has any."""
-    ending = f"_rois_{token}.1D"
-    folders = [base / place / last for base in (root, root / "Outputs", root / "ABIDE_pcp") for last in (f"rois_{token}", ".")]
-    for folder in folders:
-        files = {path.name.removesuffix(ending): path for path in sorted(folder.glob(f"*{ending}"))}
-        if files:
-            return files
-    elsewhere = sorted({str(path.parent.relative_to(root)) for path in root.glob(f"**/*{ending}")})
-    some = f"There are some in {', '.join(elsewhere[:3])}: name that pipeline and strategy." if elsewhere else "Check the folder, or use fetch_abide."
-    raise DataError(f"Expected files *{ending} in {folders[0]} or, as nilearn writes them, in {folders[1]}; found none. {some}")
+def atlases_of_files(listing: Listing) -> list[Atlas]:
+    """Stand-ins for the atlases of text files, with the label ids of their headers and no places."""
+    found = []
+    for token, by_place in _places(listing).items():
+        path = next(iter(next(iter(by_place.values())).values()))
+        array = read_labelled(path)
+        found.append(stand_in(_NAMES.get(token, token), array.columns, array.values.shape[1]))
+    return found
+
+
+def _places(listing: Listing) -> dict[str, dict[tuple[str, str], dict[str, Path]]]:
+    """File by FILE_ID, by pipeline and strategy (empty where no folder says so), by what the names call the atlas."""
+    there: defaultdict[str, defaultdict[tuple[str, str], dict[str, Path]]] = defaultdict(lambda: defaultdict(dict))
+    for name in listing.names:
+        found = _TEXT_FILE.search(name)
+        if found is not None:
+            place = (found["pipeline"] or "", found["strategy"] or "")
+            there[found["token"]][place].setdefault(found["file_id"], listing.root / name)
+    return {token: dict(by_place) for token, by_place in there.items()}
+
+
+def _find_files(
+    root: Path, there: Mapping[str, Mapping[tuple[str, str], dict[str, Path]]], token: str, pipeline: str | None, strategy: str | None
+) -> tuple[tuple[str, str], dict[str, Path]]:
+    """The place of the files of one atlas, and file by FILE_ID."""
+    by_place = there.get(token, {})
+    fitting = {place: files for place, files in by_place.items() if pipeline in (None, place[0]) and strategy in (None, place[1])}
+    shown = sorted("/".join(filter(None, place)) or "one folder" for place in by_place)
+    if len(fitting) > 1:
+        raise ChoiceError(f"Expected one pipeline and strategy for rois_{token}, found {', '.join(shown)}. Name one with pipeline=… and strategy=…")
+    if not fitting:
+        places = [f"{root}/{pipeline or '<pipeline>'}/{strategy or '<strategy>'}{end}" for end in (f"/rois_{token}", "")]
+        some = f"There are some in {', '.join(shown)}: name that pipeline and strategy." if shown else "Check the folder, or use fetch_abide."
+        raise DataError(f"Expected files *_rois_{token}.1D in {places[0]} or, as nilearn writes them, in {places[1]}; found none. {some}")
+    return next(iter(fitting.items()))
 
 
 def _find_phenotypic(root: Path, given: str | os.PathLike[str] | None) -> Path:
@@ -254,12 +294,14 @@ def _find_phenotypic(root: Path, given: str | os.PathLike[str] | None) -> Path:
     return found
 
 
-def _read_phenotypic(path: Path) -> tuple[pd.DataFrame, Excluded]:
-    """Subjects with a preprocessed scan, and those without."""
-    records = _read_csv(path, list(_PHENOTYPIC_NAMES))
+def _read_phenotypic(path: Path, subjects: ListName | None = None) -> tuple[pd.DataFrame, Excluded]:
+    """Subjects with a preprocessed scan, of a list where one is named, and those without."""
+    records = _read_csv(path, list(dict.fromkeys([*_PHENOTYPIC_NAMES, *(RULE_COLUMNS if subjects is not None else ())])))
     has_scan = records["FILE_ID"] != "no_filename"
     excluded: Excluded = [("subject", str(subject), "no preprocessed scan (no_filename)") for subject in records.index[~has_scan]]
-    return _typed(records[has_scan].rename(columns=_PHENOTYPIC_NAMES)), excluded
+    chosen = has_scan if subjects is None else has_scan & LISTS[subjects].rule(records)
+    excluded += [("subject", str(subject), f"not in the list {subjects}") for subject in records.index[has_scan & ~chosen]]
+    return _typed(records.loc[chosen, list(_PHENOTYPIC_NAMES)].rename(columns=_PHENOTYPIC_NAMES)), excluded
 
 
 def _read_csv(path: Path, needed: Collection[str]) -> pd.DataFrame:
@@ -303,6 +345,20 @@ def _number(column: "pd.Series[Any]", name: str) -> "pd.Series[Any]":
 # Packed arrays
 
 
+def atlases_of_arrays(listing: Listing) -> list[Atlas]:
+    """Stand-ins for the atlases of packed arrays, with their label ids and no places.
+
+    Raises:
+        DataError: If a bundle is damaged.
+    """
+    found = []
+    for name in listing.names:
+        if name.startswith("timeseries_") and name.endswith(".npz"):
+            labels = _read_labels(listing.root / name)
+            found.append(stand_in(name.split("_")[1], [str(label) for label in labels], len(labels)))
+    return found
+
+
 def _read_bundle(folder: Path, atlas: Atlas, subjects: Sequence[str], missing_regions: MissingRegions) -> RegionData:
     prefix = f"timeseries_{atlas.name}_"
     paths = sorted(folder.glob(f"{prefix}*.npz"))
@@ -323,6 +379,19 @@ def _read_bundle(folder: Path, atlas: Atlas, subjects: Sequence[str], missing_re
     return data.select(subject for subject, observed in data.observed.items() if observed.any())
 
 
+def _read_labels(path: Path) -> list[int]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            return [int(label) for label in stored["region_label"]]
+    except Exception as error:  # damaged bytes make a reader fail in any way
+        raise DataError(f"Expected a bundle of time series in {path}, found a damaged file ({error}). Copy it again.") from error
+
+
+_TEXT_FILE = re.compile(
+    r"(?:^|/)(?:(?P<pipeline>cpac|ccs|dparsf|niak)/(?P<strategy>(?:no)?filt_(?:no)?global)/)?(?:rois_[^/]+/)?"
+    r"(?P<file_id>[^/]+)_rois_(?P<token>[^/_]+)\.1D$"
+)
+_NAMES = {token: name for name, token in FILE_TOKENS.items()}
 _NOT_KNOWN = -9999
 _CODES = {
     "diagnosis": {1.0: "autism", 2.0: "control"},

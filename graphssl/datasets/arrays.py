@@ -4,43 +4,21 @@ import csv
 import io
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from graphssl.datasets.cifti import read_cifti
+from graphssl.datasets.graph_files import read_edge_list, read_graphml
+from graphssl.datasets.labelled import Array, LabelledArray, Names
+from graphssl.datasets.matlab import read_matlab, real_numbers, the_only
 from graphssl.errors import DataError, InputError
-
-Array = npt.NDArray[np.float32]
-Names = tuple[str, ...]
 
 # Formats looked for in a folder. A .txt is read where a pattern asks for it: folders hold a README too.
 SUFFIXES = (".1D", ".tsv", ".csv", ".npy", ".npz", ".mat")
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledArray:
-    """What one file holds.
-
-    Args:
-        values: The numbers `[rows, columns]`; empty cells and "n/a" are NaN.
-        columns: Names of the columns as written, or None where the file names none.
-        rows: Names of the rows, likewise.
-    """
-
-    values: Array
-    columns: Names | None = None
-    rows: Names | None = None
-
-    @property
-    def transposed(self) -> "LabelledArray":
-        """Rows as columns."""
-        return LabelledArray(np.ascontiguousarray(self.values.T), self.rows, self.columns)
 
 
 def read_array(path: str | os.PathLike[str], *, variable: str | None = None) -> tuple[Array, Names | None]:
@@ -48,7 +26,8 @@ def read_array(path: str | os.PathLike[str], *, variable: str | None = None) -> 
 
     A text table (`.1D`, `.tsv`, `.csv`, `.txt`) may be delimited by tabs, commas, semicolons or blanks. Its columns may be named by the last
     comment line at its top (`#2001 #2002 …`, as AFNI writes), by a first line of text, or by a first line of distinct whole numbers over others.
-    A first column that names the rows (XCP-D writes one called `Node`) is taken off.
+    A first column that names the rows (XCP-D writes one called `Node`) is taken off. Parcellated CIFTI files (`.ptseries.nii`, `.pconn.nii`), graphs
+    (`.graphml`, `.edgelist`, `.ssv`) and BrainNet Viewer's `.edge` are read too.
 
     Args:
         path: The file.
@@ -71,9 +50,9 @@ def read_labelled(path: str | os.PathLike[str], *, variable: str | None = None) 
         DataError: As `read_array`.
     """
     source = Path(path)
-    reader = _READERS.get(source.suffix.lower())
+    reader = next((reader for ending, reader in _READERS.items() if source.name.lower().endswith(ending)), None)
     if reader is None:
-        raise DataError(f"Expected a file with one of the endings {', '.join(SUFFIXES)}; found {source}. Convert it to one of them.")
+        raise DataError(f"Expected a file with one of the endings {', '.join(ENDINGS)}; found {source}. Convert it to one of them.")
     if not source.is_file():
         raise DataError(f"Expected a file at {source}, found none. Check the path.")
     if source.stat().st_size == 0:
@@ -112,7 +91,7 @@ def _read_text(path: Path, variable: str | None) -> LabelledArray:
     _check_numbers(frame, path, first_line, n_before=0 if rows is None else 1)
     if columns is not None and len(columns) != frame.shape[1]:
         columns = None  # a comment about something else
-    return LabelledArray(_float32(frame.to_numpy(dtype=np.float64, na_value=np.nan)), columns, rows)
+    return LabelledArray(real_numbers(frame.to_numpy(dtype=np.float64, na_value=np.nan), path), columns, rows)
 
 
 def _lines(path: Path) -> tuple[list[str], list[str]]:
@@ -214,12 +193,12 @@ def _check_numbers(frame: pd.DataFrame, path: Path, first_line: int, n_before: i
             )
 
 
-# NumPy and MATLAB
+# NumPy and the rest
 
 
 def _read_npy(path: Path, variable: str | None) -> LabelledArray:
     _check_start(path, b"\x93NUMPY", "numpy.save")
-    return LabelledArray(_numbers(np.load(path, allow_pickle=False), path))
+    return LabelledArray(real_numbers(np.load(path, allow_pickle=False), path))
 
 
 def _read_npz(path: Path, variable: str | None) -> LabelledArray:
@@ -227,26 +206,7 @@ def _read_npz(path: Path, variable: str | None) -> LabelledArray:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         names = list(stored.files)
         arrays = {name: stored[name] for name in names if variable in (None, name)}
-    return LabelledArray(_numbers(_the_only(arrays, names, variable, path), path))
-
-
-def _read_mat(path: Path, variable: str | None) -> LabelledArray:
-    from scipy.io import loadmat
-
-    try:
-        stored = loadmat(path)
-    except NotImplementedError as error:
-        raise DataError(f"Expected a MATLAB file up to version 7.2 at {path}, found version 7.3. Save it again with save(…, '-v7').") from error
-    names = [name for name in stored if not name.startswith("__")]
-    arrays = {name: _dense(stored[name]) for name in names if variable in (None, name)}
-    if variable is None:
-        # In MATLAB a scalar is a 1 × 1 array and a vector has two axes as well.
-        arrays = {name: array for name, array in arrays.items() if array.dtype.kind in _REAL and array.ndim == 2 and min(array.shape) > 1}
-    return LabelledArray(_numbers(_the_only(arrays, names, variable, path), path))
-
-
-def _dense(value: Any) -> npt.NDArray[Any]:
-    return np.asarray(value.toarray() if hasattr(value, "toarray") else value)
+    return LabelledArray(real_numbers(the_only(arrays, names, variable, path), path))
 
 
 def _check_start(path: Path, expected: bytes, writer: str) -> None:
@@ -256,27 +216,8 @@ def _check_start(path: Path, expected: bytes, writer: str) -> None:
         raise DataError(f"Expected a file written by {writer} at {path}, found another format. Pickled objects are never read: save plain numbers.")
 
 
-def _the_only(arrays: Mapping[str, npt.NDArray[Any]], names: list[str], variable: str | None, path: Path) -> npt.NDArray[Any]:
-    if len(arrays) != 1:
-        wanted = "one two-dimensional array" if variable is None else f"the variable {variable!r}"
-        raise DataError(f"Expected {wanted} in {path}, found {', '.join(names) or 'nothing'}. Name the one to read with variable=…")
-    return next(iter(arrays.values()))
-
-
-def _numbers(array: npt.NDArray[Any], path: Path) -> Array:
-    if array.dtype.kind not in _REAL:
-        raise DataError(f"Expected real numbers in {path}, found values of type {array.dtype}. Save the numbers alone.")
-    return _float32(array)
-
-
-def _float32(array: npt.NDArray[Any]) -> Array:
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused as such
-        return array.astype(np.float32)
-
-
 # A first line of this many rising whole numbers is one of label ids, whatever stands below.
 _MIN_RISING = 8
-_REAL = "biuf"
 _WHOLE_NUMBER = re.compile(r"-?\d+")
 _MISSING = ("", "n/a", "na", "nan", "null", "none", "<na>", "#n/a")
 _READERS: dict[str, Callable[[Path, str | None], LabelledArray]] = {
@@ -284,7 +225,15 @@ _READERS: dict[str, Callable[[Path, str | None], LabelledArray]] = {
     ".tsv": _read_text,
     ".csv": _read_text,
     ".txt": _read_text,
+    ".edge": _read_text,
     ".npy": _read_npy,
     ".npz": _read_npz,
-    ".mat": _read_mat,
+    ".mat": read_matlab,
+    ".pconn.nii": lambda path, variable: read_cifti(path),
+    ".ptseries.nii": lambda path, variable: read_cifti(path),
+    ".graphml": lambda path, variable: read_graphml(path),
+    ".edgelist": lambda path, variable: read_edge_list(path),
+    ".ssv": lambda path, variable: read_edge_list(path),
 }
+# All endings that can be read.
+ENDINGS = tuple(".1D" if ending == ".1d" else ending for ending in _READERS)

@@ -4,7 +4,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -13,10 +13,14 @@ import pandas as pd
 from graphssl.data import Cohort, Schema
 from graphssl.data.cohort import EXCLUDED_COLUMNS
 from graphssl.data.regions import missing_regions as list_missing_regions
+from graphssl.data.schema import Role
 from graphssl.datasets.arrays import SUFFIXES
 from graphssl.datasets.participants import drop_empty_columns, find_participants, read_participants, roles_of
 from graphssl.datasets.regions import FileFormat, HeaderUse, MissingRegions, read_regions, without_signal
 from graphssl.errors import ConfigError, DataError, SchemaError
+
+# Column of the person where a row is a scan.
+PERSON = "person"
 
 OnUnmatched = Literal["error", "exclude"]
 
@@ -36,21 +40,75 @@ class Matches:
     files_without_id: tuple[Path, ...] = ()
 
 
-def load_folder(
-    folder: str | os.PathLike[str],
-    layout: FileFormat,
-    *,
-    participants: str | os.PathLike[str] | pd.DataFrame | None = None,
-    id_column: str = "participant_id",
-    target: str | None = None,
-    site: str | None = None,
-    group: str | None = None,
-    covariates: Sequence[str] = (),
-    pattern: str | None = None,
-    missing_regions: MissingRegions = "error",
-    on_unmatched: OnUnmatched = "exclude",
-    name: str | None = None,
-) -> Cohort:
+@dataclass(frozen=True)
+class People:
+    """Who took part, what each column is for, and how strictly scans and people are put together.
+
+    Args:
+        participants: Table of participants; without any, every scan is a subject and there are no columns.
+        id_column: Column of the subject ids.
+        target: Column to predict.
+        site: Column of the site.
+        group: Column of the family, or of the person where scans are repeated.
+        covariates: Columns that may explain the target without the brain. All others have the role `feature`.
+        missing_regions: `"mask"` hides a region without signal in a subject, and lists it in `excluded`.
+        on_unmatched: `"exclude"` leaves out and lists subjects without a file and files without a subject.
+        name: Name of the cohort; that of the folder when left out.
+        repeated: Whether a row is a scan, and the column `person` groups those of one person.
+
+    Raises:
+        ConfigError: If an option is none of those that exist.
+        SchemaError: If one column is given two roles.
+    """
+
+    participants: str | os.PathLike[str] | pd.DataFrame | None = None
+    id_column: str = "participant_id"
+    target: str | None = None
+    site: str | None = None
+    group: str | None = None
+    covariates: Sequence[str] = ()
+    missing_regions: MissingRegions = "error"
+    on_unmatched: OnUnmatched = "exclude"
+    name: str | None = None
+    repeated: bool = False
+
+    def __post_init__(self) -> None:
+        check_option("missing_regions", self.missing_regions, MissingRegions)
+        check_option("on_unmatched", self.on_unmatched, OnUnmatched)
+        self.roles  # noqa: B018 - refuses a column with two roles at once
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        """Role by column name."""
+        given = roles_of(self.target, self.site, self.group, self.covariates)
+        return {**given, PERSON: "group"} if self.repeated else given
+
+    def read_table(self, source: Path) -> pd.DataFrame | None:
+        """The table of participants, or None where there is none and no column has a role.
+
+        Raises:
+            DataError: If it cannot be read.
+            SchemaError: If it does not fit, or is needed and absent.
+        """
+        if self.participants is not None:
+            return read_participants(self.participants, id_column=self.id_column, roles=self.roles)
+        if self.roles:
+            raise SchemaError(
+                f"Expected a table with the columns {list(self.roles)}, found no participants.tsv or .csv in {source}. Pass participants=…"
+            )
+        return None
+
+    def check_all_matched(self, matches: Matches) -> None:
+        """Refuse subjects without a file and files without a subject, where that is asked for.
+
+        Raises:
+            DataError: If there are any; names some.
+        """
+        if self.on_unmatched == "error":
+            _check_all_matched(matches)
+
+
+def load_folder(folder: str | os.PathLike[str], layout: FileFormat, people: People, pattern: str | None = None) -> Cohort:
     """Load a folder as `load_timeseries` and `load_matrices` describe; `layout` says what the files hold.
 
     Raises:
@@ -59,37 +117,55 @@ def load_folder(
         SchemaError: If the table does not fit, or ids differ from file names in leading zeros only.
         ConfigError: If an option is none of those that exist.
     """
-    check_option("missing_regions", missing_regions, MissingRegions)
-    check_option("on_unmatched", on_unmatched, OnUnmatched)
     check_option("header", layout.header, HeaderUse)
     source = Path(folder)
-    roles = roles_of(target, site, group, covariates)
-    if participants is None:
-        participants = find_participants(source)
-    files = find_files(source, pattern, leave_out=participants if isinstance(participants, str | os.PathLike) else None)
-    if participants is not None:
-        table = read_participants(participants, id_column=id_column, roles=roles)
-        matches = match_files(files, table.index.tolist())
-    elif roles:
-        raise SchemaError(f"Expected a table with the columns {list(roles)}, found no participants.tsv or .csv in {source}. Pass participants=…")
-    else:
-        matches = match_stems(files)
+    root = source.parent if source.is_file() else source
+    if people.participants is None:
+        people = replace(people, participants=find_participants(root))
+    given = people.participants
+    files = [source] if source.is_file() else find_files(source, pattern, leave_out=given if isinstance(given, str | os.PathLike) else None)
+    table = people.read_table(root)
+    matches = match_stems(files) if table is None else match_files(files, table.index.tolist())
+    people.check_all_matched(matches)
+    if table is None:
         table = pd.DataFrame(index=pd.Index(list(matches.files), dtype="str"))
-    if on_unmatched == "error":
-        _check_all_matched(matches)
-    data = read_regions(matches.files, layout, missing_regions)
-    ids = list(data.values)
+    return join(people.name or source.resolve().stem, table, [(layout, matches.files)], people, unmatched_rows(matches))
+
+
+def join(
+    name: str,
+    table: pd.DataFrame,
+    sources: Sequence[tuple[FileFormat, Mapping[str, Path]]],
+    people: People,
+    excluded: Sequence[tuple[str, str, str]] = (),
+) -> Cohort:
+    """Read files of one atlas or several and make a cohort of everybody who has a signal in at least one.
+
+    Args:
+        name: Name of the cohort.
+        table: Row by subject id.
+        sources: Layout and file by subject id, by atlas.
+        people: What each column is for, and what happens to regions without signal.
+        excluded: What was left out before.
+
+    Raises:
+        DataError: If nobody has a signal, or files cannot be read or do not fit.
+        AtlasError: If no file fits its atlas.
+        SchemaError: If a role names a column that is absent.
+    """
+    regions = {layout.atlas.name: read_regions(files, layout, people.missing_regions) for layout, files in sources}
+    ids = [subject for subject in table.index if any(subject in data.values for data in regions.values())]
     if not ids:
-        raise DataError(f"Expected a signal in some region of {layout.atlas.name} for some subject, found none in {len(matches.files)} files.")
-    table, empty = drop_empty_columns(table.loc[ids], roles)
-    excluded = [*_unmatched(matches), *without_signal(data, matches.files), *list_missing_regions(data, ids), *empty]
-    return Cohort(
-        name or source.resolve().name,
-        table,
-        Schema.infer(table, roles),
-        {layout.atlas.name: data},
-        pd.DataFrame(excluded, columns=list(EXCLUDED_COLUMNS), dtype="str"),
-    )
+        n_files = sum(len(files) for _, files in sources)
+        raise DataError(f"Expected a signal in some region of {', '.join(regions)} for some subject, found none in {n_files} files.")
+    rows = list(excluded)
+    for layout, files in sources:
+        data = regions[layout.atlas.name]
+        rows += [*without_signal(data, files), *list_missing_regions(data, ids)]
+        rows += [("region", subject, f"no file of atlas {layout.atlas.name}") for subject in ids if subject not in files]
+    chosen, empty = drop_empty_columns(table.loc[ids], people.roles)
+    excluded_table = pd.DataFrame([*rows, *empty], columns=list(EXCLUDED_COLUMNS), dtype="str")
+    return Cohort(name, chosen, Schema.infer(chosen, people.roles), regions, excluded_table)
 
 
 def check_option(name: str, value: str, options: object) -> None:
@@ -175,6 +251,12 @@ def match_files(files: Sequence[Path], ids: Sequence[str]) -> Matches:
     return Matches(_one_each({subject: by_id[subject] for subject in ids if subject in by_id}), tuple(without), tuple(strangers))
 
 
+def unmatched_rows(matches: Matches) -> list[tuple[str, str, str]]:
+    """What did not meet, as rows of a cohort's list of things left out."""
+    rows = [("subject", subject, "in the table, without a file") for subject in matches.ids_without_file]
+    return rows + [("subject", path.name, "a file, without a row in the table") for path in matches.files_without_id]
+
+
 def _ids_in_name(stem: str, known: Mapping[str, str]) -> list[str]:
     """Subjects that a file name fits: none, one, or several whose ids are of one length. `known` gives the subject by what it may be called."""
     if stem in known:
@@ -233,11 +315,6 @@ def _check_all_matched(matches: Matches) -> None:
             f"({_examples(list(matches.ids_without_file))}) and {n_files} files without a subject "
             f'({_examples([path.name for path in matches.files_without_id])}). Mend the table, or pass on_unmatched="exclude" to leave them out.'
         )
-
-
-def _unmatched(matches: Matches) -> list[tuple[str, str, str]]:
-    rows = [("subject", subject, "in the table, without a file") for subject in matches.ids_without_file]
-    return rows + [("subject", path.name, "a file, without a row in the table") for path in matches.files_without_id]
 
 
 def _examples(names: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from graphssl.data import Atlas, Cohort, Provenance
-from graphssl.datasets.folder import OnUnmatched, load_folder
+from graphssl.datasets.folder import OnUnmatched, People, load_folder
 from graphssl.datasets.regions import FileFormat, HeaderUse, MissingRegions
 
 
@@ -35,7 +35,7 @@ def load_timeseries(
     names, these are label ids or region names of the atlas and are checked against it; columns in another order are put into that of the atlas.
 
     Args:
-        folder: The folder.
+        folder: The folder, or one file.
         atlas: The regions of the columns. For files with some of its regions only, pass `atlas.select(labels)`.
         participants: Table of participants (`.tsv`, `.csv`, `.parquet` or a table); `participants.tsv` or `.csv` in the folder when left out. Without
             any, the name of a file without its ending is the subject id, and there are no columns.
@@ -65,17 +65,5 @@ def load_timeseries(
         ConfigError: If an option is none of those that exist.
     """
     provenance = Provenance("timeseries", pipeline=pipeline, source="timeseries")
-    return load_folder(
-        folder,
-        FileFormat(atlas, provenance, variable, transpose, header),
-        participants=participants,
-        id_column=id_column,
-        target=target,
-        site=site,
-        group=group,
-        covariates=covariates,
-        pattern=pattern,
-        missing_regions=missing_regions,
-        on_unmatched=on_unmatched,
-        name=name,
-    )
+    people = People(participants, id_column, target, site, group, covariates, missing_regions, on_unmatched, name)
+    return load_folder(folder, FileFormat(atlas, provenance, variable, transpose, header), people, pattern)

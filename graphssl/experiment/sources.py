@@ -1,30 +1,32 @@
-"""Recognise what a path holds, open it, and say in one screen what was found."""
+"""Open what a path holds, and say in one screen what was found."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from graphssl.atlases import load_atlas
+import pandas as pd
+
+from graphssl.atlases import guess_atlases, load_atlas
 from graphssl.data.atlas import Atlas
 from graphssl.data.cohort import Cohort
-from graphssl.data.regions import ConnectivityKind
-from graphssl.datasets import load_abide, load_abide_arrays, load_matrices, load_timeseries, read_array
-from graphssl.datasets.folder import find_files
-from graphssl.errors import ConfigError, DataError
+from graphssl.data.regions import MatrixKind, RegionData
+from graphssl.datasets import recognise
+from graphssl.datasets.abide_lists import LISTS, ListName
+from graphssl.datasets.layouts import Layout
+from graphssl.datasets.listing import Listing, list_files
+from graphssl.datasets.scans import Choices, Repeats
+from graphssl.errors import ChoiceError, ConfigError
 from graphssl.experiment.runs import describe
-
-Recognised = Literal["cohort", "abide", "abide_arrays", "timeseries", "matrices"]
 
 _SHOWN = 8
 
 
 @dataclass(frozen=True)
 class Source:
-    """A path and what its files do not say.
+    """A path and what its files do not say. What is left at None is as the adapter of the layout has it.
 
     Args:
-        path: Folder of files, or a saved cohort.
+        path: Folder of files, one file, or a saved cohort.
         atlas: Atlas of the regions: a name, a table, a label volume, or `NAME=FILE`; several for sources with several.
         participants: Table of participants; the one in the folder when left out.
         id_column: Column of subject ids in it.
@@ -32,93 +34,136 @@ class Source:
         site: Column of the site.
         group: Column of the family, or of the person where scans are repeated.
         covariates: Columns that may explain the target without the brain.
-        kind: Kind of matrices, in nilearn's words.
+        kind: Kind of matrices: nilearn's words, `streamline count`, or `adjacency`.
         fisher_z: Whether the matrices hold Fisher z.
         missing_regions: `mask` hides regions without signal, `error` refuses them.
+        select: Values that file names must have, such as `ses-1` or `desc-simple`; several as a list.
+        repeats: `group` keeps all scans of a subject as rows of one group, `choose` asks for one.
+        variable: Name of the array where a file has several.
+        header: `ignore` takes columns to be in the order of the atlas, whatever they are called.
+        transpose: Whether the regions of time series are rows.
+        log1p: Whether to turn streamline counts into log(1 + count).
+        pattern: Which files of a plain folder to read, such as `**/*_fc.csv`.
+        pipeline: Pipeline of ABIDE files (`cpac`, …), or how the data were made, for the record.
+        strategy: Strategy of ABIDE files, such as `filt_global`.
+        subjects: Named list of ABIDE subjects: `abide1-1035` or `abide1-871`.
     """
 
     path: str
     atlas: Sequence[str] | str = ()
     participants: str | None = None
-    id_column: str = "participant_id"
+    id_column: str | None = None
     target: str | None = None
     site: str | None = None
     group: str | None = None
-    covariates: Sequence[str] | str = ()
-    kind: ConnectivityKind = "correlation"
-    fisher_z: bool = False
-    missing_regions: Literal["error", "mask"] = "error"
+    covariates: Sequence[str] | str | None = None
+    kind: MatrixKind | None = None
+    fisher_z: bool | None = None
+    missing_regions: Literal["error", "mask"] | None = None
+    select: Sequence[str] | str | None = None
+    repeats: Repeats | None = None
+    variable: str | None = None
+    header: Literal["check", "ignore"] | None = None
+    transpose: bool | None = None
+    log1p: bool | None = None
+    pattern: str | None = None
+    pipeline: str | None = None
+    strategy: str | None = None
+    subjects: ListName | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What was given, by name of the adapters' arguments."""
+        given = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("path", "atlas")}
+        several = {name: _several(given[name]) for name in ("covariates", "select") if given[name] is not None}
+        return {**given, **several}
 
 
-def recognise(path: str | Path) -> Recognised:
-    """What kind of source a path is.
+@dataclass(frozen=True)
+class Found:
+    """What a look at a source gave.
 
-    Raises:
-        DataError: If there is no such folder, or nothing in it is known.
+    Args:
+        layout: What it was recognised as.
+        cohort: What it holds, or None where something has to be decided first.
+        advice: What to do; the source can be built as it is where nothing is missing.
+        complete: Whether the source can be built as it is.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise DataError(f"Expected a folder at {folder}, found {'a file' if folder.is_file() else 'nothing'}. Give the folder that holds the files.")
-    if (folder / "cohort.json").is_file():
-        return "cohort"
-    if (folder / "subjects.csv").is_file() and any(folder.glob("timeseries_*.npz")):
-        return "abide_arrays"
-    if any(folder.rglob("*_rois_*.1D")):
-        return "abide"
-    shape = _first_shape(folder)
-    return "matrices" if shape[0] == shape[1] else "timeseries"
+
+    layout: Layout
+    cohort: Cohort | None
+    advice: tuple[str, ...]
+    complete: bool
 
 
 def open_source(source: Source) -> Cohort:
     """Load a source as what it is recognised as.
 
     Raises:
-        ConfigError: If an atlas is needed and none is given.
+        ConfigError: If an atlas is needed and none is given, or an option does not apply.
         DataError: If the files cannot be read.
     """
-    what = recognise(source.path)
-    if what == "cohort":
-        return Cohort.load(source.path)
-    atlases = [load_atlas(entry) for entry in _several(source.atlas)]
+    layout, listing = _recognise(source), list_files(source.path)
+    atlases = _atlases(source, listing)
     if not atlases:
-        raise ConfigError(_atlas_hint(source, what))
-    if what == "abide_arrays":
-        return load_abide_arrays(source.path, atlases=atlases)
-    if what == "abide":
-        return load_abide(source.path, atlases=atlases)
-    return _open_folder(source, what, atlases)
+        needed = layout.stand_ins(listing, _choices(source))
+        if needed:
+            raise ConfigError(f"Expected the atlas of the regions for {layout.name} data, found none. {' '.join(map(_atlas_hint, needed))}")
+    return layout.load(source.path, atlases, **source.options)
+
+
+def look(source: Source) -> Found:
+    """Check a source as far as it goes: without an atlas with stand-ins for its regions, and up to the first thing that only the user can decide.
+
+    Raises:
+        InputError: If files cannot be read or do not fit.
+    """
+    layout, listing = _recognise(source), list_files(source.path)
+    try:
+        atlases = _atlases(source, listing)
+        needed = [] if atlases else layout.stand_ins(listing, _choices(source))
+        cohort = layout.load(source.path, atlases or needed, **source.options)
+    except ChoiceError as error:
+        return Found(layout, None, (str(error),), False)
+    return Found(layout, cohort, (*map(_atlas_hint, needed), *_advice(cohort)), not needed)
 
 
 def report_source(source: Source, cohort: Cohort | None = None) -> tuple[str, dict[str, Any]]:
-    """What a source holds, as text for a person and as a record for a machine."""
-    what = recognise(source.path)
-    cohort = cohort if cohort is not None else open_source(source)
-    lines = [f"Recognised as  {what}: {source.path}", repr(cohort)]
-    for kind, rows in cohort.excluded.groupby("what", sort=False):
-        lines.append(f"Left out, {kind} ({len(rows)}):")
-        lines += [f"  {row.id}: {row.reason}" for row in rows.head(_SHOWN).itertuples()]
-        lines += [f"  … and {len(rows) - _SHOWN} more"] if len(rows) > _SHOWN else []
-    lines += [f"To do: {advice}" for advice in _advice(cohort)] or ["Nothing to mend."]
-    excluded = cohort.excluded.to_dict("records")
-    return "\n".join(lines), {"recognised": what, **describe(cohort), "excluded": excluded, "advice": _advice(cohort)}
+    """What a source holds, as text for a person and as a record for a machine.
+
+    Args:
+        source: The source.
+        cohort: What it holds, where it is open already.
+
+    Raises:
+        InputError: If files cannot be read or do not fit.
+    """
+    found = look(source) if cohort is None else Found(_recognise(source), cohort, tuple(_advice(cohort)), True)
+    lines = [f"Recognised as  {found.layout.name}: {source.path} ({found.layout.what})"]
+    record: dict[str, Any] = {"recognised": found.layout.name, "complete": found.complete, "advice": list(found.advice)}
+    if found.cohort is not None:
+        lines += [repr(found.cohort), *_details(found.cohort), *_left_out(found.cohort)]
+        record |= {**describe(found.cohort), "excluded": found.cohort.excluded.to_dict("records")}
+    lines += [f"To do: {advice}" for advice in found.advice] or ["Nothing to mend."]
+    return "\n".join(lines), record
 
 
-def _open_folder(source: Source, what: Recognised, atlases: Sequence[Atlas]) -> Cohort:
-    if len(atlases) > 1:
-        raise ConfigError(f"Expected one atlas for a folder of {what}, found {len(atlases)}. Give the one its regions belong to.")
-    shared: dict[str, Any] = {
-        "atlas": atlases[0],
-        "participants": source.participants,
-        "id_column": source.id_column,
-        "target": source.target,
-        "site": source.site,
-        "group": source.group,
-        "covariates": _several(source.covariates),
-        "missing_regions": source.missing_regions,
-    }
-    if what == "matrices":
-        return load_matrices(source.path, kind=source.kind, fisher_z=source.fisher_z, **shared)
-    return load_timeseries(source.path, **shared)
+def _recognise(source: Source) -> Layout:
+    return recognise(source.path, variable=source.variable, pattern=source.pattern)
+
+
+def _choices(source: Source) -> Choices:
+    names = {field.name for field in fields(Choices)}
+    return Choices(**{name: value for name, value in source.options.items() if name in names and value is not None})
+
+
+def _atlases(source: Source, listing: Listing) -> list[Atlas]:
+    """The atlases that are given; else the one BrainNet Viewer's node file beside the matrices describes."""
+    given = [load_atlas(entry) for entry in _several(source.atlas)]
+    nodes = listing.ending(".node")
+    if not given and len(nodes) == 1 and listing.ending(".edge"):
+        return [load_atlas(listing.root / nodes[0])]
+    return given
 
 
 def _several(words: Sequence[str] | str) -> tuple[str, ...]:
@@ -126,10 +171,44 @@ def _several(words: Sequence[str] | str) -> tuple[str, ...]:
     return (words,) if isinstance(words, str) else tuple(words)
 
 
+# What is said
+
+
+def _details(cohort: Cohort) -> list[str]:
+    lines = [f"  {name:<9} {_provenance(data)}" for name, data in cohort.regions.items()]
+    columns = [f"{column.name} ({column.kind}{'' if column.role == 'feature' else ', ' + column.role})" for column in cohort.schema]
+    lines += [f"  columns   {_shortened(columns)}"] if columns else []
+    return lines + ([f"  list      {LISTS[cohort.name].describe(cohort.ids)}"] if cohort.name in LISTS else [])
+
+
+def _provenance(data: RegionData) -> str:
+    made = data.provenance
+    said = [f"labels {_shortened(data.atlas.labels.tolist())}", made.pipeline]
+    if made.n_timepoints is not None:
+        fewest, most = made.n_timepoints
+        said.append(f"{fewest} time points" if fewest == most else f"{fewest} to {most} time points")
+    said.append(f"diagonal {made.diagonal}" if made.diagonal else "")
+    return "; ".join(part for part in said if part)
+
+
+def _left_out(cohort: Cohort) -> list[str]:
+    """What was left out, by reason, the most frequent first."""
+    lines = []
+    for kind, rows in cohort.excluded.groupby("what", sort=False):
+        reasons = sorted(rows.groupby("reason", sort=False)["id"], key=lambda entry: -len(entry[1]))
+        lines.append(f"Left out, {kind} ({len(rows)}):")
+        lines += [f"  {reason}: {_shortened(ids.tolist())}" + (f" ({len(ids)})" if len(ids) > 1 else "") for reason, ids in reasons[:_SHOWN]]
+        rest = sum(len(ids) for _, ids in reasons[_SHOWN:])
+        lines += [f"  … and {rest} more"] if rest else []
+    return lines
+
+
 def _advice(cohort: Cohort) -> list[str]:
     advice = []
+    columns = [column.name for column in cohort.schema if column.role == "feature"]
+    there = f"; there are {_shortened(columns)}" if columns else "; there is no table of participants" if not len(cohort.schema) else ""
     if not cohort.schema.named("target"):
-        advice.append("no column has the role 'target': name the one to predict with --target")
+        advice.append(f"no column has the role 'target': name the one to predict with --target{there}")
     for name in cohort.schema.named("target"):
         classes = cohort.subjects[name].dropna().unique()
         if len(classes) < 2:
@@ -138,24 +217,22 @@ def _advice(cohort: Cohort) -> list[str]:
     if sites is None:
         advice.append("no column has the role 'site': name it with --site, or scores cannot be checked on unseen sites")
     elif sites.value_counts().min() < 2:
-        advice.append(f"sites with one subject cannot be left out: {sites.value_counts()[lambda counts: counts < 2].index.tolist()[:5]}")
+        alone = pd.Series(sites.value_counts())
+        advice.append(f"sites with one subject cannot be left out: {alone[alone < 2].index.tolist()[:5]}")
     return advice
 
 
-def _atlas_hint(source: Source, what: Recognised) -> str:
-    found = f" The first file has {_first_shape(Path(source.path))[1]} regions." if what in ("timeseries", "matrices") else ""
+def _atlas_hint(regions: Atlas) -> str:
+    named = [name for name in regions.names if name]
+    carried = f"called {_shortened(named)}" if named else f"with the labels {_shortened(regions.labels.tolist())}"
+    guesses = guess_atlases(regions)
+    perhaps = f" Perhaps {' or '.join(guesses)}." if guesses else ""
     return (
-        f"Expected the atlas of the regions for {what} data, found none.{found} "
-        "Give --atlas with a name, a table or a label volume; see graphssl.atlases."
+        f"Files of {regions.name!r} have {len(regions)} regions, {carried}, and say not where these are.{perhaps} Give the atlas the data were "
+        f"made with: --atlas '{regions.name}=FILE', a table (label, name, x, y, z) or a label volume, or a name of graphssl.atlases.list_atlases()."
     )
 
 
-def _first_shape(folder: Path) -> tuple[int, ...]:
-    """Shape of the first file of a folder that holds numbers: tables of people or regions may lie beside the scans."""
-    problems: list[DataError] = []
-    for path in find_files(folder):
-        try:
-            return read_array(path)[0].shape
-        except DataError as error:
-            problems.append(error)
-    raise problems[0]
+def _shortened(values: Sequence[Any]) -> str:
+    words = [str(value) for value in values]
+    return ", ".join(words) if len(words) <= _SHOWN else f"{', '.join(words[:4])} … {words[-1]}"

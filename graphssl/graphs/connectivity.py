@@ -1,7 +1,7 @@
 """Connectivity of regions in nilearn's kinds: transformers that fit on training subjects and serve any."""
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, Self, get_args
+from typing import Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from graphssl.data.atlas import Atlas
 from graphssl.data.cohort import Cohort
-from graphssl.data.regions import ConnectivityKind, RegionData
+from graphssl.data.regions import HOLLOW_KINDS, STRUCTURAL_KINDS, VALUE_KINDS, ConnectivityKind, MatrixKind, RegionData
 from graphssl.data.scans import LARGEST_CORRELATION
 from graphssl.errors import AtlasError, ConfigError, DataError
 from graphssl.graphs import tangent
@@ -50,7 +50,8 @@ class Connectivity(BaseEstimator):
     completed in the same way.
 
     **Matrices.** Region data that are matrices already are passed on if they are of the kind that is asked for, with Fisher z done or undone as
-    needed; covariances also give correlations.
+    needed; covariances also give correlations. Structural kinds (counts of streamlines and other graphs) can only be passed on: no time series gives
+    them.
 
     Args:
         kind: Kind of connectivity.
@@ -67,7 +68,7 @@ class Connectivity(BaseEstimator):
 
     def __init__(
         self,
-        kind: ConnectivityKind = "correlation",
+        kind: MatrixKind = "correlation",
         fisher_z: bool = True,
         shrinkage: Literal["ledoit-wolf", "auto"] | None = "auto",
         device: str = "cpu",
@@ -88,7 +89,7 @@ class Connectivity(BaseEstimator):
             ConfigError: If the kind or the shrinkage is unknown.
             DataError: If there is no subject, one has no data, the data are matrices of another kind, or a covariance to invert is singular.
         """
-        check_choice("kind", self.kind, get_args(ConnectivityKind))
+        check_choice("kind", self.kind, VALUE_KINDS[1:])
         check_choice("shrinkage", self.shrinkage, ("ledoit-wolf", "auto", None))
         _check_subjects(data, subjects)
         if not subjects:
@@ -105,7 +106,8 @@ class Connectivity(BaseEstimator):
     def transform(self, data: RegionData, subjects: Sequence[str]) -> tuple[Float[Tensor, "n R R"], Bool[Tensor, "n R"]]:
         """Connectivity matrices of subjects, and which of their regions were observed.
 
-        Zero are the diagonal of correlations and partial correlations (the other kinds keep theirs) and the rows and columns of missing regions.
+        Zero are the diagonal of correlations, partial correlations and structural kinds (the other kinds keep theirs) and the rows and columns of
+        missing regions.
 
         Args:
             data: Region data in the atlas it was fitted on.
@@ -159,8 +161,14 @@ class Connectivity(BaseEstimator):
 
     def _check_provenance(self, data: RegionData) -> None:
         found = data.provenance.kind
-        if found in ("timeseries", self.kind) or (found, self.kind) == ("covariance", "correlation"):
+        from_series = found == "timeseries" and self.kind not in STRUCTURAL_KINDS
+        if from_series or found == self.kind or (found, self.kind) == ("covariance", "correlation"):
             return
+        if found == "timeseries":
+            raise DataError(
+                f"Expected matrices of the kind {self.kind!r} in atlas {data.atlas.name!r}, found time series, which do not give them. "
+                "Ask for a kind of connectivity such as 'correlation', or load the matrices."
+            )
         raise DataError(
             f"Expected time series or matrices of the kind {self.kind!r} in atlas {data.atlas.name!r}, found matrices of the kind {found!r}. "
             "One does not give the other: ask for the kind there is, or load time series."
@@ -177,7 +185,7 @@ class Connectivity(BaseEstimator):
             for rows, matrices in stacks(arrays, self.device):
                 yield rows, self._from_matrices(matrices, observed[rows].to(self.device), [subjects[row] for row in rows], data)
             return
-        kind = "covariance" if self.kind == "tangent" else self.kind
+        kind = cast(ConnectivityKind, "covariance" if self.kind == "tangent" else self.kind)
         for rows, series in stacks(arrays, self.device):
             yield rows, connectivity_of(series, observed[rows].to(self.device), kind, self._shrinkage(), [subjects[row] for row in rows])
 
@@ -202,7 +210,7 @@ class Connectivity(BaseEstimator):
         matrices = (matrices + matrices.mT) / 2
         if data.provenance.fisher_z and data.provenance.kind in CORRELATION_KINDS:
             matrices = torch.tanh(matrices)
-        if data.provenance.kind not in CORRELATION_KINDS:
+        if data.provenance.kind not in HOLLOW_KINDS:
             _check_diagonal(matrices, observed, names, positive=self.kind == "correlation")
         matrices = matrices.masked_fill(~inside(observed), 0.0)
         return to_correlation(matrices) if (data.provenance.kind, self.kind) == ("covariance", "correlation") else matrices
@@ -213,19 +221,19 @@ class Connectivity(BaseEstimator):
             part = ~observed.all(dim=1)
             matrices[part] = tangent.complete(matrices[part], observed[part], self.mean_.to(self.device))
             matrices = tangent.log_map(matrices, whitening).masked_fill(~inside(observed), 0.0)
-        if self.kind in CORRELATION_KINDS:
+        if self.kind in HOLLOW_KINDS:
             torch.diagonal(matrices, dim1=-2, dim2=-1).zero_()
-            if self.fisher_z:
-                matrices = matrices.clamp_(-LARGEST_CORRELATION, LARGEST_CORRELATION).atanh_()
+        if self.kind in CORRELATION_KINDS and self.fisher_z:
+            matrices = matrices.clamp_(-LARGEST_CORRELATION, LARGEST_CORRELATION).atanh_()
         return matrices
 
 
 class ConnectivityFeatures(TransformerMixin, BaseEstimator):
     """Connectivity of a cohort as a table for scikit-learn: one row a subject, one column a connection.
 
-    Correlations and partial correlations give the upper triangle; the other kinds give the diagonal too, divided by √2, so that distances of vectors
-    are those of matrices up to a factor (nilearn's vectorisation, in the order of the upper triangle). Connections that were not observed, and whole
-    atlases that a subject lacks, get the training mean.
+    Correlations, partial correlations and structural kinds give the upper triangle; the other kinds give the diagonal too, divided by √2, so that
+    distances of vectors are those of matrices up to a factor (nilearn's vectorisation, in the order of the upper triangle). Connections that were not
+    observed, and whole atlases that a subject lacks, get the training mean.
 
     Args:
         atlas: Name of an atlas of the cohort, or several whose columns stand side by side.
@@ -241,7 +249,7 @@ class ConnectivityFeatures(TransformerMixin, BaseEstimator):
     def __init__(
         self,
         atlas: str | Sequence[str],
-        kind: ConnectivityKind = "correlation",
+        kind: MatrixKind = "correlation",
         fisher_z: bool = True,
         shrinkage: Literal["ledoit-wolf", "auto"] | None = "auto",
     ) -> None:
@@ -303,7 +311,7 @@ class ConnectivityFeatures(TransformerMixin, BaseEstimator):
         return names
 
     def _pairs(self, n_regions: int) -> npt.NDArray[np.int64]:
-        return np.stack(np.triu_indices(n_regions, k=1 if self.kind in CORRELATION_KINDS else 0))
+        return np.stack(np.triu_indices(n_regions, k=1 if self.kind in HOLLOW_KINDS else 0))
 
     def _columns(self, cohort: Cohort) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         values, observed = [], []

@@ -12,7 +12,7 @@ from torch import Tensor
 from graphssl.data.atlas import Atlas
 from graphssl.data.cohort import Cohort
 from graphssl.data.connectome import ConnectomeBatch
-from graphssl.data.regions import ConnectivityKind
+from graphssl.data.regions import MatrixKind
 from graphssl.data.scans import Scans
 from graphssl.errors import AtlasError, CheckpointError, ConfigError, DataError
 from graphssl.graphs.connectivity import Connectivity
@@ -28,7 +28,7 @@ class ConnectomeBuilder(BaseEstimator):
 
     Args:
         atlases: Atlases to use; all of the cohort when left out. A subject gets one row an atlas it has data in.
-        kind: Kind of connectivity, in nilearn's words.
+        kind: Kind of connectivity, in nilearn's words, or a structural kind where the data are such matrices.
         fisher_z: Whether correlations are transformed by arctanh.
         center: Whether to subtract the training mean and divide by the training spread (one number an atlas).
 
@@ -43,7 +43,7 @@ class ConnectomeBuilder(BaseEstimator):
     def __init__(
         self,
         atlases: Sequence[str] | None = None,
-        kind: ConnectivityKind = "correlation",
+        kind: MatrixKind = "correlation",
         fisher_z: bool = True,
         center: bool = True,
     ) -> None:

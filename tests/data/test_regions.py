@@ -92,7 +92,15 @@ def test_union():
 
 
 def test_provenance():
-    assert Provenance("tangent", pipeline="cpac").to_dict() == {"kind": "tangent", "fisher_z": False, "pipeline": "cpac", "source": ""}
+    assert Provenance("tangent", pipeline="cpac").to_dict() == {
+        "kind": "tangent",
+        "fisher_z": False,
+        "pipeline": "cpac",
+        "source": "",
+        "diagonal": "",
+        "n_timepoints": None,
+    }
+    assert Provenance("timeseries", n_timepoints=[70, 200]).n_timepoints == (70, 200), "JSON gives a list"
     with pytest.raises(DataError, match="Expected the kind of region data to be one of timeseries, correlation, .*; found 'coherence'"):
         Provenance("coherence")
 

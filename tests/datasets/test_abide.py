@@ -10,8 +10,9 @@ from sklearn.svm import SVC
 
 from graphssl.data import Atlas, Cohort
 from graphssl.datasets import fetch_abide, load_abide, load_abide_arrays
-from graphssl.datasets.abide import FILE_TOKENS, PHENOTYPIC_FILE
-from graphssl.errors import AtlasError, ConfigError, DataError, SchemaError
+from graphssl.datasets.abide import FILE_TOKENS, PHENOTYPIC_FILE, atlases_of_arrays, atlases_of_files
+from graphssl.datasets.listing import list_files
+from graphssl.errors import AtlasError, ChoiceError, ConfigError, DataError, SchemaError
 
 CC200 = Atlas("cc200", np.array([1, 2, 5, 9]), ("",) * 4, np.arange(12.0).reshape(4, 3), ("Visual", "Default", "", "Visual"))
 AAL116 = Atlas("aal116", np.array([2001, 2002, 9170]), ("Precentral_L", "Precentral_R", "Vermis"), np.zeros((3, 3)), ("",) * 3)
@@ -190,11 +191,49 @@ def test_labels_of_the_header_are_checked(root):
 def test_no_files_there(root):
     with pytest.raises(
         DataError,
-        match=r"Expected files \*_rois_cc200\.1D in .*niak/filt_global/rois_cc200 .*There are some in cpac/filt_global/rois_cc200: name that",
+        match=r"Expected files \*_rois_cc200\.1D in .*niak/<strategy>/rois_cc200 .*There are some in cpac/filt_global: name that",
     ):
         load_abide(root, atlases=[CC200], pipeline="niak")
     with pytest.raises(DataError, match=r"Expected files \*_rois_aal\.1D .*Check the folder, or use fetch_abide"):
         load_abide(root, atlases=[AAL116])
+
+
+def test_one_of_several_pipelines_has_to_be_named(root):
+    for file_id in FILE_IDS:
+        write_file(root / "ccs" / "nofilt_global", file_id, CC200)
+    with pytest.raises(ChoiceError, match="one pipeline and strategy for rois_cc200, found ccs/nofilt_global, cpac/filt_global. Name one with"):
+        load_abide(root, atlases=[CC200])
+    assert load_abide(root, atlases=[CC200], pipeline="ccs").regions["cc200"].provenance.pipeline == "ccs nofilt_global"
+
+
+def test_files_in_one_folder_say_nothing_of_their_pipeline(root):
+    for path in (root / "cpac/filt_global/rois_cc200").iterdir():
+        path.rename(root / path.name)
+    cohort = load_abide(root, atlases=[CC200])
+    assert (cohort.ids, cohort.regions["cc200"].provenance.pipeline) == (IDS, "")
+
+
+def test_named_lists(root):
+    cohort = load_abide(root, atlases=[CC200], subjects="abide1-1035")
+    assert (cohort.name, cohort.ids) == ("abide1-1035", IDS)
+    passed = load_abide(root, atlases=[CC200], subjects="abide1-871")
+    assert (passed.name, passed.ids) == ("abide1-871", [IDS[0], IDS[1], IDS[3]]), "rater 1 failed one of them"
+    assert ["subject", IDS[2], "not in the list abide1-871"] in passed.excluded.to_numpy().tolist()
+    assert ["subject", "Caltech_0051456_rois_cc200.1D", "a file, not in the list abide1-871"] in passed.excluded.to_numpy().tolist()
+    with pytest.raises(ConfigError, match="Expected subjects to be one of 'abide1-1035', 'abide1-871'; found 'abide1-100'"):
+        load_abide(root, atlases=[CC200], subjects="abide1-100")
+
+
+def test_stand_ins_have_the_labels_of_the_files(root, packed):
+    for file_id in FILE_IDS:
+        write_file(root / "dparsf/filt_global/rois_aal", file_id, AAL116)
+    found = {atlas.name: atlas.labels.tolist() for atlas in atlases_of_files(list_files(root))}
+    assert found == {"cc200": [1, 2, 5, 9], "aal116": [2001, 2002, 9170]}
+    [arrays] = atlases_of_arrays(list_files(packed))
+    assert (arrays.name, arrays.labels.tolist()) == ("cc200", [9, 1, 5])
+    (packed / "timeseries_cc200_cpac_filt_global.npz").write_bytes(b"PK")
+    with pytest.raises(DataError, match="Expected a bundle of time series in .*, found a damaged file"):
+        atlases_of_arrays(list_files(packed))
 
 
 def test_an_atlas_the_project_does_not_have(root):

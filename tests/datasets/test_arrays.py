@@ -10,7 +10,8 @@ from scipy import sparse
 from scipy.io import savemat
 
 from graphssl.datasets import read_array
-from graphssl.datasets.arrays import SUFFIXES, LabelledArray, is_whole_number, read_labelled
+from graphssl.datasets.arrays import SUFFIXES, is_whole_number, read_labelled
+from graphssl.datasets.labelled import LabelledArray
 from graphssl.errors import DataError
 
 VALUES = np.random.default_rng(0).normal(size=(12, 5)).round(6)

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from graphssl.data import Cohort, Column, Schema
+from graphssl.datasets import recognise
 from graphssl.errors import AtlasError, ConfigError, DataError
-from graphssl.experiment.sources import Source, open_source, recognise, report_source
+from graphssl.experiment.sources import Source, open_source, report_source
 
 N_REGIONS, N_TIMEPOINTS = 12, 30
 
@@ -37,23 +38,27 @@ def write_folder(folder, cohort, matrices=False, ids=None):
     return folder
 
 
-# Recognising
+def kind_of(path):
+    return recognise(path).name
+
+
+# Recognising: all layouts are in tests/datasets/test_layouts.py
 
 
 def test_a_saved_cohort(tmp_path, cohort):
-    assert recognise(cohort.save(tmp_path / "saved")) == "cohort"
+    assert kind_of(cohort.save(tmp_path / "saved")) == "cohort"
     assert open_source(Source(str(tmp_path / "saved"))).hash == cohort.hash
 
 
 def test_folders_of_series_and_of_matrices(tmp_path, cohort):
-    assert recognise(write_folder(tmp_path / "scans", cohort)) == "timeseries"
-    assert recognise(str(write_folder(tmp_path / "matrices", cohort, matrices=True))) == "matrices"
+    assert kind_of(write_folder(tmp_path / "scans", cohort)) == "timeseries"
+    assert kind_of(str(write_folder(tmp_path / "matrices", cohort, matrices=True))) == "matrices"
 
 
 def test_packed_arrays(tmp_path):
     (tmp_path / "subjects.csv").write_text("id\n")
     (tmp_path / "timeseries_cc200.npz").write_bytes(b"PK")
-    assert recognise(tmp_path) == "abide_arrays"
+    assert kind_of(tmp_path) == "abide_arrays"
 
 
 @pytest.mark.parametrize("place", ["", "cpac/filt_global/rois_cc200", "Outputs/cpac/filt_global/rois_cc200"])
@@ -61,7 +66,7 @@ def test_abide_text_files_at_any_depth(tmp_path, place):
     folder = tmp_path / place
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "Olin_0050102_rois_cc200.1D").write_text("#2001\t#2002\n1\t2\n")
-    assert recognise(tmp_path) == "abide"
+    assert kind_of(tmp_path) == "abide"
 
 
 def test_a_table_of_regions_or_an_empty_file_does_not_decide(tmp_path, cohort):
@@ -69,23 +74,7 @@ def test_a_table_of_regions_or_an_empty_file_does_not_decide(tmp_path, cohort):
     folder = write_folder(tmp_path / "scans", cohort)
     (folder / "atlas.csv").write_text("label,name\n10,left\n20,right\n")
     (folder / "a.npy").write_bytes(b"")
-    assert recognise(folder) == "timeseries"
-
-
-def test_nothing_a_file_or_an_unknown_folder(tmp_path):
-    with pytest.raises(DataError, match="Expected a folder at .*none, found nothing"):
-        recognise(tmp_path / "none")
-    (tmp_path / "scan.nii").write_text("x")
-    with pytest.raises(DataError, match=r"Expected a folder at .*scan\.nii, found a file"):
-        recognise(tmp_path / "scan.nii")
-    with pytest.raises(DataError, match=r"Expected files with one of the endings \.1D, .* found none"):
-        recognise(tmp_path)
-
-
-def test_an_empty_first_file(tmp_path):
-    (tmp_path / "a.npy").write_bytes(b"")
-    with pytest.raises(DataError, match=r"Expected an array in .*a\.npy, found an empty file"):
-        recognise(tmp_path)
+    assert kind_of(folder) == "timeseries"
 
 
 # Opening
@@ -138,12 +127,16 @@ def test_regions_without_signal_may_be_masked(tmp_path, cohort, atlas_file):
 def test_an_atlas_is_asked_for_with_the_number_of_regions(tmp_path, cohort, matrices):
     folder = write_folder(tmp_path / "scans", cohort, matrices)
     what = "matrices" if matrices else "timeseries"
-    with pytest.raises(ConfigError, match=rf"atlas of the regions for {what} data, found none\. The first file has 12 regions\. Give --atlas"):
+    with pytest.raises(ConfigError, match=rf"atlas of the regions for {what} data, found none\. Files of 'regions' have 12 regions, .*--atlas"):
         open_source(Source(str(folder)))
+    text, record = report_source(Source(str(folder)))
+    assert "8 subjects × 12 regions" in text
+    assert "To do: Files of 'regions' have 12 regions, with the labels 1, 2, 3, 4 … 12, and say not where these are." in text
+    assert (record["complete"], record["n_subjects"]) == (False, 8)
 
 
 def test_one_atlas_for_a_folder(tmp_path, cohort, atlas_file):
-    with pytest.raises(ConfigError, match="one atlas for a folder of timeseries, found 2"):
+    with pytest.raises(ConfigError, match="one atlas for a folder of time series, found 2"):
         open_source(Source(str(write_folder(tmp_path / "scans", cohort)), [atlas_file, "simulated12"]))
 
 
@@ -154,19 +147,19 @@ def test_another_atlas(tmp_path, cohort):
 
 def test_abide_asks_for_atlases_too(tmp_path):
     (tmp_path / "Olin_0050102_rois_cc200.1D").write_text("#2001\t#2002\n1\t2\n3\t1\n")
-    with pytest.raises(ConfigError, match=r"atlas of the regions for abide data, found none\. Give --atlas"):
+    with pytest.raises(ConfigError, match=r"atlas of the regions for abide data, found none\. Files of 'cc200' have 2 regions, .*2001, 2002"):
         open_source(Source(str(tmp_path)))
-    (tmp_path / "packed").mkdir()
-    (tmp_path / "packed" / "subjects.csv").write_text("id\n")
-    (tmp_path / "packed" / "timeseries_cc200.npz").write_bytes(b"PK")
-    with pytest.raises(ConfigError, match="atlas of the regions for abide_arrays data, found none"):
-        open_source(Source(str(tmp_path / "packed")))
+
+
+def test_an_option_that_does_not_apply(tmp_path, cohort, atlas_file):
+    with pytest.raises(ConfigError, match="Expected options that apply to a folder of time series, found strategy"):
+        open_source(Source(str(write_folder(tmp_path / "scans", cohort)), atlas_file, strategy="filt_global"))
 
 
 @pytest.mark.shared_data
 def test_the_arrays_of_abide_are_recognised_and_opened(shared_data):
     source = Source(str(shared_data / "brain" / "abide1"), f"cc200={shared_data / 'brain' / 'atlases' / 'coords' / 'pcp_cc200.csv'}")
-    assert recognise(source.path) == "abide_arrays"
+    assert kind_of(source.path) == "abide_arrays"
 
 
 # Telling
@@ -180,8 +173,8 @@ def test_the_report_names_what_was_found_and_left_out(tmp_path, cohort, atlas_fi
     assert f"Recognised as  timeseries: {folder}" in text
     assert "6 subjects" in text
     assert "Left out, subject (3):" in text
-    assert "  sub-006: in the table, without a file" in text
-    assert "  stranger.npy: a file, without a row in the table" in text
+    assert "  in the table, without a file: sub-006, sub-007 (2)" in text
+    assert "  a file, without a row in the table: stranger.npy" in text
     assert text.endswith("Nothing to mend.")
     assert (record["recognised"], record["n_subjects"], record["excluded_count"]) == ("timeseries", 6, {"subject": 3})
     assert {entry["id"] for entry in record["excluded"]} == {"sub-006", "sub-007", "stranger.npy"}
@@ -193,9 +186,16 @@ def test_a_long_list_is_cut(tmp_path, cohort):
     excluded = pd.DataFrame({"what": "subject", "id": [f"s{k}" for k in range(20)], "reason": "no file"}, dtype="str")
     folder = replace(cohort, excluded=excluded).save(tmp_path / "saved")
     text, record = report_source(Source(str(folder)))
-    assert "  s7: no file\n  … and 12 more" in text
-    assert "s8" not in text
+    assert "  no file: s0, s1, s2, s3 … s19 (20)\n" in text
     assert len(record["excluded"]) == 20
+    excluded["reason"] = [f"reason {k}" for k in range(20)]
+    text, _ = report_source(Source(str(replace(cohort, excluded=excluded).save(tmp_path / "saved"))))
+    assert "  reason 7: s7\n  … and 12 more" in text
+
+
+def test_a_named_list_is_told_with_its_hash(tmp_path, cohort):
+    text, _ = report_source(Source(str(replace(cohort, name="abide1-871").save(tmp_path / "saved"))))
+    assert "list      abide1-871: 8 of 871 subjects (hash " in text
 
 
 def test_a_cohort_at_hand_is_not_opened_again(tmp_path, cohort):

@@ -1,0 +1,77 @@
+"""The files below a path, in one pass: what every layout is recognised by."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from graphssl.errors import DataError
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Names of the files at a path.
+
+    Args:
+        path: The path that was given.
+        root: The folder that the names are relative to: the path itself, or the folder of the one file.
+        names: Names of the files, relative, with slashes, sorted.
+    """
+
+    path: Path
+    root: Path
+    names: tuple[str, ...]
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the path is one file."""
+        return self.path != self.root
+
+    def ending(self, *endings: str) -> list[str]:
+        """Names with one of the endings, in lower or upper case."""
+        return [name for name in self.names if name.lower().endswith(endings)]
+
+    def here(self, fits: Callable[[str], object]) -> bool:
+        """Whether a file in the folder itself has a name that fits."""
+        return any("/" not in name and fits(name) for name in self.names)
+
+
+def list_files(path: str | os.PathLike[str]) -> Listing:
+    """List all files below a folder in one pass of `os.scandir`; hidden ones are left out. A path of one file gives that file.
+
+    Args:
+        path: A folder or a file.
+
+    Raises:
+        DataError: If there is nothing, or no file below it.
+    """
+    place = Path(path)
+    if place.is_file():
+        return Listing(place, place.parent, (place.name,))
+    if not place.is_dir():
+        raise DataError(f"Expected a folder or a file at {place}, found nothing. Check the path.")
+    names = tuple(sorted(_below(os.fspath(place), "", set())))
+    if not names:
+        raise DataError(f"Expected files in {place}, found an empty folder. Check the path.")
+    return Listing(place, place, names)
+
+
+def _below(folder: str, prefix: str, entered: set[tuple[int, int]]) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                if not entry.is_symlink() or _is_new(entry.path, entered):
+                    yield from _below(entry.path, f"{prefix}{entry.name}/", entered)
+            elif entry.is_file():
+                yield prefix + entry.name
+
+
+def _is_new(folder: str, entered: set[tuple[int, int]]) -> bool:
+    """Whether a linked folder was not entered before: links may form a ring."""
+    status = os.stat(folder)
+    place = (status.st_dev, status.st_ino)
+    is_new = place not in entered
+    entered.add(place)
+    return is_new

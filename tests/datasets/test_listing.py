@@ -1,0 +1,42 @@
+"""Files below a path in one pass."""
+
+import pytest
+
+from graphssl.datasets.listing import list_files
+from graphssl.errors import DataError
+
+
+def test_files_are_named_relative_and_sorted(tmp_path):
+    for name in ("b.npy", "a/c/d.TSV", "a/b.tsv", ".hidden", ".git/config"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    listing = list_files(tmp_path)
+    assert listing.names == ("a/b.tsv", "a/c/d.TSV", "b.npy")
+    assert listing.ending(".tsv") == ["a/b.tsv", "a/c/d.TSV"]
+    assert listing.here("b.npy".__eq__)
+    assert not listing.here("b.tsv".__eq__)
+    assert (listing.root, listing.is_file) == (tmp_path, False)
+
+
+def test_one_file(tmp_path):
+    (tmp_path / "a.npy").touch()
+    (tmp_path / "b.npy").touch()
+    listing = list_files(tmp_path / "a.npy")
+    assert (listing.root, listing.names, listing.is_file) == (tmp_path, ("a.npy",), True)
+
+
+def test_links_to_folders_are_followed_and_rings_end(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.npy").touch()
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "sub-01").symlink_to(tmp_path / "data")
+    assert list_files(tmp_path / "study").names == ("sub-01/a.npy",)
+    (tmp_path / "data" / "again").symlink_to(tmp_path / "data")
+    assert "sub-01/a.npy" in list_files(tmp_path / "study").names
+
+
+def test_nothing(tmp_path):
+    with pytest.raises(DataError, match="Expected a folder or a file at .*none, found nothing. Check the path"):
+        list_files(tmp_path / "none")
+    with pytest.raises(DataError, match="Expected files in .*, found an empty folder"):
+        list_files(tmp_path)

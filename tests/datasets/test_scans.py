@@ -1,0 +1,218 @@
+"""Choosing among the files of a pipeline: nothing is merged or dropped in silence."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from graphssl.data import Atlas
+from graphssl.datasets.bids import find_bids
+from graphssl.datasets.folder import People
+from graphssl.datasets.listing import list_files
+from graphssl.datasets.scans import Choices, Content, Scan, is_fisher_z, kind_of, load_scans, stand_in, unknown_atlases
+from graphssl.errors import ChoiceError, ConfigError, DataError, SchemaError
+
+R = 5
+NAMES = tuple("abcde")
+ATLAS = Atlas("A", np.arange(1, R + 1), NAMES, np.zeros((R, 3)), ("",) * R)
+
+
+def matrix_of(name):
+    rng = np.random.default_rng([ord(letter) for letter in name])
+    return np.corrcoef(rng.standard_normal((R, 30)))
+
+
+def write(folder, *names, names_of_regions=NAMES, matrix=None):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(matrix_of(path.name) if matrix is None else matrix, columns=names_of_regions).to_csv(path, sep="\t", index=False)
+
+
+def load(folder, atlases=(ATLAS,), people=None, **choices):
+    return load_scans(folder, find_bids(list_files(folder)), atlases=atlases, choices=Choices(**choices), people=people or People(), source="bids")
+
+
+# Sessions and runs
+
+
+@pytest.fixture
+def repeated(tmp_path):
+    write(tmp_path, *(f"sub-{s}_ses-{e}_run-{r}_stat-pearson_relmat.tsv" for s in "12" for e in ("pre", "post") for r in ("1", "2")))
+    write(tmp_path, "sub-3_ses-pre_run-1_stat-pearson_relmat.tsv")
+    return tmp_path
+
+
+def test_several_scans_of_a_subject_have_to_be_chosen(repeated):
+    with pytest.raises(
+        ChoiceError,
+        match=r"several of 2 subjects \(ses: post, pre; run: 1, 2\)\. Choose with select, such as ses-post run-1, or keep all of them with repeats=",
+    ):
+        load(repeated)
+    assert load(repeated, select=["ses-post", "run-02"]).ids == ["sub-1", "sub-2"], "02 is 2"
+    with pytest.raises(ChoiceError, match="Expected files with ses-later, found ses: post, pre"):
+        load(repeated, select=["ses-later"])
+    with pytest.raises(ChoiceError, match="Expected files with acq-1, found none that name acq"):
+        load(repeated, select=["acq-1"])
+
+
+def test_or_are_kept_as_a_group(repeated):
+    cohort = load(repeated, repeats="group")
+    assert len(cohort) == 9
+    assert cohort.ids[:2] == ["sub-1_ses-post_run-1", "sub-1_ses-post_run-2"]
+    assert cohort.schema.named("group") == ["person"]
+    assert cohort.groups.nunique() == 3
+    np.testing.assert_allclose(cohort.regions["A"].values["sub-2_ses-pre_run-1"], matrix_of("sub-2_ses-pre_run-1_stat-pearson_relmat.tsv"), rtol=1e-5)
+    train, test = cohort.split(0.34)
+    assert not set(train.groups) & set(test.groups)
+
+
+def test_rows_of_the_table_are_repeated_with_the_scans(repeated):
+    table = pd.DataFrame({"participant_id": ["2", "1", "9"], "age": [20, 10, 90], "family": ["x", "x", "y"]})
+    cohort = load(repeated, repeats="group", select=["ses-pre"], people=People(table, covariates=["age"], group="family"))
+    assert cohort.ids == ["2_run-1", "2_run-2", "1_run-1", "1_run-2"]
+    assert cohort.subjects["age"].tolist() == [20, 20, 10, 10]
+    assert cohort.subjects["person"].tolist() == ["2", "2", "1", "1"]
+    assert len(set(cohort.groups)) == 1, "the family holds both"
+    assert [row[:2] for row in cohort.excluded.to_numpy().tolist()] == [["subject", "9"], ["subject", "sub-3.tsv"]]
+
+
+def test_tasks_do_not_mix_across_subjects(tmp_path):
+    write(tmp_path, "sub-1_task-rest_relmat.tsv", "sub-2_task-nback_relmat.tsv")
+    with pytest.raises(ChoiceError, match="Expected files of one task, found 2 of several: nback, rest. Choose with select, such as task-nback"):
+        load(tmp_path)
+    assert load(tmp_path, select=["task-rest"]).ids == ["sub-1"]
+
+
+# Versions
+
+
+@pytest.mark.parametrize("key", ["desc", "space", "res", "stat"])
+def test_versions_are_chosen_for_everybody(tmp_path, key):
+    write(tmp_path, f"sub-1_{key}-pearson_relmat.tsv", f"sub-2_{key}-correlation_relmat.tsv")
+    with pytest.raises(ChoiceError, match=f"Expected files of one {key}, found 2 of several: correlation, pearson"):
+        load(tmp_path)
+
+
+def test_kinds_do_not_mix(tmp_path):
+    write(tmp_path, "sub-1_stat-pearson_relmat.tsv", "sub-2_stat-FisherZ_relmat.tsv")
+    with pytest.raises(ChoiceError, match="of several: FisherZ, pearson"):
+        load(tmp_path)
+    assert load(tmp_path, select=["stat-FisherZ"]).regions["A"].provenance.fisher_z
+    with pytest.raises(ChoiceError, match="Expected files with kind='covariance', found those with correlation"):
+        load(tmp_path, kind="covariance")
+    scans = [Scan(tmp_path / "x", "1", Content("r", "correlation", False)), Scan(tmp_path / "y", "2", Content("z", "correlation", True))]
+    with pytest.raises(ChoiceError, match="Expected files of one content in atlas 'A', found r, z"):
+        load_scans(tmp_path, scans, atlases=[ATLAS], choices=Choices(), people=People(), source="x")
+
+
+def test_a_measure_that_is_not_known_needs_a_kind(tmp_path):
+    write(tmp_path, "sub-1_meas-coherence_relmat.tsv")
+    with pytest.raises(ChoiceError, match="Expected a measure that is known, found 'coherence' in sub-1_meas-coherence_relmat.tsv"):
+        load(tmp_path)
+    assert load(tmp_path, kind="adjacency").regions["A"].provenance.kind == "adjacency"
+
+
+def test_the_same_scan_twice(tmp_path):
+    write(tmp_path, "one/sub-1_relmat.tsv", "two/sub-1_relmat.tsv")
+    with pytest.raises(DataError, match="Expected one file a scan, found 2 of the same: .*one.*two"):
+        load(tmp_path)
+
+
+def test_options_are_checked():
+    with pytest.raises(ConfigError, match="Expected select to name values as file names do, such as ses-1 or desc-simple; found 'first'"):
+        Choices(select=["first"])
+    with pytest.raises(ConfigError, match="Expected repeats to be one of 'choose', 'group'; found 'mean'"):
+        Choices(repeats="mean")
+    with pytest.raises(SchemaError, match="found 'age' as target and as covariate"):
+        People(target="age", covariates=["age"])
+
+
+# Atlases
+
+
+def test_atlases_are_found_by_their_names(tmp_path):
+    write(tmp_path, *(f"sub-{s}_seg-{a}_relmat.tsv" for s in "12" for a in ("A", "4S-5", "B")))
+    (tmp_path / "sub-2_seg-4S-5_relmat.tsv").unlink()
+    second = Atlas("4s5", ATLAS.labels, NAMES, ATLAS.centroids, ATLAS.networks)
+    cohort = load(tmp_path, atlases=[ATLAS, second])
+    assert {name: list(data.values) for name, data in cohort.regions.items()} == {"A": ["sub-1", "sub-2"], "4s5": ["sub-1"]}
+    rows = cohort.excluded.to_numpy().tolist()
+    assert ["file", "atlas B (2 files)", "no atlas of that name was given"] in rows
+    assert ["region", "sub-2", "no file of atlas 4s5"] in rows
+    other = Atlas("mine", ATLAS.labels, NAMES, ATLAS.centroids, ATLAS.networks)
+    with pytest.raises(
+        ChoiceError, match=r"Expected files in the atlas 'mine', found the atlases 4S-5, A, B\. Name the atlas as they do \(--atlas '4S-5=FILE'"
+    ):
+        load(tmp_path, atlases=[other])
+    assert load(tmp_path, atlases=[other], select=["atlas-B"]).ids == ["sub-1", "sub-2"]
+
+
+def test_no_scan_of_a_subject_in_the_table(tmp_path):
+    write(tmp_path, "sub-1_seg-A_relmat.tsv", "sub-2_seg-B_relmat.tsv")
+    second = Atlas("B", ATLAS.labels, NAMES, ATLAS.centroids, ATLAS.networks)
+    with pytest.raises(DataError, match="Expected scans in atlas 'B' of subjects in the table, found none"):
+        load(tmp_path, atlases=[ATLAS, second], people=People(pd.DataFrame({"participant_id": ["sub-1"]})))
+
+
+def test_stand_ins(tmp_path):
+    write(tmp_path, "sub-1_seg-A_relmat.tsv")
+    write(tmp_path, "sub-1_seg-B_relmat.tsv", names_of_regions=["3", "7", "11", "12", "40"])
+    found = {atlas.name: atlas for atlas in unknown_atlases(find_bids(list_files(tmp_path)), Choices())}
+    assert found["A"].names == NAMES
+    assert found["B"].labels.tolist() == [3, 7, 11, 12, 40]
+    assert stand_in("x", ("0", "1"), 2).labels.tolist() == [1, 2], "counted columns are no labels"
+    assert stand_in("x", ("a", "b"), 3).names == ("", "", "")
+
+
+# What the numbers are
+
+
+def test_fisher_z_by_its_numbers():
+    r = matrix_of("x")
+    z = np.arctanh(r.clip(-1 + 1e-9, 1 - 1e-9))
+    assert not is_fisher_z(r)
+    for diagonal, scale in ((np.inf, 1.0), (0.0, 5.0)):
+        made = z * scale
+        np.fill_diagonal(made, diagonal)
+        assert is_fisher_z(made)
+
+
+def test_kind_by_its_numbers():
+    r = matrix_of("x")
+    assert kind_of(r, None, "x") == ("correlation", False)
+    assert kind_of(r, True, "x") == ("correlation", True)
+    infinite = r * 3
+    np.fill_diagonal(infinite, np.inf)
+    assert kind_of(infinite, None, "x") == ("correlation", True)
+    assert kind_of(np.round(np.abs(r) * 100), None, "x") == ("streamline count", False)
+    with pytest.raises(ChoiceError, match=r"found values from .* to .* in x\. Say what they are: fisher_z=True for Fisher z, or kind=… with one of"):
+        kind_of(r * 3, None, "x")
+
+
+# Label orders
+
+
+def test_other_orders_of_columns_become_that_of_the_atlas(tmp_path):
+    matrix = matrix_of("x")
+    order = [3, 1, 0, 4, 2]
+    write(tmp_path, "sub-1_relmat.tsv", matrix=matrix)
+    write(tmp_path, "sub-2_relmat.tsv", matrix=matrix[np.ix_(order, order)], names_of_regions=[NAMES[k] for k in order])
+    values = load(tmp_path).regions["A"].values
+    np.testing.assert_array_equal(values["sub-1"], values["sub-2"])
+
+
+def test_files_with_and_without_names_do_not_mix(tmp_path):
+    write(tmp_path, "sub-1_relmat.tsv")
+    np.savetxt(tmp_path / "sub-2_relmat.tsv", matrix_of("x"), delimiter="\t")
+    with pytest.raises(DataError, match=r"named in every file or in none, found names in sub-1_relmat\.tsv and none in sub-2_relmat\.tsv"):
+        load(tmp_path)
+    assert len(load(tmp_path, header="ignore")) == 2
+
+
+def test_r_and_z_do_not_mix(tmp_path):
+    z = np.arctanh(matrix_of("x").clip(-1 + 1e-9, 1 - 1e-9))
+    np.fill_diagonal(z, np.inf)
+    write(tmp_path, "sub-1_relmat.tsv", matrix=z)
+    write(tmp_path, "sub-2_relmat.tsv")
+    with pytest.raises(DataError, match=r"ones on the diagonal of sub-2_relmat\.tsv \(correlations\) and infinity on that of sub-1_relmat\.tsv"):
+        load(tmp_path, fisher_z=True)
