@@ -31,8 +31,8 @@ def make_baseline(name: str, atlases: Sequence[str] | None = None) -> "LabelledO
 
     `logistic_…` is logistic regression with C = 1 and `ridge_…` a ridge classifier whose penalty is chosen by leave-one-out on the training
     subjects, both on features centred and scaled on training subjects (`UnitScaler`): Fisher-z correlations or tangent connectivity.
-    `covariates` is logistic regression on the table's covariates and features alone, which shows what can be read without any scan. `majority`
-    answers with the training shares.
+    `covariates` is logistic regression on the table's covariates alone, which shows what can be read without any scan; other columns, such as
+    clinical scores, may spell the target out and are left alone. `majority` answers with the training shares.
 
     Args:
         name: One of `BASELINES`.
@@ -44,7 +44,7 @@ def make_baseline(name: str, atlases: Sequence[str] | None = None) -> "LabelledO
     if name == "majority":
         return LabelledOnly(DummyClassifier(strategy="prior"), features=None)
     if name == "covariates":
-        return LabelledOnly(make_pipeline(ColumnEncoder(), LogisticRegression(class_weight="balanced", max_iter=2000)))
+        return LabelledOnly(make_pipeline(ColumnEncoder(roles=("covariate",)), LogisticRegression(class_weight="balanced", max_iter=2000)))
     model, _, kind = name.partition("_")
     models = {"logistic": LogisticRegression(class_weight="balanced", max_iter=2000), "ridge": RidgeProbability()}
     if model not in models or kind not in ("correlation", "tangent"):

@@ -21,7 +21,7 @@ from graphssl.evaluation.audits import site_probe
 from graphssl.evaluation.baselines import make_baseline
 from graphssl.evaluation.explain import Saliency, saliency
 from graphssl.evaluation.protocols import evaluate, make_splits, make_task
-from graphssl.experiment.config import Experiment
+from graphssl.experiment.config import EvaluationSettings, Experiment
 from graphssl.experiment.runs import RunFolder
 from graphssl.graphs.connectivity import ConnectivityFeatures
 from graphssl.graphs.connectome import check_atlas
@@ -88,13 +88,14 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
         Where results and report are.
     """
     cohort, truth = experiment.cohort.load()
-    settings = experiment.evaluation
+    settings, left_out = _served(experiment.evaluation, cohort)
     task = make_task(cohort, experiment.target, experiment.classes, settings.protocol)
     splits = make_splits(cohort, task, settings.protocol, settings.n_splits)
     details = {
         "seeds": list(settings.seeds),
         "task": {"target": task.target, "classes": list(task.classes)},
         "protocol": {"name": settings.protocol, "n_splits": len(splits), "splits_hash": _joint_hash([s.hash for s in splits])},
+        "left_out": left_out,
     }
     methods = {name: make_method(name, experiment) for name in settings.methods}
     methods |= {name: make_baseline(name, _atlases(experiment)) for name in settings.baselines}
@@ -181,6 +182,14 @@ def make_method(name: str, experiment: Experiment) -> ConnectomeClassifier:
 def objective_of(experiment: Experiment) -> AbstractObjective:
     """The objective of an experiment; masked regions when it names none."""
     return experiment.objective or MaskedRegions()
+
+
+def _served(settings: EvaluationSettings, cohort: Cohort) -> tuple[EvaluationSettings, dict[str, str]]:
+    """The settings without a baseline that the cohort has nothing for, and why it was left out."""
+    if "covariates" not in settings.baselines or any(cohort.schema.named("covariate")):
+        return settings, {}
+    baselines, audited = (tuple(name for name in names if name != "covariates") for names in (settings.baselines, settings.audited))
+    return replace(settings, baselines=baselines, audited=audited), {"covariates": "no column of the table has the role 'covariate'"}
 
 
 @contextmanager

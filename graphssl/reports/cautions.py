@@ -212,6 +212,14 @@ def _excluded(study: Study) -> Caution | None:
     return Caution("excluded_subjects", "note", "Subjects were left out", text)
 
 
+def _methods_left_out(study: Study) -> Caution | None:
+    absent = study.run.part("left_out")
+    if not absent:
+        return None
+    text = f"Not run: {listed(f'{method_phrase(name)} ({reason})' for name, reason in absent.items())}."
+    return Caution("methods_left_out", "note", "A method was not run", text)
+
+
 def _test_sizes(study: Study) -> "pd.Series[float]":
     rows = study.results[(study.results["metric"] == study.metric) & (study.results["label_fraction"] == study.fractions[0])]
     method = study.ours if study.ours in set(rows["method"]) else rows["method"].iloc[0]
@@ -229,4 +237,5 @@ _RULES: tuple[Callable[[Study], Caution | None], ...] = (
     _few_seeds,
     _undefined,
     _excluded,
+    _methods_left_out,
 )

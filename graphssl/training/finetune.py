@@ -3,7 +3,7 @@
 import copy
 import os
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
@@ -128,9 +129,10 @@ def _loss(model: ConnectomeModel, head: nn.Linear, cohort: Cohort, index: Mappin
 def _probe(model: ConnectomeModel, cohort: Cohort, index: Mapping[str, int]) -> nn.Linear:
     """Logistic regression on pooled vectors, its penalty chosen by cross-validation, as a linear layer with the scaling folded in."""
     y = np.asarray([index[subject] for subject in cohort.ids])
-    scaler = StandardScaler().fit(_pooled(model, cohort))
-    folds = min(_PROBE_FOLDS, int(np.bincount(y).min()))
-    if folds < 2:
+    pooled = _pooled(model, cohort)
+    scaler = StandardScaler().fit(pooled)
+    folds = _probe_folds(y, cohort.groups.to_numpy())
+    if len(folds) < 2:
         regression = LogisticRegression(C=_INVERSE_PENALTIES[0], class_weight="balanced", max_iter=2000)
     else:
         regression = LogisticRegressionCV(
@@ -142,7 +144,17 @@ def _probe(model: ConnectomeModel, cohort: Cohort, index: Mapping[str, int]) -> 
             l1_ratios=(0.0,),
             use_legacy_attributes=False,
         )
-    return _as_linear(scaler, regression.fit(scaler.transform(_pooled(model, cohort)), y))
+    return _as_linear(scaler, regression.fit(scaler.transform(pooled), y))
+
+
+def _probe_folds(y: npt.NDArray[np.int64], groups: npt.NDArray[Any]) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Stratified folds that cut no family, each with every class on both sides; none where there are too few subjects of a class."""
+    n_folds = min(_PROBE_FOLDS, *(len(set(groups[y == label])) for label in np.unique(y)))
+    if n_folds < 2:
+        return []
+    related = len(set(groups)) < len(groups)
+    folds = StratifiedGroupKFold(n_folds).split(y, y, groups) if related else StratifiedKFold(n_folds).split(y, y)
+    return [(train, test) for train, test in folds if set(y[train]) == set(y[test]) == set(y)]
 
 
 def _as_linear(scaler: StandardScaler, regression: LogisticRegression) -> nn.Linear:

@@ -91,6 +91,9 @@ class ConnectomeModel:
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
         """Write `config.json`, `model.safetensors`, `schema.json` and a model card, whole or not at all; no pickle.
 
+        A model that stood there before is removed only once the new one stands in its place; killed between the two moves, it lies beside it,
+        whole, under the name ending in `.old`.
+
         Raises:
             RunFolderError: If the folder holds other files.
         """
@@ -117,8 +120,12 @@ class ConnectomeModel:
         if self.head is not None:
             weights.update({f"head.{key}": value for key, value in self.head.state_dict().items()})
         save_file({key: value.detach().cpu().contiguous() for key, value in weights.items()}, aside / "model.safetensors")
-        shutil.rmtree(target, ignore_errors=True)
+        before = target.with_name(target.name + ".old")
+        if target.exists():
+            shutil.rmtree(before, ignore_errors=True)
+            os.replace(target, before)
         os.replace(aside, target)
+        shutil.rmtree(before, ignore_errors=True)
         return target
 
     @classmethod

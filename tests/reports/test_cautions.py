@@ -203,3 +203,9 @@ def test_no_caution_of_a_metric_without_chance(fake_run: Make) -> None:
         run.method(method, spread(value, sign), metric="brier")
     run.method("pretrained|shuffled_labels", spread(0.25), metric="brier")
     assert json.dumps(list(found(run))) == "[]"
+
+
+def test_a_method_that_was_not_run_is_named_with_its_reason(fake_run: Make) -> None:
+    cautions = found(sound(fake_run), left_out={"covariates": "no column of the table has the role 'covariate'"})
+    assert list(cautions) == ["methods_left_out"]
+    assert cautions["methods_left_out"].text == "Not run: the covariates alone (no column of the table has the role 'covariate')."

@@ -168,6 +168,36 @@ def test_families_are_not_split_between_training_and_validation(families, make_e
     assert labels == [2, 2]
 
 
+def test_families_are_not_split_between_the_folds_of_a_probe(pretrained, families, make_encoder, monkeypatch):
+    seen = []
+
+    class Noting(LogisticRegressionCV):
+        def fit(self, X, y):
+            seen.extend(self.cv)
+            return super().fit(X, y)
+
+    monkeypatch.setattr(module, "LogisticRegressionCV", Noting)
+    finetune(ConnectomeModel(ConnectomeBuilder().fit(families), make_encoder()), families, mode="probe")
+    groups = families.groups.to_numpy()
+    assert len(set(groups)) < len(groups)
+    assert len(seen) >= 2
+    assert all(not set(groups[train]) & set(groups[test]) for train, test in seen)
+
+
+@pytest.mark.parametrize(
+    ("groups", "n_folds"),
+    [(list("aabbccdd"), 2), (list("abcdefgh"), 4), (list("aaaaaaaa"), 0), (list("abababab"), 0)],
+    ids=["pairs of one class", "nobody related", "one family", "two families of both classes"],
+)
+def test_folds_of_a_probe_hold_every_class_on_both_sides(groups, n_folds):
+    y, groups = np.array([0, 0, 1, 1] * 2), np.array(groups)
+    folds = module._probe_folds(y, groups)
+    assert len(folds) in ((n_folds,) if n_folds else (0, 2))
+    for train, test in folds:
+        assert set(y[train]) == set(y[test]) == {0, 1}
+        assert not set(groups[train]) & set(groups[test])
+
+
 def test_the_probe_of_full_training_never_sees_the_validation_subjects(pretrained, cohort, make_settings):
     split = hold_out(cohort.ids, indices(cohort, ("control", "patient")), groups=cohort.groups.tolist(), test_fraction=0.2, seed=0)
     values = {subject: array.copy() for subject, array in cohort.regions["toy"].values.items()}

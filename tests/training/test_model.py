@@ -226,6 +226,25 @@ def test_a_save_that_fails_leaves_the_old_model(tuned, pretrained, folder, cohor
     assert names(folder.parent) == ["model"]
 
 
+def test_a_kill_between_the_moves_leaves_the_old_model_beside_its_place(tuned, pretrained, folder, cohort, monkeypatch):
+    moves = []
+
+    def killed(source, target):
+        moves.append(target)
+        if len(moves) == 2:
+            raise KeyboardInterrupt
+        os.rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pretrained.save_pretrained(folder)
+    before = load_model(folder.with_name("model.old"))
+    np.testing.assert_array_equal(before.predict_proba(cohort), tuned.predict_proba(cohort))
+    pretrained.save_pretrained(folder)
+    assert load_model(folder).head is None
+
+
 # What is refused
 
 

@@ -1,0 +1,108 @@
+"""The smallest run: one step of everything, on simulated data only where the real ones are absent."""
+
+import pytest
+import yaml
+
+from graphssl.data import Cohort
+from graphssl.errors import ConfigError, DataError, SchemaError
+from graphssl.experiment.config import experiment_parser
+from graphssl.experiment.smoke import instantiate_small
+
+
+@pytest.fixture
+def small(tmp_path):
+    """`small(cohort={…}, …)` gives the small experiment of a configuration and its text."""
+
+    def make(**settings):
+        path = tmp_path / "study.yaml"
+        path.write_text(yaml.safe_dump({"name": "study", **settings}), encoding="utf-8")
+        parser = experiment_parser()
+        return instantiate_small(parser, parser.parse_args(["--config", str(path)]))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def saved(make_cohort, tmp_path_factory):
+    """A saved cohort of three sites with 48 subjects."""
+    return make_cohort(n_subjects=48, n_sites=3, n_timepoints=20).save(tmp_path_factory.mktemp("data") / "cohort")
+
+
+def load_saved(folder: str) -> Cohort:
+    """An adapter of a saved cohort."""
+    return Cohort.load(folder)
+
+
+@pytest.fixture
+def adapter(monkeypatch):
+    """Dotted name of an adapter that reads a saved cohort."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "smoke_adapters", sys.modules[__name__])
+    return "smoke_adapters.load_saved"
+
+
+def test_two_sites_six_of_each_class_one_epoch_one_seed(small, saved, adapter):
+    experiment, text = small(
+        cohort={"adapter": adapter, "arguments": {"folder": str(saved)}},
+        pretraining={"max_epochs": 30, "batch_size": 8},
+        evaluation={"seeds": [3, 4], "label_fractions": [0.1, 1.0], "n_splits": 5, "n_jobs": 2},
+    )
+    cohort, truth = experiment.cohort.load()
+    assert cohort.subjects.groupby("site")["diagnosis"].value_counts().to_dict() == {
+        (site, diagnosis): 6 for site in ("site-0", "site-1") for diagnosis in ("control", "patient")
+    }
+    assert truth is None
+    assert experiment.name == "study-smoke"
+    assert (experiment.pretraining.max_epochs, experiment.pretraining.batch_size, experiment.finetuning.max_epochs) == (1, 8, 1)
+    settings = experiment.evaluation
+    assert (settings.seeds, settings.label_fractions, settings.n_splits, settings.n_jobs) == ((3,), (1.0,), 2, 1)
+    assert text.startswith("# one step of a run, by --smoke\nname: study\n")
+    assert yaml.safe_load(text)["pretraining"]["max_epochs"] == 30, "the text is the configuration that was tested"
+
+
+def test_absent_data_are_replaced_and_the_text_says_so(small, tmp_path):
+    experiment, text = small(
+        cohort={"adapter": "load_abide_arrays", "arguments": {"root": str(tmp_path / "none"), "atlases": [f"cc200={tmp_path / 'none.csv'}"]}},
+        target="diagnosis",
+        classes=["control", "autism"],
+        builder={"kind": "correlation", "atlases": ["cc200"]},
+    )
+    cohort, truth = experiment.cohort.load()
+    assert list(cohort.regions) == ["simulated24"]
+    assert truth.affected
+    assert (experiment.target, experiment.classes, experiment.builder.atlases) == (None, None, None)
+    assert f"simulated data, for there is nothing at {tmp_path / 'none'}, {tmp_path / 'none.csv'}" in text
+    assert yaml.safe_load(text)["cohort"]["adapter"] == "simulate"
+
+
+def test_a_wrong_configuration_is_not_hidden_by_absent_data(small, tmp_path):
+    with pytest.raises(ConfigError, match="Did you mean 'load_abide_arrays'"):
+        small(cohort={"adapter": "load_abide_array", "arguments": {"root": str(tmp_path / "none")}})
+    with pytest.raises(ConfigError, match="found 'rot'"):
+        small(cohort={"adapter": "load_abide_arrays", "arguments": {"rot": str(tmp_path / "none")}})
+
+
+def test_data_that_are_there_and_damaged_are_not_hidden_either(small, tmp_path):
+    (tmp_path / "scans").mkdir()
+    with pytest.raises(DataError, match="found none"):
+        small(cohort={"adapter": "load_timeseries", "arguments": {"folder": str(tmp_path / "scans"), "atlas": "simulated20"}})
+
+
+def test_pretraining_needs_no_target(small, adapter, make_cohort, tmp_path):
+    cohort = make_cohort(n_subjects=30, n_sites=2, n_timepoints=20)
+    schema = type(cohort.schema)([column for column in cohort.schema if column.name != "diagnosis"])
+    Cohort("bare", cohort.subjects.drop(columns="diagnosis"), schema, cohort.regions).save(tmp_path / "bare")
+    source = {"adapter": adapter, "arguments": {"folder": str(tmp_path / "bare")}}
+    experiment, _ = small(cohort=source)
+    assert len(experiment.cohort.load()[0]) == 12
+    with pytest.raises(SchemaError, match="'diagnose'"):
+        small(cohort=source, target="diagnose")
+
+
+def test_a_cohort_without_sites(small, adapter, make_cohort, tmp_path):
+    cohort = make_cohort(n_subjects=30, n_sites=2, n_timepoints=20)
+    schema = type(cohort.schema)([column for column in cohort.schema if column.name != "site"])
+    Cohort("placeless", cohort.subjects.drop(columns="site"), schema, cohort.regions).save(tmp_path / "placeless")
+    experiment, _ = small(cohort={"adapter": adapter, "arguments": {"folder": str(tmp_path / "placeless")}})
+    assert experiment.cohort.load()[0].subjects["diagnosis"].value_counts().to_dict() == {"control": 6, "patient": 6}

@@ -1,0 +1,350 @@
+"""What the verbs do, from an experiment to the files of a run folder."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from graphssl import estimators
+from graphssl.data import Cohort
+from graphssl.encoders import MLP, GraphTransformer
+from graphssl.errors import AtlasError, CheckpointError, ConfigError, DataError, RunFolderError, SchemaError
+from graphssl.experiment.config import CohortSource, EvaluationSettings, Experiment
+from graphssl.experiment.verbs import embed, make_method, objective_of, run_evaluate, run_finetune, run_pretrain
+from graphssl.graphs.connectome import ConnectomeBuilder
+from graphssl.objectives import MaskedConnections, MaskedRegions
+from graphssl.results import read_results
+from graphssl.statistics import scored_splits
+from graphssl.training import ConnectomeModel, TrainingSettings, load_model
+
+QUICK = TrainingSettings(max_epochs=2, batch_size=16, accelerator="cpu")
+EVALUATION = EvaluationSettings(
+    methods=("pretrained_probe", "scratch_probe"),
+    baselines=("logistic_correlation", "majority"),
+    audited=("logistic_correlation",),
+    seeds=(0,),
+)
+# What the page on the architecture promises of a run folder.
+CONTRACT = {
+    "config.yaml",
+    "manifest.json",
+    "splits.json",
+    "history.csv",
+    "results.jsonl",
+    "predictions.parquet",
+    "encoder/model.safetensors",
+    "explain/connectome.npz",
+    "report.html",
+}
+
+
+def experiment_in(output, name="study", **changes):
+    settings = {
+        "cohort": CohortSource("simulate", {"atlases": ["simulated20"], "n_subjects": 24, "sites": 2, "effect": 0.8}),
+        "encoder": GraphTransformer(16, 1, 2),
+        "objective": MaskedRegions(rank=4),
+        "pretraining": QUICK,
+        "finetuning": QUICK,
+        "evaluation": EVALUATION,
+        "output": str(output),
+    }
+    return Experiment(name, **{**settings, **changes})
+
+
+def text_of(experiment, **more):
+    """What stands for the resolved configuration here."""
+    return yaml.safe_dump({"name": experiment.name, "seed": experiment.seed, **more})
+
+
+def saved_cohort(folder: str) -> Cohort:
+    """An adapter of a saved cohort."""
+    return Cohort.load(folder)
+
+
+@pytest.fixture
+def from_saved(tmp_path, monkeypatch):
+    """Source of a cohort: `from_saved(cohort)`."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "verbs_adapters", sys.modules[__name__])
+    return lambda cohort: CohortSource("verbs_adapters.saved_cohort", {"folder": str(cohort.save(tmp_path / "saved"))})
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """A finished evaluation: folder and what the verb returned."""
+    output = tmp_path_factory.mktemp("evaluated")
+    experiment = experiment_in(output)
+    return output / "study", run_evaluate(experiment, text_of(experiment))
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """A finished pre-training: folder and what the verb returned."""
+    output = tmp_path_factory.mktemp("pretrained")
+    experiment = experiment_in(output)
+    return output / "study", run_pretrain(experiment, text_of(experiment))
+
+
+def files_in(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def numbers_of(folder):
+    """Results without the time they took."""
+    return read_results(folder / "results.jsonl").drop(columns="seconds")
+
+
+# evaluate
+
+
+def test_a_run_folder_holds_what_is_promised(evaluated):
+    folder, found = evaluated
+    files = files_in(folder)
+    assert files >= CONTRACT
+    assert "checkpoints/pretrain/last.ckpt" in files
+    assert not [name for name in files if name.endswith(".part")]
+    assert found == {"run": str(folder), "results": str(folder / "results.jsonl"), "report": str(folder / "report.html")}
+
+
+def test_results_and_predictions_are_read_by_statistics(evaluated):
+    folder, _ = evaluated
+    results = read_results(folder / "results.jsonl")
+    methods = {"pretrained_probe", "scratch_probe", "logistic_correlation", "majority"}
+    assert set(results["method"]) == methods | {"logistic_correlation|shuffled_labels", "pretrained", "scratch", "connectivity"}
+    assert set(results.loc[results["task"] == "site_probe", "method"]) == {"pretrained", "scratch", "connectivity"}
+    predictions = pd.read_parquet(folder / "predictions.parquet")
+    for method in methods:
+        assert sorted(scored_splits(predictions, method)) == ["site-1", "site-2"]
+
+
+def test_the_manifest_and_splits_agree(evaluated):
+    folder, _ = evaluated
+    manifest = json.loads((folder / "manifest.json").read_text())
+    splits = json.loads((folder / "splits.json").read_text())
+    assert manifest["task"] == {"target": "diagnosis", "classes": ["control", "patient"]}
+    assert (manifest["protocol"]["name"], manifest["protocol"]["n_splits"]) == ("leave_one_site_out", len(splits))
+    assert [split["name"] for split in splits] == ["site-1", "site-2"]
+    assert not set(splits[0]["train"]) & set(splits[0]["test"])
+
+
+def test_history_has_a_row_an_epoch_and_stage(evaluated):
+    history = pd.read_csv(evaluated[0] / "history.csv")
+    assert history.columns[:4].tolist() == ["stage", "split", "seed", "epoch"]
+    assert history[history["stage"] == "pretrain"]["epoch"].tolist() == [0, 1]
+    assert history.loc[history["stage"] == "pretrain", ["train_loss", "validation_loss"]].notna().all(axis=None)
+    assert set(history["stage"]) == {"pretrain", "finetune"}
+
+
+def test_the_explanation_fits_the_atlas_and_keeps_the_truth(evaluated):
+    folder = evaluated[0] / "explain"
+    with np.load(folder / "connectome.npz", allow_pickle=False) as stored:
+        assert stored["mean_connectome"].shape == stored["edge_saliency"].shape == (20, 20)
+        saliency = dict(zip(stored["labels"].tolist(), stored["region_saliency"].tolist(), strict=True))
+    regions = pd.read_csv(folder / "regions.csv").set_index("label")
+    for label, value in saliency.items():
+        assert regions.loc[label, "saliency"] == pytest.approx(value, rel=1e-5)
+    assert json.loads((folder / "truth.json").read_text())["affected"][0] == ["Default", "Frontoparietal"]
+
+
+def test_encoder_and_model_can_be_loaded(evaluated):
+    folder, _ = evaluated
+    encoder, model = load_model(folder / "encoder"), load_model(folder / "model")
+    assert encoder.head is None
+    assert (model.target, model.classes) == ("diagnosis", ("control", "patient"))
+
+
+def test_the_same_command_again_fits_nothing_and_finds_the_same(evaluated, tmp_path):
+    folder, _ = evaluated
+    shutil.copytree(folder, tmp_path / "study")
+    (tmp_path / "study" / "results.jsonl").unlink()
+    estimators._STARTS.clear()
+    experiment = experiment_in(tmp_path)
+    run_evaluate(experiment, text_of(experiment))
+    pd.testing.assert_frame_equal(numbers_of(tmp_path / "study"), numbers_of(folder))
+    assert not estimators._STARTS, "no method was fitted"
+
+
+def test_another_configuration_is_refused_and_changes_nothing(evaluated):
+    folder, _ = evaluated
+    before = {name: (folder / name).read_bytes() for name in files_in(folder)}
+    experiment = experiment_in(folder.parent, seed=1)
+    with pytest.raises(RunFolderError, match="found another one"):
+        run_evaluate(experiment, text_of(experiment))
+    assert {name: (folder / name).read_bytes() for name in files_in(folder)} == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"target": "diagnose"}, SchemaError, "'diagnose'"),
+        ({"classes": ["control", "autism"]}, DataError, r"found \['patient'\] too"),
+        ({"encoder": MLP(8, 1), "evaluation": EvaluationSettings(methods=("no_edges",), audited=())}, ConfigError, "edges to cut .* found MLP"),
+        ({"builder": ConnectomeBuilder(atlases=["cc200"])}, DataError, "to have data in atlas 'cc200'"),
+        ({"evaluation": replace(EVALUATION, label_fractions=(1.5,))}, DataError, r"label fraction in \(0, 1\], found 1\.5"),
+        ({"evaluation": replace(EVALUATION, protocol="k_fold", n_splits=20)}, DataError, "Use fewer folds"),
+    ],
+)
+def test_wrong_input_leaves_no_folder(tmp_path, changes, error, message):
+    experiment = experiment_in(tmp_path, **changes)
+    with pytest.raises(error, match=message):
+        run_evaluate(experiment, text_of(experiment))
+    assert not list(tmp_path.iterdir())
+
+
+def test_cohorts_that_cannot_be_evaluated_leave_no_folder(tmp_path, make_cohort, from_saved):
+    cohort = make_cohort(n_subjects=24, n_timepoints=20)
+    ids = {
+        "at least two classes": (cohort.subjects["diagnosis"] == "patient").to_numpy(),
+        "at least two sites": (cohort.sites == "site-0").to_numpy(),
+        "at least 2 subjects in every site": [*cohort.ids[::2], "sub-001"],
+    }
+    for message, chosen in ids.items():
+        experiment = experiment_in(tmp_path / "runs", cohort=from_saved(cohort.select(chosen)))
+        with pytest.raises(DataError, match=message):
+            run_evaluate(experiment, text_of(experiment))
+        assert not (tmp_path / "runs").exists()
+
+
+def test_a_cohort_without_covariates_goes_without_that_baseline(tmp_path, make_cohort, from_saved):
+    """It is among the defaults; a table of diagnosis and site alone is as common as can be."""
+    cohort = make_cohort(n_subjects=24, n_timepoints=20)
+    schema = type(cohort.schema)([column for column in cohort.schema if column.name in ("diagnosis", "site")])
+    bare = Cohort("bare", cohort.subjects[["diagnosis", "site"]], schema, cohort.regions)
+    settings = EvaluationSettings(methods=("scratch_probe",), baselines=("covariates", "majority"), audited=("covariates",), seeds=(0,))
+    experiment = experiment_in(tmp_path, cohort=from_saved(bare), evaluation=settings)
+    run_evaluate(experiment, text_of(experiment))
+    results = numbers_of(tmp_path / "study")
+    assert set(results.loc[results["task"] == "diagnosis", "method"]) == {"scratch_probe", "majority"}
+
+
+# pretrain and finetune
+
+
+def test_pretraining_leaves_an_encoder_and_says_where(pretrained):
+    folder, found = pretrained
+    assert found["encoder"] == str(folder / "encoder")
+    assert found["epochs"] == 2
+    assert found["epoch_kept"].startswith(("0 of 2", "1 of 2"))
+    assert files_in(folder) >= {"config.yaml", "manifest.json", "history.csv", "encoder/model.safetensors", "encoder/README.md"}
+    assert load_model(found["encoder"]).head is None
+
+
+def test_pretraining_again_goes_on_from_the_checkpoint(pretrained, tmp_path):
+    folder, found = pretrained
+    shutil.copytree(folder, tmp_path / "study")
+    shutil.rmtree(tmp_path / "study" / "encoder")
+    experiment = experiment_in(tmp_path)
+    again = run_pretrain(experiment, text_of(experiment))
+    assert again["epoch_kept"] == found["epoch_kept"]
+    weights = [(place / "encoder" / "model.safetensors").read_bytes() for place in (folder, tmp_path / "study")]
+    assert weights[0] == weights[1]
+
+
+def test_fine_tuning_starts_from_a_model_folder(pretrained, tmp_path):
+    experiment = experiment_in(tmp_path, "tuned")
+    found = run_finetune(experiment, text_of(experiment), model=pretrained[1]["encoder"])
+    model = load_model(found["model"])
+    assert model.classes == ("control", "patient")
+    assert found["model"] == str(tmp_path / "tuned" / "model")
+    assert "labelled subjects" in found["fine_tuned_on"]
+    assert set(pd.read_csv(tmp_path / "tuned" / "history.csv")["stage"]) == {"finetune"}
+
+
+def test_fine_tuning_without_a_model_pretrains_first(tmp_path):
+    experiment = experiment_in(tmp_path)
+    run_finetune(experiment, text_of(experiment))
+    assert files_in(tmp_path / "study") >= {"encoder/model.safetensors", "model/model.safetensors"}
+    assert set(pd.read_csv(tmp_path / "study" / "history.csv")["stage"]) == {"pretrain", "finetune"}
+
+
+def test_fine_tuning_of_what_cannot_be_leaves_no_folder(pretrained, tmp_path, make_cohort, from_saved):
+    encoder = pretrained[1]["encoder"]
+    cohort = make_cohort(n_subjects=24, n_timepoints=20)
+    alike = (cohort.subjects["diagnosis"] == "patient").to_numpy()
+    damaged = tmp_path / "damaged"
+    shutil.copytree(encoder, damaged)
+    (damaged / "model.safetensors").write_bytes((damaged / "model.safetensors").read_bytes()[:100])
+    other = replace(cohort, regions={"simulated20": replace(cohort.regions["toy"])})
+    cases = [
+        (from_saved(cohort.select(alike)), encoder, DataError, "at least two classes"),
+        (experiment_in(tmp_path).cohort, str(tmp_path / "none"), CheckpointError, "Expected a model folder"),
+        (experiment_in(tmp_path).cohort, str(damaged), CheckpointError, "truncated"),
+    ]
+    for source, model, error, message in cases:
+        experiment = experiment_in(tmp_path / "runs", cohort=source)
+        with pytest.raises(error, match=message):
+            run_finetune(experiment, text_of(experiment), model=model)
+    for wrong, message in (
+        (cohort, r"an atlas of the model in .* \(simulated20\), found 'toy' with toy"),
+        (other, "Expected atlas 'simulated20' with 20"),
+    ):
+        experiment = experiment_in(tmp_path / "runs", cohort=from_saved(wrong))
+        with pytest.raises(AtlasError, match=message):
+            run_finetune(experiment, text_of(experiment), model=encoder)
+    assert not (tmp_path / "runs").exists()
+
+
+# embed
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_embeddings_and_predictions_are_written(evaluated, tmp_path, ending):
+    cohort = experiment_in(tmp_path).cohort.load()[0]
+    cohort.save(tmp_path / "cohort")
+    out = tmp_path / "deep" / f"table.{ending}"
+    table = embed(evaluated[0] / "model", tmp_path / "cohort", out)
+    written = pd.read_csv(out, dtype={"subject_id": "str"}) if ending == "csv" else pd.read_parquet(out)
+    pd.testing.assert_frame_equal(written, table, check_dtype=False, rtol=1e-5)
+    assert table["subject_id"].tolist() == cohort.ids
+    model = ConnectomeModel.from_pretrained(evaluated[0] / "model")
+    np.testing.assert_allclose(table[["probability_control", "probability_patient"]], model.predict_proba(cohort))
+    np.testing.assert_allclose(table.filter(like="pooled_"), model.embed(cohort))
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+def test_an_encoder_without_a_head_gives_no_predictions(evaluated, tmp_path):
+    experiment_in(tmp_path).cohort.load()[0].save(tmp_path / "cohort")
+    table = embed(evaluated[0] / "encoder", tmp_path / "cohort", tmp_path / "table.csv")
+    assert not table.columns.str.startswith("probability").any()
+
+
+def test_embedding_what_does_not_fit_writes_nothing(evaluated, tmp_path, make_cohort):
+    make_cohort().save(tmp_path / "cohort")
+    cases = [
+        (evaluated[0] / "model", tmp_path / "cohort", "table.txt", DataError, r"ending in \.parquet or \.csv, found 'table\.txt'"),
+        (evaluated[0] / "model", tmp_path / "cohort", "table.csv", DataError, "simulated20"),
+        (evaluated[0] / "model", tmp_path / "none", "table.csv", DataError, "Expected a saved cohort"),
+        (tmp_path / "none", tmp_path / "cohort", "table.csv", CheckpointError, "Expected a model folder"),
+    ]
+    for model, cohort, name, error, message in cases:
+        with pytest.raises(error, match=message):
+            embed(model, cohort, tmp_path / "out" / name)
+    assert not (tmp_path / "out").exists()
+
+
+# Methods by name
+
+
+@pytest.mark.parametrize("name", ["pretrained", "pretrained_probe", "scratch", "scratch_probe", "no_edges", "gcn", "gat", "mlp"])
+def test_methods(tmp_path, name):
+    experiment = experiment_in(tmp_path, objective=MaskedConnections(rank=4), pretraining=replace(QUICK, progress=True))
+    method = make_method(name, experiment)
+    assert (method.objective is None) == name.startswith("scratch")
+    assert method.mode == ("probe" if name.endswith("_probe") else "full")
+    kinds = {"gcn": "GCN", "gat": "GAT", "mlp": "MLP"}
+    assert type(method.encoder).__name__ == kinds.get(name, "GraphTransformer")
+    assert getattr(method.encoder, "edges", True) == (name != "no_edges")
+    assert not method.pretraining.progress, "bars of several processes would write over one another"
+    if name not in kinds:
+        assert method.encoder.width == 16
+
+
+def test_an_experiment_may_leave_encoder_and_objective_to_us(tmp_path):
+    experiment = experiment_in(tmp_path, encoder=None, objective=None)
+    assert isinstance(make_method("no_edges", experiment).encoder, GraphTransformer)
+    assert isinstance(objective_of(experiment), MaskedRegions)
