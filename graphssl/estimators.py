@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from sklearn.utils.validation import check_is_fitted
 from graphssl.data.cohort import Cohort
 from graphssl.data.schema import Column
 from graphssl.encoders.base import AbstractEncoder
+from graphssl.encoders.graph_transformer import GraphTransformer
 from graphssl.errors import DataError
 from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.objectives.base import AbstractObjective
-from graphssl.training.finetune import Mode, finetune
+from graphssl.training.finetune import FINETUNING, Mode, finetune
 from graphssl.training.fit import TrainingSettings
 from graphssl.training.model import ConnectomeModel
 from graphssl.training.pretrain import pretrain, untrained
@@ -28,6 +30,7 @@ _TARGET = "estimator_target"
 class ConnectomeClassifier(ClassifierMixin, BaseEstimator):
     """Pre-trains an encoder on all training subjects, then fine-tunes it on those with a label.
 
+    A cohort is indexed by scikit-learn as an array is, so `cross_val_score(ConnectomeClassifier(), cohort, y, groups=sites)` and `GridSearchCV` work.
     `fit` takes a cohort and a class index a subject, `-1` where the label is withheld (scikit-learn's convention for semi-supervised
     learning): such subjects take part in pre-training only. Without an objective the encoder starts from random weights, which is the control
     of pre-training.
@@ -105,6 +108,20 @@ class ConnectomeClassifier(ClassifierMixin, BaseEstimator):
         probability = self.predict_proba(X)
         return np.asarray(self.classes_[probability.argmax(axis=1)])
 
+    def set_params(self, **params: Any) -> "ConnectomeClassifier":
+        """Set parameters; a double underscore reaches inside, such as `finetuning__learning_rate`, `encoder__width` or `objective__ratio`.
+
+        Raises:
+            ValueError: If there is no such parameter (scikit-learn's convention).
+        """
+        whole = {name: value for name, value in params.items() if "__" not in name or name.startswith("builder__")}
+        super().set_params(**whole)
+        for name, value in params.items():
+            if name not in whole:
+                part, _, argument = name.partition("__")
+                setattr(self, part, _changed(getattr(self, part, None), part, argument, value))
+        return self
+
     def transform(self, X: Cohort) -> pd.DataFrame:
         """Pooled vectors of the fitted encoder, one row a subject."""
         check_is_fitted(self, "model_")
@@ -135,6 +152,15 @@ def _plain(estimator: ConnectomeClassifier) -> list[Any]:
     parts = [(type(part).__name__, part.arguments()) if part is not None else None for part in (estimator.objective, estimator.encoder)]
     builder = None if estimator.builder is None else estimator.builder.get_params()
     return [*parts, builder, estimator.pretraining if estimator.objective is not None else None, estimator.seed]
+
+
+def _changed(part: Any, name: str, argument: str, value: Any) -> Any:
+    """Settings, an encoder or an objective with one argument changed."""
+    part = part if part is not None else {"encoder": GraphTransformer(), "pretraining": TrainingSettings(), "finetuning": FINETUNING}.get(name)
+    arguments = part.arguments() if hasattr(part, "arguments") else asdict(part) if isinstance(part, TrainingSettings) else {}
+    if argument not in arguments:
+        raise ValueError(f"Expected an argument of {name} ({', '.join(arguments) or 'there is none'}), found {argument!r}.")
+    return type(part)(**{**arguments, argument: value})
 
 
 def _with_target(cohort: Cohort, labels: npt.NDArray[Any]) -> Cohort:

@@ -8,6 +8,7 @@ import pytest
 
 from graphssl.cli import main
 from graphssl.data import Cohort
+from graphssl.results import read_results
 
 ATLAS = "simulated20"
 MODEL = """
@@ -145,3 +146,13 @@ def test_smoke_runs_end_to_end(scans, capsys, verb):
     words = ["demo"] if verb == "demo" else ["evaluate", "--config", "tiny.yaml"]
     assert main([*words, "--smoke", "--quiet"]) == 0
     assert "Report:" in capsys.readouterr().out
+
+
+def test_what_tuned_methods_chose_is_written_beside_the_results(scans):
+    grid = "{svm_correlation: {classifier__model__C: [0.01, 1.0]}}"
+    words = ["--evaluation.methods", "[]", "--evaluation.baselines", "[majority]", "--evaluation.protocol", "k_fold"]
+    assert main(["evaluate", "--config", "tiny.yaml", *words, "--evaluation.tuned", grid, "--evaluation.n_splits", "2", "--quiet"]) == 0
+    choices = pd.read_csv("runs/tiny/tuning.csv")
+    assert choices["method"].tolist() == ["svm_correlation_tuned"] * 2
+    assert choices["value"].isin([0.01, 1.0]).all()
+    assert {"svm_correlation_tuned", "majority"} <= set(read_results("runs/tiny/results.jsonl")["method"])

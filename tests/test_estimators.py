@@ -7,16 +7,22 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.metrics import accuracy_score
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, roc_auc_score
+from sklearn.model_selection import GridSearchCV, GroupKFold, LeaveOneGroupOut, cross_val_score, cross_validate
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from graphssl import estimators
 from graphssl.data import Column
 from graphssl.encoders import GraphTransformer
 from graphssl.errors import ConfigError, DataError
 from graphssl.estimators import WITHHELD, ConnectomeClassifier
+from graphssl.graphs.connectivity import ConnectivityFeatures
 from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.objectives import MaskedConnections, MaskedRegions
 from graphssl.training import TrainingSettings, finetune, pretrain
+from graphssl.training.finetune import FINETUNING
 
 QUICK = TrainingSettings(max_epochs=1, batch_size=16, accelerator="cpu")
 
@@ -256,3 +262,67 @@ def test_clone_and_parameters(cohort):
 
 def test_arguments_may_all_be_left_out():
     assert ConnectomeClassifier().get_params()["mode"] == "full"
+
+
+# In scikit-learn's hands
+
+
+def untrained_probe(**changes):
+    return quick_classifier(**{"objective": None, **changes})
+
+
+def test_cross_validation_over_sites_is_the_loop_by_hand(cohort):
+    y, sites = labels_of(cohort), cohort.sites.to_numpy()
+    found = cross_val_score(untrained_probe(), cohort, y, groups=sites, cv=LeaveOneGroupOut(), scoring="roc_auc")
+    by_hand = []
+    for site in np.unique(sites):
+        train, test = cohort.select(sites != site), cohort.select(sites == site)
+        by_hand.append(roc_auc_score(labels_of(test), untrained_probe().fit(train, labels_of(train)).predict_proba(test)[:, 1]))
+    assert_allclose(found, by_hand)
+
+
+def test_nested_cross_validation_in_a_pipeline(cohort):
+    """A grid is searched on inner folds that hold out sites, within each outer fold that holds out a site."""
+    y, sites = labels_of(cohort), np.asarray([f"site-{k % 3}" for k in range(24)])
+    pipeline = Pipeline([("classifier", untrained_probe())])
+    grid = {"classifier__encoder__width": [8, 16]}
+    search = GridSearchCV(pipeline, grid, cv=GroupKFold(2), scoring="roc_auc")
+    outer = cross_validate(
+        search, cohort, y, groups=sites, cv=LeaveOneGroupOut(), params={"groups": sites}, return_estimator=True, return_indices=True
+    )
+    assert len(outer["test_score"]) == 3
+    for fitted, train in zip(outer["estimator"], outer["indices"]["train"], strict=True):
+        assert fitted.best_params_["classifier__encoder__width"] in (8, 16)
+        assert fitted.best_estimator_["classifier"].model_.encoder.width == fitted.best_params_["classifier__encoder__width"]
+        assert len(set(sites[train])) == 2
+
+
+def test_features_of_a_cohort_in_a_pipeline(cohort):
+    pipeline = make_pipeline(ConnectivityFeatures("toy"), StandardScaler(), LogisticRegression())
+    found = cross_val_score(pipeline, cohort, cohort.target(), groups=cohort.sites, cv=LeaveOneGroupOut(), scoring="roc_auc")
+    assert found.shape == (2,)
+    assert (found > 0.5).all()
+
+
+def test_names_of_classes_may_be_labels(cohort):
+    named = untrained_probe().fit(cohort, cohort.target())
+    assert named.classes_.tolist() == ["control", "patient"]
+    assert_array_equal(named.predict_proba(cohort), untrained_probe().fit(cohort, labels_of(cohort)).predict_proba(cohort))
+
+
+def test_parameters_reach_inside():
+    classifier = quick_classifier(builder=ConnectomeBuilder())
+    classifier.set_params(seed=4, finetuning__learning_rate=0.5, objective__ratio=0.4, encoder__width=8, builder__center=False)
+    assert (classifier.seed, classifier.finetuning.learning_rate, classifier.finetuning.max_epochs) == (4, 0.5, 1)
+    assert (classifier.objective.ratio, classifier.objective.rank, classifier.encoder.width) == (0.4, 4, 8)
+    assert classifier.builder.center is False
+    bare = ConnectomeClassifier().set_params(encoder__depth=3, finetuning__patience=2)
+    assert (bare.encoder.depth, bare.finetuning.patience, bare.finetuning.max_epochs) == (3, 2, FINETUNING.max_epochs)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"), [("encoder__wide", "width"), ("objective__ratio", "there is none"), ("finetuning__rate", "learning_rate")]
+)
+def test_unknown_parameters_inside(name, known):
+    with pytest.raises(ValueError, match=rf"Expected an argument of {name.partition('__')[0]} \(.*{known}.*\), found"):
+        ConnectomeClassifier().set_params(**{name: 1})

@@ -17,7 +17,7 @@ import pandas as pd
 
 from graphssl.data import splits
 from graphssl.data.atlas import Atlas
-from graphssl.data.regions import Provenance, RegionData
+from graphssl.data.regions import Provenance, RegionData, ValueKind
 from graphssl.data.schema import Column, Schema
 from graphssl.errors import DataError, InputError, RunFolderError, SchemaError
 
@@ -80,6 +80,56 @@ class Cohort:
             counts = self.excluded["what"].value_counts()
             lines.append(f"  left out  {', '.join(f'{n} {what} entries' for what, n in counts.items())}; see .excluded")
         return "\n".join(lines)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        values: Sequence[npt.ArrayLike] | npt.NDArray[Any],
+        atlas: Atlas,
+        *,
+        kind: ValueKind = "timeseries",
+        fisher_z: bool = False,
+        ids: Sequence[str] | None = None,
+        name: str = "arrays",
+    ) -> "Cohort":
+        """A cohort of arrays in memory, with an empty table; `with_column` adds what is known of the subjects.
+
+        Args:
+            values: Time series `[n, T, R]`, matrices `[n, R, R]`, or a list of `n` of them that may differ in length.
+            atlas: The regions, in the order of the arrays' columns.
+            kind: `"timeseries"`, or the kind of the matrices in nilearn's words.
+            fisher_z: Whether correlations were transformed by arctanh.
+            ids: Subject ids `[n]`; `sub-0000`, `sub-0001`, … when left out.
+            name: Name for reports and results.
+
+        Raises:
+            DataError: If there are no arrays, one does not fit its kind, or ids and arrays differ in number.
+            AtlasError: If an array has another number of regions than the atlas.
+            SchemaError: If ids repeat or are not strings.
+        """
+        known = [f"sub-{k:04d}" for k in range(len(values))] if ids is None else list(ids)
+        if len(known) != len(values):
+            raise DataError(f"Expected an id for each of {len(values)} arrays, found {len(known)}.")
+        check_ids(known)
+        arrays = {subject: np.asarray(array, dtype=np.float32) for subject, array in zip(known, values, strict=True)}
+        data = RegionData(atlas, arrays, Provenance(kind, fisher_z, source="arrays"))
+        return cls(name, pd.DataFrame(index=pd.Index(known, dtype="str")), Schema([]), {atlas.name: data})
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Number of subjects, as scikit-learn asks for it."""
+        return (len(self),)
+
+    def __getitem__(self, rows: Any) -> "Cohort":
+        """The subjects at the given places, by a slice, whole numbers or a mask of booleans; scikit-learn indexes a cohort with it.
+
+        Raises:
+            IndexError: If there is no subject at a place (Python's convention, on which iteration rests).
+            SchemaError: If a place is given twice.
+        """
+        # scikit-learn indexes whatever has a shape as an array: cohort[rows, ...].
+        rows = rows[0] if isinstance(rows, tuple) and len(rows) == 2 and rows[1] is Ellipsis else rows
+        return self.select(np.atleast_1d(np.asarray(self.ids, dtype=object)[rows]))
 
     @property
     def ids(self) -> list[str]:

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.dummy import DummyClassifier
-from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.pipeline import make_pipeline
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from graphssl.data.cohort import Cohort
@@ -18,19 +17,21 @@ from graphssl.data.regions import ConnectivityKind
 from graphssl.data.transforms import ColumnEncoder
 from graphssl.errors import ConfigError
 from graphssl.estimators import WITHHELD
+from graphssl.evaluation.calibrated import RidgeProbability, SvmProbability
+from graphssl.evaluation.perceptron import Perceptron
 from graphssl.graphs.connectivity import ConnectivityFeatures
 
-BASELINES = ("logistic_correlation", "ridge_correlation", "logistic_tangent", "ridge_tangent", "covariates", "majority")
-
-_FLAT = 1e-3
-_ALPHAS = tuple(10.0 ** (k / 2) for k in range(-6, 7))
+_LINEAR = ("logistic", "ridge", "svm")
+_KINDS: dict[str, ConnectivityKind] = {"correlation": "correlation", "partial": "partial correlation", "tangent": "tangent"}
+BASELINES = (*(f"{model}_{kind}" for kind in _KINDS for model in _LINEAR), "mlp_correlation", "covariates", "majority")
 
 
 def make_baseline(name: str, atlases: Sequence[str] | None = None) -> "LabelledOnly":
     """The baseline of that name.
 
-    `logistic_…` is logistic regression with C = 1 and `ridge_…` a ridge classifier whose penalty is chosen by leave-one-out on the training
-    subjects, both on features centred and scaled on training subjects (`UnitScaler`): Fisher-z correlations or tangent connectivity.
+    `logistic_…` is logistic regression with C = 1, `ridge_…` a ridge classifier whose penalty is chosen by leave-one-out on the training subjects,
+    `svm_…` a linear support vector machine with C = 1 and `mlp_…` a perceptron with one hidden layer, stopped early on training subjects. They read
+    connectivity: Fisher-z `…_correlation`, Fisher-z `…_partial` correlation or `…_tangent`, centred and scaled on training subjects.
     `covariates` is logistic regression on the table's covariates alone, which shows what can be read without any scan; other columns, such as
     clinical scores, may spell the target out and are left alone. `majority` answers with the training shares.
 
@@ -41,15 +42,18 @@ def make_baseline(name: str, atlases: Sequence[str] | None = None) -> "LabelledO
     Raises:
         ConfigError: If there is none of that name.
     """
+    if name not in BASELINES:
+        raise ConfigError(f"Expected baselines among {', '.join(BASELINES)}; found {name!r}.")
     if name == "majority":
         return LabelledOnly(DummyClassifier(strategy="prior"), features=None)
+    logistic = LogisticRegression(class_weight="balanced", max_iter=2000)
     if name == "covariates":
-        return LabelledOnly(make_pipeline(ColumnEncoder(roles=("covariate",)), LogisticRegression(class_weight="balanced", max_iter=2000)))
-    model, _, kind = name.partition("_")
-    models = {"logistic": LogisticRegression(class_weight="balanced", max_iter=2000), "ridge": RidgeProbability()}
-    if model not in models or kind not in ("correlation", "tangent"):
-        raise ConfigError(f"Expected baselines among {', '.join(BASELINES)}; found {name!r}.")
-    return LabelledOnly(make_pipeline(SharedConnectivity(atlases, kind), UnitScaler(), models[model]))  # type: ignore[arg-type]
+        return LabelledOnly(make_pipeline(ColumnEncoder(roles=("covariate",)), logistic))
+    kind_of_model, _, kind = name.partition("_")
+    model = {"logistic": logistic, "ridge": RidgeProbability(), "svm": SvmProbability(), "mlp": Perceptron()}[kind_of_model]
+    # A perceptron starts from weights made for features of unit variance, the others are penalised by the length of a vector.
+    scaler = UnitScaler() if kind_of_model in _LINEAR else StandardScaler()
+    return LabelledOnly(Pipeline([("features", SharedConnectivity(atlases, _KINDS[kind])), ("scaler", scaler), ("model", model)]))
 
 
 class LabelledOnly(ClassifierMixin, BaseEstimator):
@@ -93,54 +97,6 @@ class UnitScaler(StandardScaler):
     def transform(self, X: npt.NDArray[Any], copy: bool | None = None) -> npt.NDArray[Any]:
         """Scaled features `[n, F]`."""
         return np.asarray(super().transform(X, copy=copy)) / np.sqrt(self.n_features_in_)
-
-
-class RidgeProbability(ClassifierMixin, BaseEstimator):
-    """Ridge classification with a penalty chosen, and probabilities calibrated, by leave-one-out on the training subjects.
-
-    Leave-one-out values of ridge regression have a closed form, so both cost one decomposition; probabilities come from a logistic curve through
-    the left-out values (Platt scaling).
-
-    Args:
-        alphas: Penalties to choose from.
-    """
-
-    def __init__(self, alphas: Sequence[float] = _ALPHAS) -> None:
-        self.alphas = alphas
-
-    def fit(self, X: npt.NDArray[Any], y: npt.NDArray[Any]) -> "RidgeProbability":
-        """Fit on features `[n, F]` and class indices `[n]`."""
-        self.classes_, counts = np.unique(y, return_counts=True)
-        positive = y[:, None] == (self.classes_[1:] if len(self.classes_) == 2 else self.classes_)
-        weight = len(y) / (len(counts) * counts[np.searchsorted(self.classes_, y)])
-        self.ridge_ = RidgeCV(list(self.alphas), scoring="neg_mean_squared_error", store_cv_results=True)
-        self.ridge_.fit(X, np.where(positive, 1.0, -1.0), sample_weight=weight)
-        best = int(np.argmin(np.abs(np.asarray(self.alphas) - self.ridge_.alpha_)))
-        left_out = np.asarray(self.ridge_.cv_results_)[..., best].reshape(positive.shape)
-        self.curves_ = [_rising_curve(left_out[:, [k]], positive[:, k]) for k in range(positive.shape[1])]
-        return self
-
-    def predict_proba(self, X: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Class probabilities `[n, C]`."""
-        values = np.asarray(self.ridge_.predict(X)).reshape(len(X), -1)
-        logits = [curve.decision_function(values[:, [k]]) for k, curve in enumerate(self.curves_)]
-        if len(logits) == 1:
-            positive = expit(logits[0])
-            return np.column_stack([1 - positive, positive])
-        shares = expit(np.column_stack(logits))
-        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
-
-
-def _rising_curve(values: npt.NDArray[Any], positive: npt.NDArray[np.bool_]) -> LogisticRegression:
-    """A logistic curve through left-out values that never falls.
-
-    Leaving a subject out draws the mean away from it, so that values without any signal fall as the class rises; a falling curve would then turn
-    the ridge around. Where it falls, nothing is known but the order: almost flat, at one half.
-    """
-    curve = LogisticRegression(C=1e4, class_weight="balanced").fit(values, positive)
-    if curve.coef_[0, 0] <= 0:
-        curve.coef_[:], curve.intercept_[:] = _FLAT, 0.0
-    return curve
 
 
 class SharedConnectivity(TransformerMixin, BaseEstimator):

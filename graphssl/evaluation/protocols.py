@@ -1,6 +1,7 @@
 """Protocols: split, fit, score once, and write down every number."""
 
 import json
+import math
 import os
 import re
 import time
@@ -8,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import joblib
 import numpy as np
@@ -24,6 +25,7 @@ from graphssl.results import Result
 from graphssl.statistics.metrics import score_all
 
 SHUFFLED = "|shuffled_labels"
+CHOICES = ("method", "split", "seed", "label_fraction", "parameter", "value", "inner_score")
 
 ProtocolName = Literal["leave_one_site_out", "k_fold"]
 
@@ -36,11 +38,13 @@ class Evaluation:
         results: One record a number.
         predictions: One row a scored subject, method, split, seed and label fraction, with the probability of each class.
         splits: The splits, the same for every method.
+        choices: What tuned methods chose on inner folds: one row a method, split, seed, label fraction and parameter.
     """
 
     results: list[Result]
     predictions: pd.DataFrame
     splits: list[Split]
+    choices: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,8 @@ def evaluate(
 
     Args:
         cohort: The cohort.
-        methods: Estimators by name, each with `fit(cohort, y, groups)` and `predict_proba(cohort)`; those with a `seed` get each seed in turn,
-            others are fitted once a label set.
+        methods: Estimators by name, each with `fit(cohort, y, groups)` and `predict_proba(cohort)`; those with a parameter `seed`, at any depth,
+            get each seed in turn, others are fitted once a label set.
         protocol: `"leave_one_site_out"`, or `"k_fold"` stratified by target and site.
         target: Column to predict; the cohort's one target when left out.
         classes: Names of the classes in order, the positive one last; sorted when left out.
@@ -111,8 +115,10 @@ def evaluate(
     jobs = (joblib.delayed(_unit)(cohort, plan, split, seed) for split, seed in units)
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
     parts = list(_shown(parallel(jobs), len(units), f"{protocol}, {len(methods)} methods", progress))
-    results = [result for part in parts for result in part[0]]
-    return Evaluation(results, pd.concat([part[1] for part in parts], ignore_index=True), splits)
+    results = [result for part in parts for result in part.results]
+    predictions = pd.concat([part.predictions for part in parts], ignore_index=True)
+    choices = pd.DataFrame([choice for part in parts for choice in part.choices], columns=list(CHOICES))
+    return Evaluation(results, predictions, splits, choices)
 
 
 def make_task(cohort: Cohort, target: str | None, classes: Sequence[str] | None, protocol: str) -> Task:
@@ -173,7 +179,9 @@ def fit_and_score(method: Any, cohort: Cohort, task: Task, split: Split, seed: i
         Result(task.cohort, task.target, task.protocol, name, split.name, seed, fraction, metric, value, len(kept), len(split.test), seconds)
         for metric, value in scores.items()
     ]
-    return results, _prediction_rows(task, split, seed, fraction, name, y_test, probability)
+    rows = _prediction_rows(task, split, seed, fraction, name, y_test, probability)
+    sites = test.sites
+    return results, rows if sites is None else rows.assign(site=sites.to_numpy())
 
 
 def shuffle_labels(cohort: Cohort, task: Task, seed: int) -> Task:
@@ -215,7 +223,7 @@ class _Plan:
 
     def path(self, cohort: Cohort, split: Split, seed: int) -> Path | None:
         """Where a unit is kept; the name holds a hash of all that decides its numbers."""
-        settings = {name: repr(_settings(method)) for name, method in self.methods.items()}
+        settings = {name: repr(described(method)) for name, method in self.methods.items()}
         key = joblib.hash([cohort.hash, asdict(self.task), split.hash, seed, self.fractions, self.audited, self.first_seed, settings])
         if self.store is None:
             return None
@@ -224,60 +232,85 @@ class _Plan:
         return self.store / f"{name}-{seed}-{key[:12]}.json"
 
 
-def _unit(cohort: Cohort, plan: _Plan, split: Split, seed: int) -> tuple[list[Result], pd.DataFrame]:
+class _Part(NamedTuple):
+    """What one unit of work found."""
+
+    results: list[Result]
+    predictions: pd.DataFrame
+    choices: list[dict[str, Any]]
+
+
+def _unit(cohort: Cohort, plan: _Plan, split: Split, seed: int) -> _Part:
     """All methods on one split and seed; read back if an earlier run finished it."""
     path = plan.path(cohort, split, seed)
     if path is not None and path.is_file():
         return _read_unit(path)
     results: list[Result] = []
-    tables = []
+    tables: list[pd.DataFrame] = []
+    choices: list[dict[str, Any]] = []
     shuffled = shuffle_labels(cohort, plan.task, seed)
     with one_thread(plan.alone):
         for name, method in plan.methods.items():
             estimator = clone(method)
             fractions = plan.fractions
-            if "seed" in estimator.get_params():
-                estimator.set_params(seed=seed)
+            seeded = [key for key in estimator.get_params() if key == "seed" or key.endswith("__seed")]
+            if seeded:
+                estimator.set_params(**dict.fromkeys(seeded, seed))
             elif seed != plan.first_seed:  # with all labels nothing about it is random: once is enough
                 fractions = tuple(fraction for fraction in fractions if fraction < 1)
             for fraction in fractions:
                 found, table = fit_and_score(estimator, cohort, plan.task, split, seed, fraction, name)
                 results += found
                 tables.append(table)
+                choices += _choices(estimator, name, split, seed, fraction)
             if name in plan.audited and seed == plan.first_seed:
                 results += fit_and_score(estimator, cohort, shuffled, split, seed, 1.0, name + SHUFFLED)[0]
     predictions = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    part = _Part(results, predictions, choices)
     if path is not None:
-        _write_unit(path, results, predictions)
-    return results, predictions
+        _write_unit(path, part)
+    return part
 
 
-def _read_unit(path: Path) -> tuple[list[Result], pd.DataFrame]:
+def _choices(estimator: Any, name: str, split: Split, seed: int, fraction: float) -> list[dict[str, Any]]:
+    """What a tuned estimator chose, in the columns `CHOICES`."""
+    score = getattr(estimator, "best_score_", math.nan)
+    where = (name, split.name, seed, fraction)
+    chosen = getattr(estimator, "best_params_", {}).items()
+    return [dict(zip(CHOICES, (*where, key, str(described(value)), None if math.isnan(score) else score), strict=True)) for key, value in chosen]
+
+
+def _read_unit(path: Path) -> _Part:
     record = json.loads(path.read_text(encoding="utf-8"))
     results = [Result(**{**entry, "value": float("nan") if entry["value"] is None else entry["value"]}) for entry in record["results"]]
-    return results, pd.DataFrame(record["predictions"])
+    return _Part(results, pd.DataFrame(record["predictions"]), record["choices"])
 
 
-def _write_unit(path: Path, results: list[Result], predictions: pd.DataFrame) -> None:
+def _write_unit(path: Path, part: _Part) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    plain = [{**asdict(r), "value": None if np.isnan(r.value) else r.value} for r in results]
+    record = {
+        "results": [{**asdict(r), "value": None if np.isnan(r.value) else r.value} for r in part.results],
+        "predictions": part.predictions.to_dict("list"),
+        "choices": part.choices,
+    }
     aside = path.with_suffix(".part")
-    aside.write_text(json.dumps({"results": plain, "predictions": predictions.to_dict("list")}, allow_nan=False), encoding="utf-8")
+    aside.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
     os.replace(aside, path)
 
 
-def _settings(method: Any) -> list[Any]:
-    """What decides a method's numbers, as plain values in a fixed order."""
-    params = method.get_params(deep=False)
-    plain = []
-    for name in sorted(params):
-        value = params[name]
-        if hasattr(value, "arguments"):
-            value = (type(value).__name__, value.arguments())
-        elif hasattr(value, "get_params"):
-            value = (type(value).__name__, _settings(value))
-        plain.append((name, value))
-    return [type(method).__name__, plain]
+def described(value: Any) -> Any:
+    """What decides a method's numbers, as plain values in a fixed order: estimators, encoders and objectives by name and arguments."""
+    if isinstance(value, type):
+        return value.__name__
+    if hasattr(value, "arguments"):
+        return [type(value).__name__, described(value.arguments())]
+    if hasattr(value, "get_params"):
+        return [type(value).__name__, described(value.get_params(deep=False))]
+    if isinstance(value, Mapping):
+        return [(str(name), described(value[name])) for name in sorted(value, key=str)]
+    if isinstance(value, (list, tuple)):
+        return [described(entry) for entry in value]
+    return value
 
 
 def _without_labels(cohort: Cohort, task: Task) -> Cohort:

@@ -26,6 +26,8 @@ from graphssl.training.finetune import FINETUNING
 from graphssl.training.fit import TrainingSettings
 from graphssl.views.base import AbstractView
 
+# What a tuned parameter may be: a class with its arguments, or a plain value.
+Choice = AbstractObjective | AbstractEncoder | bool | int | float | str | None
 OURS = ("pretrained", "pretrained_probe", "scratch", "scratch_probe", "no_edges", "gcn", "gat", "mlp")
 
 
@@ -36,9 +38,11 @@ class EvaluationSettings:
     Args:
         protocol: `leave_one_site_out` or `k_fold`.
         methods: Methods of ours: `pretrained` and `scratch` (encoder and head trained), `pretrained_probe` and `scratch_probe` (head only),
-        `no_edges`
-            (pre-trained with every edge cut), and the comparison encoders `gcn`, `gat` and `mlp`, pre-trained alike.
+            `no_edges` (pre-trained with every edge cut), and the comparison encoders `gcn`, `gat` and `mlp`, pre-trained alike.
         baselines: Baselines beside them; see `graphssl.evaluation.BASELINES`.
+        tuned: Methods and baselines to score once more, as `<name>_tuned`, with settings chosen on inner folds of the training subjects: values to
+            choose from, by parameter, by name (see `graphssl.evaluation.Tuned`). A value may be a class with its `init_args`.
+        n_inner: Inner folds; they hold out sites under `leave_one_site_out`, else subjects.
         audited: Methods that are also fitted on shuffled labels.
         seeds: Seeds of methods and label draws.
         label_fractions: Shares of the training labels.
@@ -54,6 +58,8 @@ class EvaluationSettings:
     label_fractions: tuple[float, ...] = (1.0,)
     n_splits: int = 5
     n_jobs: int = 1
+    tuned: dict[str, dict[str, list[Choice]]] = field(default_factory=dict)
+    n_inner: int = 3
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.methods) - set(OURS))
@@ -62,6 +68,9 @@ class EvaluationSettings:
         strange = sorted(set(self.baselines) - set(BASELINES))
         if strange:
             raise ConfigError(f"Expected baselines among {', '.join(BASELINES)}; found {strange[0]!r}.{nearest(strange[0], BASELINES)}")
+        foreign = sorted(set(self.tuned) - {*OURS, *BASELINES})
+        if foreign:
+            raise ConfigError(f"Expected methods or baselines to tune, found {foreign[0]!r}.{nearest(foreign[0], [*OURS, *BASELINES])}")
         missing = sorted(set(self.audited) - set(self.methods) - set(self.baselines))
         if missing:
             raise ConfigError(f"Expected audited methods to be among the methods and baselines, found {missing}. Add them there, or audit others.")

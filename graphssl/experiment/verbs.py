@@ -18,9 +18,10 @@ from graphssl.encoders import GAT, GCN, MLP, AbstractEncoder, GraphTransformer
 from graphssl.errors import AtlasError, ConfigError, DataError, InputError
 from graphssl.estimators import ConnectomeClassifier
 from graphssl.evaluation.audits import site_probe
-from graphssl.evaluation.baselines import make_baseline
+from graphssl.evaluation.baselines import BASELINES, LabelledOnly, make_baseline
 from graphssl.evaluation.explain import Saliency, saliency
 from graphssl.evaluation.protocols import evaluate, make_splits, make_task
+from graphssl.evaluation.tuning import InnerUnit, Tuned
 from graphssl.experiment.config import EvaluationSettings, Experiment
 from graphssl.experiment.runs import RunFolder
 from graphssl.graphs.connectivity import ConnectivityFeatures
@@ -97,8 +98,8 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
         "protocol": {"name": settings.protocol, "n_splits": len(splits), "splits_hash": _joint_hash([s.hash for s in splits])},
         "left_out": left_out,
     }
-    methods = {name: make_method(name, experiment) for name in settings.methods}
-    methods |= {name: make_baseline(name, _atlases(experiment)) for name in settings.baselines}
+    methods = {name: make_method(name, experiment) for name in (*settings.methods, *settings.baselines)}
+    methods |= {f"{name}_tuned": make_tuned(name, experiment) for name in settings.tuned}
     with _opened(experiment, "evaluate", configuration, cohort, details) as folder:
         folder.write_splits(splits)
         evaluation = evaluate(
@@ -120,6 +121,8 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
         _write_history(folder, {"pretrain": start.history, "finetune": tuned.history})
         _write_explanation(folder.path / "explain", saliency(tuned, cohort), truth)
         write_results(folder.path / "results.jsonl", [*evaluation.results, *_probe_sites(experiment, start, cohort)])
+        if len(evaluation.choices):
+            folder.write_text("tuning.csv", evaluation.choices.to_csv(index=False))
         evaluation.predictions.to_parquet(folder.path / "predictions.parquet", index=False)
         report = write_report(folder.path)
     return {"run": str(folder.path), "results": str(folder.path / "results.jsonl"), "report": str(report)}
@@ -155,12 +158,14 @@ def embed(model: str | Path, cohort: str | Path, out: str | Path) -> pd.DataFram
     return table
 
 
-def make_method(name: str, experiment: Experiment) -> ConnectomeClassifier:
-    """One of our methods as an estimator.
+def make_method(name: str, experiment: Experiment) -> ConnectomeClassifier | LabelledOnly:
+    """A method of ours or a baseline as an estimator.
 
     Raises:
         ConfigError: If edges are to be cut of an encoder that has none.
     """
+    if name in BASELINES:
+        return make_baseline(name, _atlases(experiment))
     others: dict[str, type[AbstractEncoder]] = {"gcn": GCN, "gat": GAT, "mlp": MLP}
     encoder = others[name]() if name in others else experiment.encoder or GraphTransformer()
     if name == "no_edges":
@@ -177,6 +182,13 @@ def make_method(name: str, experiment: Experiment) -> ConnectomeClassifier:
         pretraining=_silent(experiment.pretraining),
         finetuning=_silent(experiment.finetuning),
     )
+
+
+def make_tuned(name: str, experiment: Experiment) -> Tuned:
+    """A method or baseline whose settings are chosen on inner folds, which hold out what the protocol holds out."""
+    settings = experiment.evaluation
+    inner: InnerUnit = "site" if settings.protocol == "leave_one_site_out" else "subject"
+    return Tuned(make_method(name, experiment), settings.tuned[name], n_inner=settings.n_inner, inner=inner)
 
 
 def objective_of(experiment: Experiment) -> AbstractObjective:

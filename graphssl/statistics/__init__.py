@@ -15,6 +15,7 @@ from graphssl.statistics.metrics import (
     mean_interval,
     score_all,
 )
+from graphssl.statistics.permutation import PermutationTest, permutation_over_splits, permutation_test
 from graphssl.statistics.predictions import ScoredSplit, bootstrap_over_splits, scored_splits
 from graphssl.statistics.summary import summarise
 
@@ -23,6 +24,7 @@ __all__ = [
     "METRICS",
     "Comparison",
     "Interval",
+    "PermutationTest",
     "ScoredSplit",
     "auprc",
     "auroc",
@@ -37,6 +39,8 @@ __all__ = [
     "mean_interval",
     "paired_comparison",
     "paired_delong",
+    "permutation_over_splits",
+    "permutation_test",
     "score_all",
     "scored_splits",
     "summarise",

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples
 
 from graphssl.data import Atlas, Cohort, Column, Provenance, RegionData, Schema
 from graphssl.data.cohort import EXCLUDED_COLUMNS, check_ids
@@ -352,3 +354,63 @@ def test_a_file_that_was_changed(tmp_path):
     (folder / "cohort.json").write_text(json.dumps(record))
     with pytest.raises(AtlasError, match="its labels or names were changed"):
         Cohort.load(folder)
+
+
+# As scikit-learn sees it
+
+
+def test_places_choose_subjects_as_in_an_array(make_cohort):
+    cohort = make_cohort()
+    ids = np.asarray(cohort.ids)
+    mask = np.arange(24) % 3 == 0
+    for rows in (np.asarray([5, 0, 7]), [2, 1], mask, slice(3, 9), slice(None, None, -1)):
+        assert cohort[rows].ids == ids[rows].tolist()
+        assert cohort[rows, ...].ids == ids[rows].tolist()
+    assert cohort[-1].ids == [cohort.ids[-1]]
+    assert cohort.shape == (24,)
+    assert [one.ids[0] for one in cohort] == cohort.ids
+
+
+def test_scikit_learn_indexes_a_cohort(make_cohort):
+    cohort = make_cohort()
+    for rows in (np.asarray([3, 1]), [3, 1], np.arange(24) < 5):
+        assert _safe_indexing(cohort, rows).ids == np.asarray(cohort.ids)[rows].tolist()
+    assert _num_samples(cohort) == 24
+
+
+def test_no_subject_at_a_place(make_cohort):
+    with pytest.raises(IndexError, match="24 is out of bounds"):
+        make_cohort()[[24]]
+    with pytest.raises(SchemaError, match="each subject id once"):
+        make_cohort()[[1, 1]]
+
+
+@pytest.mark.parametrize("kind", ["timeseries", "correlation"])
+def test_a_cohort_of_arrays(make_cohort, kind):
+    data = make_cohort().regions["toy"]
+    series = np.stack(list(data.values.values()))
+    values = series if kind == "timeseries" else np.stack([np.corrcoef(array.T) for array in series])
+    cohort = Cohort.from_arrays(values, data.atlas, kind=kind)
+    assert cohort.ids[:2] == ["sub-0000", "sub-0001"]
+    assert cohort.regions["toy"].provenance.kind == kind
+    np.testing.assert_array_equal(cohort.regions["toy"].values["sub-0003"], values[3].astype(np.float32))
+    named = cohort.with_column(Column("site", "categorical", "site"), pd.Series("here", index=cohort.subjects.index, dtype="str"))
+    assert named.sites.unique().tolist() == ["here"]
+
+
+def test_arrays_of_several_lengths_with_ids(make_cohort):
+    data = make_cohort(n_subjects=4).regions["toy"]
+    values = [array[: 20 + k] for k, array in enumerate(data.values.values())]
+    cohort = Cohort.from_arrays(values, data.atlas, ids=["a", "b", "c", "d"])
+    assert [len(cohort.regions["toy"].values[s]) for s in "abcd"] == [20, 21, 22, 23]
+
+
+def test_arrays_that_are_no_cohort(make_cohort):
+    data = make_cohort(n_subjects=4).regions["toy"]
+    values = list(data.values.values())
+    with pytest.raises(DataError, match="an id for each of 4 arrays, found 3"):
+        Cohort.from_arrays(values, data.atlas, ids=["a", "b", "c"])
+    with pytest.raises(DataError, match="at least one subject"):
+        Cohort.from_arrays([], data.atlas)
+    with pytest.raises(DataError, match="a square matrix"):
+        Cohort.from_arrays(values, data.atlas, kind="correlation")

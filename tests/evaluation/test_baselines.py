@@ -4,13 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from graphssl.data import Cohort, Provenance, RegionData
 from graphssl.errors import ConfigError
 from graphssl.estimators import WITHHELD
 from graphssl.evaluation import baselines
-from graphssl.evaluation.baselines import BASELINES, RidgeProbability, SharedConnectivity, UnitScaler, make_baseline
+from graphssl.evaluation.baselines import BASELINES, SharedConnectivity, UnitScaler, make_baseline
+from graphssl.evaluation.calibrated import RidgeProbability, SvmProbability
+from graphssl.evaluation.perceptron import Perceptron
 from graphssl.graphs.connectivity import ConnectivityFeatures
 
 
@@ -27,111 +31,6 @@ def cohort(make_cohort):
 
 def labels_of(cohort):
     return (cohort.subjects["diagnosis"] == "patient").astype(int).to_numpy()
-
-
-def features_and_classes(n_classes, n=30, n_features=50, seed=0):
-    """More features than subjects, classes of unequal size."""
-    rng = np.random.default_rng(seed)
-    y = np.sort(rng.choice(n_classes, size=n, p=[0.6, 0.4] if n_classes == 2 else [0.5, 0.3, 0.2]))
-    return rng.standard_normal((n, n_features)) + 0.5 * y[:, None], y
-
-
-def balanced_weights(y):
-    classes, counts = np.unique(y, return_counts=True)
-    size = dict(zip(classes.tolist(), counts.tolist(), strict=True))
-    return np.asarray([len(y) / (len(classes) * size[label]) for label in y.tolist()])
-
-
-def solve_ridge(X, target, alpha, weight):
-    """Intercept and coefficients of ridge regression with weights, from its normal equations."""
-    with_one = np.column_stack([np.ones(len(X)), X])
-    penalty = alpha * np.diag([0.0] + [1.0] * X.shape[1])
-    return np.linalg.solve(with_one.T @ (weight[:, None] * with_one) + penalty, with_one.T @ (weight * target))
-
-
-def left_out_by_refits(X, target, alpha, weight):
-    """What a ridge fitted without a subject says of it, one refit a subject."""
-    values = np.zeros_like(target)
-    for i in range(len(X)):
-        others = np.arange(len(X)) != i
-        values[i] = np.append(1.0, X[i]) @ solve_ridge(X[others], target[others], alpha, weight[others])
-    return values
-
-
-@pytest.mark.parametrize("n_classes", [2, 3])
-@pytest.mark.parametrize("alpha", [0.1, 10.0, 1e4])
-def test_left_out_values_are_those_of_explicit_refits(n_classes, alpha):
-    """With one penalty to choose from, the stored values and the curves must come from n refits."""
-    X, y = features_and_classes(n_classes)
-    model = RidgeProbability(alphas=[alpha]).fit(X, y)
-    weight = balanced_weights(y)
-    for k, label in enumerate([1] if n_classes == 2 else [0, 1, 2]):
-        target = np.where(y == label, 1.0, -1.0)
-        left_out = left_out_by_refits(X, target, alpha, weight)
-        stored = np.asarray(model.ridge_.cv_results_).reshape(len(y), -1)[:, k]
-        assert_allclose(stored, left_out, rtol=1e-6, atol=1e-8)
-        curve = LogisticRegression(C=1e4, class_weight="balanced").fit(left_out[:, None], y == label)
-        rises = curve.coef_[0, 0] > 0
-        assert_allclose(model.curves_[k].coef_, curve.coef_ if rises else 1e-3, rtol=1e-3)
-        assert_allclose(model.curves_[k].intercept_, curve.intercept_ if rises else 0.0, rtol=1e-3, atol=1e-4)
-
-
-def test_the_penalty_is_the_one_of_the_smallest_left_out_error():
-    """Chosen by the mean squared error of the refits, with every class weighing the same."""
-    X, y = features_and_classes(2)
-    alphas = [0.1, 1.0, 10.0, 100.0, 1000.0, 1e4]
-    target, weight = np.where(y == 1, 1.0, -1.0), balanced_weights(y)
-    errors = [np.average((left_out_by_refits(X, target, alpha, weight) - target) ** 2, weights=weight) for alpha in alphas]
-    model = RidgeProbability(alphas).fit(X, y)
-    assert model.ridge_.alpha_ == alphas[int(np.argmin(errors))]
-    assert 0 < np.argmin(errors) < len(alphas) - 1, "the choice must be a choice"
-
-
-@pytest.mark.parametrize("n_classes", [2, 3])
-def test_probabilities_never_turn_the_ridge_around(n_classes):
-    """In small samples of noise, values of left-out subjects fall with the class; a curve through them must not."""
-    n_flat = 0
-    for seed in range(10):
-        rng = np.random.default_rng(seed)
-        X, y = rng.standard_normal((12, 40)), np.arange(12) % n_classes
-        model = RidgeProbability().fit(X, y)
-        new = rng.standard_normal((30, 40))
-        values, probability = model.ridge_.predict(new).reshape(30, -1), model.predict_proba(new)
-        n_flat += sum(curve.coef_[0, 0] <= 1e-3 for curve in model.curves_)
-        assert all(curve.coef_[0, 0] > 0 for curve in model.curves_)
-        if n_classes == 2:
-            assert_array_equal(np.argsort(probability[:, 1]), np.argsort(values[:, 0]))
-    assert n_flat > 0, "the case must occur"
-
-
-def test_ridge_of_pure_noise_says_little():
-    rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((60, 100)), np.arange(60) % 2
-    probability = RidgeProbability().fit(X, y).predict_proba(rng.standard_normal((200, 100)))
-    assert np.abs(probability[:, 1] - 0.5).mean() < 0.2
-
-
-@pytest.mark.parametrize("n_classes", [2, 3])
-def test_ridge_probabilities_sum_to_one_and_follow_the_ridge(n_classes):
-    X, y = features_and_classes(n_classes)
-    model = RidgeProbability().fit(X, y + 5)
-    assert_array_equal(model.classes_, np.arange(n_classes) + 5)
-    probability = model.predict_proba(X)
-    assert probability.shape == (len(y), n_classes)
-    assert ((probability >= 0) & (probability <= 1)).all()
-    assert_allclose(probability.sum(axis=1), 1.0)
-    assert (model.classes_[probability.argmax(axis=1)] == y + 5).mean() > 0.8
-    if n_classes == 2:
-        assert_array_equal(np.argsort(probability[:, 1]), np.argsort(model.ridge_.predict(X).ravel()))
-
-
-def test_one_class_more_often_than_the_other_does_not_draw_the_ridge_to_it():
-    """Each class weighs the same: the mean prediction over subjects, class by class, lies midway between -1 and 1."""
-    X, y = features_and_classes(2, n=40, n_features=3)
-    several = np.concatenate([np.arange(40), *[np.flatnonzero(y == 0)] * 3])
-    ridge = RidgeProbability([1e-6]).fit(X[several], y[several]).ridge_
-    weight = balanced_weights(y[several])
-    assert np.average(ridge.predict(X[several]).ravel(), weights=weight) == pytest.approx(0.0, abs=1e-6)
 
 
 def fisher_z_by_hand(cohort):
@@ -168,6 +67,40 @@ def test_ridge_correlation_is_ridge_on_the_same_features(cohort):
     found = make_baseline("ridge_correlation").fit(train, labels_of(train)).predict_proba(test)
     first, second = unit_features_by_hand(train, test)
     assert_allclose(found, RidgeProbability().fit(first, labels_of(train)).predict_proba(second), atol=1e-3)
+
+
+def partial_by_hand(cohort):
+    """Upper triangles of arctanh of partial correlations from the inverse of scikit-learn's Ledoit-Wolf covariance `[n, E]`."""
+    data = next(iter(cohort.regions.values()))
+    upper = np.triu_indices(len(data.atlas), k=1)
+    rows = []
+    for subject in cohort.ids:
+        precision = np.linalg.inv(LedoitWolf().fit(data.values[subject].astype(float)).covariance_)
+        rows.append(np.arctanh((-precision / np.sqrt(np.outer(precision.diagonal(), precision.diagonal())))[upper]))
+    return np.stack(rows)
+
+
+def test_partial_is_the_inverse_of_the_shrunk_covariance(cohort):
+    """A support vector machine on it, on the same features by hand."""
+    train, test = cohort.select(cohort.ids[:16]), cohort.select(cohort.ids[16:])
+    found = make_baseline("svm_partial").fit(train, labels_of(train)).predict_proba(test)
+    scaler = StandardScaler().fit(partial_by_hand(train))
+    first, second = (scaler.transform(partial_by_hand(part)) / np.sqrt(28) for part in (train, test))
+    assert_allclose(found, SvmProbability().fit(first, labels_of(train)).predict_proba(second), atol=1e-3)
+
+
+def test_the_perceptron_meets_features_of_unit_variance(cohort):
+    train, test = cohort.select(cohort.ids[:16]), cohort.select(cohort.ids[16:])
+    found = make_baseline("mlp_correlation").fit(train, labels_of(train)).predict_proba(test)
+    scaler = StandardScaler().fit(fisher_z_by_hand(train))
+    first, second = (scaler.transform(fisher_z_by_hand(part)).astype(np.float32) for part in (train, test))
+    assert_allclose(found, Perceptron().fit(first, labels_of(train)).predict_proba(second), atol=1e-3)
+
+
+def test_names_are_models_on_kinds():
+    for model in ("logistic", "ridge", "svm"):
+        assert {f"{model}_correlation", f"{model}_partial", f"{model}_tangent"} <= set(BASELINES)
+    assert len(BASELINES) == len(set(BASELINES)) == 9 + 3
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -236,7 +169,7 @@ def test_covariates_never_see_the_target_nor_the_site(cohort):
     assert_array_equal(model.predict_proba(moved), model.predict_proba(cohort))
 
 
-@pytest.mark.parametrize("name", ["logistic", "logistic_precision", "svm_tangent", "", "ridge_"])
+@pytest.mark.parametrize("name", ["logistic", "logistic_precision", "svm_precision", "mlp_tangent", "", "ridge_"])
 def test_unknown_baseline(name):
     with pytest.raises(ConfigError, match=f"baselines among logistic_correlation, .*majority; found {name!r}"):
         make_baseline(name)

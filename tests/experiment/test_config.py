@@ -1,5 +1,8 @@
 """Configurations: read from YAML and command line, refused with the nearest known key, written so that they can be given back."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -7,11 +10,14 @@ from graphssl.data import Atlas, Cohort
 from graphssl.datasets import GroundTruth
 from graphssl.encoders import GraphTransformer
 from graphssl.errors import AtlasError, ConfigError, DataError
+from graphssl.estimators import ConnectomeClassifier
 from graphssl.experiment.config import OURS, CohortSource, EvaluationSettings, experiment_parser, instantiate, read_experiment
 from graphssl.experiment.runs import RunFolder
+from graphssl.experiment.verbs import make_method, make_tuned
 from graphssl.objectives import MaskedConnections, MaskedRegions, NTXent, WeightedSum
 from graphssl.views import Compose, TimeWindow, WeightNoise
 
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SIMULATED = {"adapter": "simulate", "arguments": {"atlases": ["simulated20"], "n_subjects": 24, "sites": 2}}
 
 
@@ -29,6 +35,56 @@ def write(tmp_path):
 
 def read(path, *words):
     return read_experiment(["--config", path, *words])
+
+
+# Those that come along
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_configuration_can_be_read(path):
+    experiment, _ = read(str(path))
+    assert experiment.evaluation.methods
+    assert make_method(experiment.evaluation.methods[0], experiment).get_params()
+
+
+def test_the_label_fractions_are_those_of_the_field():
+    settings = read(str(CONFIGS / "abide" / "label_fractions.yaml"))[0].evaluation
+    assert settings.label_fractions == (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
+    assert len(settings.seeds) >= 5
+
+
+# What is tuned
+
+
+def test_what_is_tuned_becomes_an_estimator_that_chooses(write):
+    grids = {
+        "pretrained": {
+            "objective": [
+                {"class_path": "graphssl.objectives.MaskedConnections", "init_args": {"ratio": 0.4}},
+                {"class_path": "graphssl.objectives.MaskedRegions"},
+            ],
+            "finetuning__learning_rate": [0.1, 0.01],
+            "mode": ["probe"],
+        },
+        "svm_partial": {"classifier__model__C": [0.1, 1.0]},
+    }
+    experiment, text = read(write(evaluation={"tuned": grids, "n_inner": 4}))
+    ours = make_tuned("pretrained", experiment)
+    assert isinstance(ours.estimator, ConnectomeClassifier)
+    assert [type(objective).__name__ for objective in ours.grid["objective"]] == ["MaskedConnections", "MaskedRegions"]
+    assert ours.grid["objective"][0].ratio == 0.4
+    assert (ours.grid["finetuning__learning_rate"], ours.n_inner, ours.inner) == ([0.1, 0.01], 4, "site")
+    experiment.evaluation = replace(experiment.evaluation, protocol="k_fold")
+    svm = make_tuned("svm_partial", experiment)
+    assert (svm.grid, svm.inner) == (grids["svm_partial"], "subject")
+    written = yaml.safe_load(text)["evaluation"]["tuned"]["pretrained"]
+    assert written["objective"][0]["init_args"]["ratio"] == 0.4
+    assert written["mode"] == ["probe"]
+
+
+def test_what_is_to_be_tuned_must_be_known(write):
+    with pytest.raises(ConfigError, match="methods or baselines to tune, found 'svm_tangents'. Did you mean 'svm_tangent'"):
+        read(write(evaluation={"tuned": {"svm_tangents": {"classifier__model__C": [1.0]}}}))
 
 
 # Reading
