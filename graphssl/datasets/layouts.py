@@ -11,6 +11,7 @@ from typing import Any
 
 from graphssl.data import Atlas, Cohort
 from graphssl.datasets.abide import atlases_of_arrays, atlases_of_files, load_abide, load_abide_arrays
+from graphssl.datasets.abide_lists import ListName
 from graphssl.datasets.arrays import read_labelled
 from graphssl.datasets.derivatives import FINDERS, load_derivatives
 from graphssl.datasets.folder import find_files
@@ -18,6 +19,7 @@ from graphssl.datasets.graph_dictionary import atlas_of_dictionary, is_dictionar
 from graphssl.datasets.labelled import LabelledArray
 from graphssl.datasets.listing import Listing, list_files
 from graphssl.datasets.matrices import load_matrices
+from graphssl.datasets.regions import MissingRegions
 from graphssl.datasets.scans import Choices, kind_of, stand_in, unknown_atlases
 from graphssl.datasets.timeseries import load_timeseries
 from graphssl.errors import AtlasError, ChoiceError, ConfigError, DataError
@@ -102,6 +104,17 @@ def _load_saved(path: str | os.PathLike[str], *, atlases: Sequence[Atlas] = ()) 
     return Cohort.load(path)
 
 
+def _load_arrays(
+    path: str | os.PathLike[str],
+    *,
+    atlases: Sequence[Atlas],
+    subjects: ListName = "abide1-1035",
+    target: str = "diagnosis",
+    missing_regions: MissingRegions = "mask",
+) -> Cohort:
+    return load_abide_arrays(path, atlases=atlases, cohort=subjects, target=target, missing_regions=missing_regions)
+
+
 def _refuse_torch(path: str | os.PathLike[str], *, atlases: Sequence[Atlas] = ()) -> Cohort:
     raise DataError(
         f"Expected arrays in {path}, found objects of PyTorch Geometric (data.pt), which are pickled and never read: unpickling runs what a file "
@@ -179,7 +192,7 @@ LAYOUTS = (
         "abide_arrays",
         "ABIDE I as packed arrays",
         lambda listing: listing.here("subjects.csv".__eq__) and listing.here(lambda name: name.startswith("timeseries_") and name.endswith(".npz")),
-        load_abide_arrays,
+        _load_arrays,
         lambda listing, choices: atlases_of_arrays(listing),
     ),
     Layout(

@@ -19,6 +19,8 @@ from graphssl.errors import ChoiceError, ConfigError
 from graphssl.experiment.runs import describe
 
 _SHOWN = 8
+# How the adapters say that a subject of the table has no scan at hand.
+_NO_FILE = "in the table, without a file|^no file, or no region with a signal"
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,11 @@ def _advice(cohort: Cohort) -> list[str]:
         classes = cohort.subjects[name].dropna().unique()
         if len(classes) < 2:
             advice.append(f"the target {name!r} has {'one class only' if len(classes) else 'no labels'}: nothing can be learned from it")
+    without = int(cohort.excluded["reason"].str.contains(_NO_FILE).sum())
+    if without > len(cohort):
+        advice.append(
+            f"{without} of {without + len(cohort)} subjects of the table have no file: complete the download, or give the folder that has them"
+        )
     sites = cohort.sites
     if sites is None:
         advice.append("no column has the role 'site': name it with --site, or scores cannot be checked on unseen sites")

@@ -105,7 +105,31 @@ def test_provenance():
         Provenance("coherence")
 
 
+def test_provenance_of_a_union():
+    one = data({"s1": SERIES}, n_timepoints=(12, 12), diagonal="one")
+    two = data({"s2": SERIES}, n_timepoints=(7, 40), diagonal="zero")
+    both = one.union(two).provenance
+    assert (both.n_timepoints, both.diagonal) == ((7, 40), "one, zero")
+    assert one.union(data({"s2": SERIES})).provenance.n_timepoints == (12, 12)
+    assert repr(one.provenance) == repr(data({"s1": SERIES}).provenance), "what the values tell stays out of the hash of a cohort"
+
+
+@pytest.mark.parametrize("kind", ["streamline count", "log streamline count", "adjacency"])
+def test_structural_matrices_have_any_diagonal(kind):
+    counts = np.rint(np.abs(MATRIX) * 50)
+    for diagonal in (0.0, 7.0, np.nan):
+        np.fill_diagonal(counts, diagonal)
+        assert data({"s1": counts}, kind).observed["s1"].all()
+
+
 # What is refused
+
+
+@pytest.mark.parametrize("kind", ["streamline count", "log streamline count"])
+def test_negative_counts(kind):
+    with pytest.raises(DataError, match="Expected streamline counts of zero or more for subject 's1', found -"):
+        data(-np.abs(MATRIX) - 0.1, kind)
+    assert data(-np.abs(MATRIX) - 0.1, "adjacency").observed["s1"].all()
 
 
 @pytest.mark.parametrize("array", [np.zeros(5), np.zeros((0, 5)), np.zeros((2, 3, 5))])

@@ -106,3 +106,18 @@ def test_header_may_be_ignored(tmp_path):
     with pytest.raises(AtlasError, match='only in the file: w, x, y, z; .*pass header="ignore"'):
         load_matrices(tmp_path, atlas=ATLAS)
     assert len(load_matrices(tmp_path, atlas=ATLAS, header="ignore")) == 3
+
+
+def test_counts_of_streamlines(folder):
+    counts = {subject: np.triu(np.rint(np.abs(matrix) * 40)) for subject, matrix in MATRICES.items()}
+    for subject, half in counts.items():
+        np.savetxt(folder / f"{subject}_connectome.csv", half, fmt="%d")
+    data = load_matrices(folder, atlas=ATLAS, kind="streamline count", pattern="*.csv", log1p=True).regions["schaefer4"]
+    for half, matrix in zip(counts.values(), data.values.values(), strict=True):
+        np.testing.assert_allclose(matrix[OFF], np.log1p(half + np.triu(half, 1).T)[OFF], rtol=1e-6)
+    assert data.provenance.kind == "log streamline count"
+
+
+def test_one_file(folder):
+    cohort = load_matrices(folder / "a1.npy", atlas=ATLAS)
+    assert (cohort.name, cohort.ids) == ("a1", ["a1"])

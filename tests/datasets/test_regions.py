@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from graphssl.data import Atlas, Provenance
 from graphssl.datasets.regions import FileFormat, check_observed, read_regions, without_signal
-from graphssl.errors import AtlasError, DataError
+from graphssl.errors import AtlasError, ConfigError, DataError
 
 LABELS = (2001, 2002, 2101, 9081, 9170)
 NAMES = ("Precentral_L", "Precentral_R", "Frontal_L", "Cerebellum", "Vermis")
@@ -165,3 +165,88 @@ def test_many_subjects_and_labels_without_signal_are_cut_short():
     with pytest.raises(DataError, match=r"in 5 of 5 subjects: 's0' in labels 1, 2, 3, 4, 5, 6, 7, 8 and 12 more; .*; and 2 more\. Pass"):
         check_observed(observed, atlas)
     check_observed({"s": np.ones(20, dtype=bool)}, atlas)
+
+
+# What files of one folder may differ in
+
+
+def test_regions_that_a_file_lacks_are_not_observed(tmp_path):
+    atlas = Atlas("twenty", np.arange(1, 21), tuple(f"r{k}" for k in range(1, 21)), np.zeros((20, 3)), ("",) * 20)
+    series = np.random.default_rng(1).normal(size=(15, 20))
+    kept = [k for k in range(20) if k not in (4, 11)]
+    files = {"a": save(tmp_path / "a.csv", series, atlas.names), "b": save(tmp_path / "b.csv", series[:, kept], [atlas.names[k] for k in kept])}
+    layout = FileFormat(atlas, Provenance("timeseries"))
+    data = read_regions(files, layout, "mask")
+    assert data.observed["a"].all()
+    assert np.flatnonzero(~data.observed["b"]).tolist() == [4, 11]
+    np.testing.assert_allclose(data.values["b"][:, kept], series[:, kept], rtol=1e-5)
+    with pytest.raises(DataError, match="only in the atlas: r5, r12"):
+        read_regions(files, layout)
+    matrix = np.corrcoef(series.T)[np.ix_(kept, kept)]
+    [observed] = read_regions(
+        {"b": save(tmp_path / "c.csv", matrix, [kept_label + 1 for kept_label in kept])}, FileFormat(atlas, Provenance("correlation")), "mask"
+    ).observed.values()
+    assert np.flatnonzero(~observed).tolist() == [4, 11]
+    few = save(tmp_path / "d.csv", series[:, :17], atlas.names[:17])
+    with pytest.raises(AtlasError, match="only in the atlas: r18, r19, r20"):
+        read_regions({"d": few}, layout, "mask")
+
+
+@pytest.mark.parametrize("spelling", ["LH_Vis_{}", "LH-Vis-{}", "lh vis {}", "17Networks_LH_Vis_{}"])
+def test_names_in_another_spelling(tmp_path, spelling):
+    atlas = Atlas("schaefer", np.arange(1, 6), tuple(f"7Networks_LH_Vis_{k}" for k in range(5)), np.zeros((5, 3)), ("",) * 5)
+    order = [2, 0, 1, 4, 3]
+    path = save(tmp_path / "a.csv", SERIES[:, order], [spelling.format(k) for k in order])
+    np.testing.assert_allclose(FileFormat(atlas, Provenance("timeseries")).read(path), SERIES, rtol=1e-6)
+
+
+def test_one_triangle_of_counts_is_mirrored_and_other_kinds_are_not(tmp_path):
+    counts = np.random.default_rng(0).poisson(9, (5, 5)).astype(float)
+    full = np.triu(counts) + np.triu(counts, 1).T
+    for name, half in (("upper", np.triu(counts)), ("lower", np.triu(counts).T), ("full", full)):
+        layout = FileFormat(ATLAS, Provenance("streamline count"))
+        np.testing.assert_array_equal(layout.read(save(tmp_path / f"{name}.csv", half)), full)
+    path = save(tmp_path / "r.csv", np.triu(MATRIX))
+    np.testing.assert_allclose(CORRELATION.read(path), np.triu(MATRIX), rtol=1e-6)
+    with pytest.raises(DataError, match="Expected a symmetric matrix"):
+        read_regions({"a": path}, CORRELATION)
+
+
+def test_a_logarithm_is_taken_of_counts_only(tmp_path):
+    counts = np.rint(np.abs(MATRIX) * 30)
+    layout = FileFormat(ATLAS, Provenance("streamline count"), log1p=True)
+    data = read_regions({"a": save(tmp_path / "a.csv", counts)}, layout)
+    np.testing.assert_allclose(data.values["a"], np.log1p(counts), rtol=1e-6)
+    assert data.provenance.kind == "log streamline count"
+    with pytest.raises(ConfigError, match=r"Expected counts of streamlines to take log\(1 \+ count\) of, found the kind 'correlation'"):
+        FileFormat(ATLAS, Provenance("correlation"), log1p=True)
+
+
+@pytest.mark.parametrize(("value", "word"), [(1.0, "one"), (0.0, "zero"), (np.inf, "infinite"), (np.nan, "nan"), (0.5, "values")])
+def test_the_provenance_tells_the_diagonal(tmp_path, value, word):
+    matrix = MATRIX.copy()
+    np.fill_diagonal(matrix, value)
+    assert read_regions({"a": save(tmp_path / "a.csv", matrix)}, CORRELATION).provenance.diagonal == word
+
+
+def test_the_provenance_tells_the_length(tmp_path):
+    files = {"a": save(tmp_path / "a.csv", SERIES), "b": save(tmp_path / "b.csv", SERIES[:12])}
+    assert read_regions(files, TIMESERIES).provenance.n_timepoints == (12, 20)
+
+
+def test_r_and_z_in_one_folder(tmp_path):
+    z = np.arctanh(MATRIX * (1 - np.eye(5, dtype=np.float32)))
+    np.fill_diagonal(z, np.inf)
+    files = {"a": save(tmp_path / "a.csv", MATRIX), "b": save(tmp_path / "b.csv", z)}
+    with pytest.raises(DataError, match=r"ones on the diagonal of a\.csv \(correlations\) and infinity on that of b\.csv \(Fisher z\)"):
+        read_regions(files, FileFormat(ATLAS, Provenance("correlation", fisher_z=True)))
+
+
+def test_orders_of_labels_in_one_folder(tmp_path):
+    order = [4, 2, 0, 1, 3]
+    files = {"a": save(tmp_path / "a.csv", SERIES, NAMES), "b": save(tmp_path / "b.csv", SERIES[:, order], [LABELS[k] for k in order])}
+    data = read_regions(files, TIMESERIES)
+    np.testing.assert_allclose(data.values["b"], data.values["a"], rtol=1e-6)
+    files["c"] = save(tmp_path / "c.csv", SERIES[:, order])
+    with pytest.raises(DataError, match=r"named in every file or in none, found names in a\.csv and none in c\.csv: their order may differ"):
+        read_regions(files, TIMESERIES)

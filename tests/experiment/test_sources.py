@@ -198,6 +198,11 @@ def test_a_named_list_is_told_with_its_hash(tmp_path, cohort):
     assert "list      abide1-871: 8 of 871 subjects (hash " in text
 
 
+def test_a_download_that_is_far_from_complete_is_said_to_be(tmp_path, cohort, atlas_file):
+    folder = write_folder(tmp_path / "scans", cohort, ids=cohort.ids[:2])
+    assert "6 of 8 subjects of the table have no file: complete the download" in report_source(Source(str(folder), atlas_file))[0]
+
+
 def test_a_cohort_at_hand_is_not_opened_again(tmp_path, cohort):
     cohort.save(tmp_path / "saved")
     record = report_source(Source(str(tmp_path / "saved")), cohort.select(cohort.ids[:3]))[1]

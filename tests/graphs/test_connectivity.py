@@ -258,6 +258,22 @@ def test_matrices_of_another_kind_are_refused(stored, asked):
         Connectivity(asked).fit(data, ids_of(data))
 
 
+@pytest.mark.parametrize("kind", ["streamline count", "log streamline count", "adjacency"])
+def test_structural_matrices_are_passed_on_and_never_computed(kind):
+    series = make_data((30, 30, 40, 40), 6)
+    counts = {subject: np.rint(10 * np.abs(np.cov(array.T))) for subject, array in series.values.items()}
+    structural = RegionData(series.atlas, counts, Provenance(kind))
+    matrices, observed = Connectivity(kind).fit_transform(structural, ids_of(structural))
+    for matrix, expected in zip(matrices.numpy(), counts.values(), strict=True):
+        np.testing.assert_allclose(matrix, expected * (1 - np.eye(6)), rtol=1e-6)
+    assert observed.all()
+    assert ConnectivityFeatures(structural.atlas.name, kind).fit_transform(cohort_of(structural)).shape == (4, 15)
+    with pytest.raises(DataError, match=f"of the kind 'correlation' in atlas .*, found matrices of the kind {kind!r}"):
+        Connectivity("correlation").fit(structural, ids_of(structural))
+    with pytest.raises(DataError, match=f"Expected matrices of the kind {kind!r} in atlas .*, found time series, which do not give them"):
+        Connectivity(kind).fit(series, ids_of(series))
+
+
 @pytest.mark.parametrize(("asked", "words", "value"), [("correlation", "positive variances", 0.0), ("covariance", "finite values", np.nan)])
 def test_covariances_without_their_diagonal_are_refused(asked, words, value):
     stored = as_matrices(make_data(), "covariance")
