@@ -28,7 +28,7 @@ from graphssl.views.base import AbstractView
 
 # What a tuned parameter may be: a class with its arguments, or a plain value.
 Choice = AbstractObjective | AbstractEncoder | bool | int | float | str | None
-OURS = ("pretrained", "pretrained_probe", "scratch", "scratch_probe", "no_edges", "gcn", "gat", "mlp")
+OURS = ("pretrained", "pretrained_probe", "scratch", "scratch_probe", "no_edges", "gcn", "gat", "gin", "brain_network_transformer", "mlp")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class EvaluationSettings:
     Args:
         protocol: `leave_one_site_out` or `k_fold`.
         methods: Methods of ours: `pretrained` and `scratch` (encoder and head trained), `pretrained_probe` and `scratch_probe` (head only),
-            `no_edges` (pre-trained with every edge cut), and the comparison encoders `gcn`, `gat` and `mlp`, pre-trained alike.
+            `no_edges` (pre-trained with every edge cut), and the comparison encoders `gcn`, `gat`, `gin`, `brain_network_transformer` and `mlp`,
+            pre-trained alike.
         baselines: Baselines beside them; see `graphssl.evaluation.BASELINES`.
         tuned: Methods and baselines to score once more, as `<name>_tuned`, with settings chosen on inner folds of the training subjects: values to
             choose from, by parameter, by name (see `graphssl.evaluation.Tuned`). A value may be a class with its `init_args`.

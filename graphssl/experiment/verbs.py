@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from sklearn.decomposition import PCA
 
 from graphssl.data.cohort import Cohort
 from graphssl.datasets.simulate import GroundTruth
-from graphssl.encoders import GAT, GCN, MLP, AbstractEncoder, GraphTransformer
+from graphssl.encoders import GAT, GCN, GIN, MLP, AbstractEncoder, BrainNetworkTransformer, GraphTransformer
 from graphssl.errors import AtlasError, ConfigError, DataError, InputError
 from graphssl.estimators import ConnectomeClassifier
 from graphssl.evaluation.audits import site_probe
@@ -162,11 +163,17 @@ def make_method(name: str, experiment: Experiment) -> ConnectomeClassifier | Lab
     """A method of ours or a baseline as an estimator.
 
     Raises:
-        ConfigError: If edges are to be cut of an encoder that has none.
+        ConfigError: If edges are to be cut of an encoder that has none, or an encoder of one atlas is to read several.
     """
     if name in BASELINES:
         return make_baseline(name, _atlases(experiment))
-    others: dict[str, type[AbstractEncoder]] = {"gcn": GCN, "gat": GAT, "mlp": MLP}
+    others: dict[str, Callable[[], AbstractEncoder]] = {
+        "gcn": GCN,
+        "gat": GAT,
+        "gin": GIN,
+        "brain_network_transformer": partial(_brain_network_transformer, experiment),
+        "mlp": MLP,
+    }
     encoder = others[name]() if name in others else experiment.encoder or GraphTransformer()
     if name == "no_edges":
         if "edges" not in encoder.arguments():
@@ -300,6 +307,17 @@ def _write_explanation(folder: Path, found: Saliency, truth: GroundTruth | None)
     found.network_pairs.to_csv(folder / "network_pairs.csv", index=False)
     if truth is not None:
         (folder / "truth.json").write_text(json.dumps({"affected": [list(pair) for pair in truth.affected]}), encoding="utf-8")
+
+
+def _brain_network_transformer(experiment: Experiment) -> BrainNetworkTransformer:
+    cohort, _ = experiment.cohort.load()  # only the data tell how many regions their atlas has
+    atlases = _atlases(experiment) or list(cohort.regions)
+    if len(atlases) != 1:
+        raise ConfigError(
+            f"Expected one atlas for the method 'brain_network_transformer', which knows regions by row, found {', '.join(atlases) or 'none'}. "
+            "Name one in builder.atlases, or leave the method out."
+        )
+    return BrainNetworkTransformer(atlases[0], len(cohort.atlas(atlases[0])))
 
 
 def _atlases(experiment: Experiment) -> list[str] | None:

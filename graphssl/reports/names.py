@@ -16,6 +16,8 @@ _METHODS = {
     "scratch_probe": ("Random weights, linear probe", "a linear probe on random weights"),
     "gcn": ("Pre-trained GCN", "a pre-trained GCN"),
     "gat": ("Pre-trained GAT", "a pre-trained GAT"),
+    "gin": ("Pre-trained GIN", "a pre-trained GIN"),
+    "brain_network_transformer": ("Pre-trained Brain Network Transformer", "a pre-trained Brain Network Transformer"),
     "mlp": ("Pre-trained MLP without graph", "a pre-trained MLP without graph"),
     "no_edges": ("Pre-trained encoder, edges removed", "the pre-trained encoder with its edges removed"),
     "logistic_correlation": ("Logistic regression on correlation", "logistic regression on correlation"),
@@ -35,7 +37,7 @@ _METRICS = {
     "expected_calibration_error": "Expected calibration error",
 }
 _PROTOCOLS = {"leave_one_site_out": "each site held out in turn", "k_fold": "cross-validation", "hold_out": "one held-out test set"}
-_CONTROLS = ("no_edges", "gcn", "gat", "mlp")
+_CONTROLS = ("no_edges", "gcn", "gat", "gin", "brain_network_transformer", "mlp")
 _MINUS = "−"
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from graphssl import estimators
 from graphssl.data import Cohort
-from graphssl.encoders import MLP, GraphTransformer
+from graphssl.encoders import GAT, GCN, GIN, MLP, BrainNetworkTransformer, GraphTransformer
 from graphssl.errors import AtlasError, CheckpointError, ConfigError, DataError, RunFolderError, SchemaError
 from graphssl.experiment.config import CohortSource, EvaluationSettings, Experiment
 from graphssl.experiment.verbs import embed, make_method, objective_of, run_evaluate, run_finetune, run_pretrain
@@ -28,6 +28,7 @@ EVALUATION = EvaluationSettings(
     audited=("logistic_correlation",),
     seeds=(0,),
 )
+COMPARED = {"gcn": GCN, "gat": GAT, "gin": GIN, "brain_network_transformer": BrainNetworkTransformer, "mlp": MLP}
 # What the page on the architecture promises of a run folder.
 CONTRACT = {
     "config.yaml",
@@ -330,18 +331,36 @@ def test_embedding_what_does_not_fit_writes_nothing(evaluated, tmp_path, make_co
 # Methods by name
 
 
-@pytest.mark.parametrize("name", ["pretrained", "pretrained_probe", "scratch", "scratch_probe", "no_edges", "gcn", "gat", "mlp"])
+@pytest.mark.parametrize("name", ["pretrained", "pretrained_probe", "scratch", "scratch_probe", "no_edges", *COMPARED])
 def test_methods(tmp_path, name):
     experiment = experiment_in(tmp_path, objective=MaskedConnections(rank=4), pretraining=replace(QUICK, progress=True))
     method = make_method(name, experiment)
     assert (method.objective is None) == name.startswith("scratch")
     assert method.mode == ("probe" if name.endswith("_probe") else "full")
-    kinds = {"gcn": "GCN", "gat": "GAT", "mlp": "MLP"}
-    assert type(method.encoder).__name__ == kinds.get(name, "GraphTransformer")
+    assert isinstance(method.encoder, COMPARED.get(name, GraphTransformer))
     assert getattr(method.encoder, "edges", True) == (name != "no_edges")
     assert not method.pretraining.progress, "bars of several processes would write over one another"
-    if name not in kinds:
+    if name not in COMPARED:
         assert method.encoder.width == 16
+
+
+def test_an_encoder_of_one_atlas_is_made_for_the_one_that_is_used(tmp_path):
+    arguments = {"atlases": ["simulated20", "simulated14"], "n_subjects": 24, "sites": 2}
+    experiment = experiment_in(tmp_path, cohort=CohortSource("simulate", arguments))
+    with pytest.raises(ConfigError, match=r"one atlas for the method 'brain_network_transformer'.*found simulated20, simulated14\. Name one"):
+        make_method("brain_network_transformer", experiment)
+    experiment.builder = ConnectomeBuilder(atlases=["simulated14"])
+    encoder = make_method("brain_network_transformer", experiment).encoder
+    assert (encoder.atlas, encoder.n_regions) == ("simulated14", 14)
+
+
+@pytest.mark.parametrize("name", ["gin", "brain_network_transformer"])
+def test_comparison_encoders_are_trained_like_ours(tmp_path, name):
+    experiment = experiment_in(tmp_path)
+    cohort, _ = experiment.cohort.load()
+    method = make_method(name, experiment).fit(cohort, [0, 1] * 12)
+    assert len(method.pretrained_.history) == len(method.model_.history) == 2
+    np.testing.assert_allclose(method.predict_proba(cohort).sum(axis=1), 1.0)
 
 
 def test_an_experiment_may_leave_encoder_and_objective_to_us(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from graphssl.encoders import GIN, BrainNetworkTransformer, GraphTransformer
 from graphssl.errors import AtlasError, CheckpointError, DataError, RunFolderError
 from graphssl.graphs import ConnectomeBuilder
 from graphssl.training import ConnectomeModel, finetune, load_model, untrained
@@ -155,6 +156,22 @@ def test_a_model_predicts_the_same_to_the_last_bit_after_a_round_trip(families, 
     assert again.card == model.card
     assert again.encoder.arguments() == model.encoder.arguments()
     assert not again.encoder.training
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        GraphTransformer(8, 1, 2, spacing_mm=40.0, readout="clusters", biases=("network",), encodings=("spectral", "random_walk")),
+        GIN(8, 1, spacing_mm=40.0, readout="attention"),
+        BrainNetworkTransformer("toy", 12, width=8, depth=1, heads=2),
+    ],
+    ids=lambda encoder: type(encoder).__name__,
+)
+def test_any_encoder_goes_round(cohort, tmp_path, encoder):
+    model = untrained(cohort, encoder=encoder)
+    again = load_model(model.save_pretrained(tmp_path / "model"))
+    np.testing.assert_array_equal(again.embed(cohort), model.embed(cohort))
+    assert again.encoder.arguments() == encoder.arguments()
 
 
 def test_a_model_without_a_head_goes_round_too(pretrained, cohort, tmp_path):
