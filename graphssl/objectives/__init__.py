@@ -1,10 +1,28 @@
 """Objectives: encoder and batch in, [`Loss`][graphssl.objectives.Loss] out."""
 
+from graphssl.objectives.adversarial import SiteAdversary
+from graphssl.objectives.alignment import AtlasAlignment
 from graphssl.objectives.base import AbstractObjective, Loss
+from graphssl.objectives.clustering import SwAV
 from graphssl.objectives.contrastive import NTXent
+from graphssl.objectives.distillation import BYOL, DINO
 from graphssl.objectives.masked import MaskedConnections, MaskedRegions
 from graphssl.objectives.redundancy import BarlowTwins
 from graphssl.objectives.supervised import Supervised
 from graphssl.objectives.weighted import WeightedSum
 
-__all__ = ["AbstractObjective", "BarlowTwins", "Loss", "MaskedConnections", "MaskedRegions", "NTXent", "Supervised", "WeightedSum"]
+__all__ = [
+    "BYOL",
+    "DINO",
+    "AbstractObjective",
+    "AtlasAlignment",
+    "BarlowTwins",
+    "Loss",
+    "MaskedConnections",
+    "MaskedRegions",
+    "NTXent",
+    "SiteAdversary",
+    "Supervised",
+    "SwAV",
+    "WeightedSum",
+]

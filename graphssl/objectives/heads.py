@@ -1,5 +1,7 @@
 """What stands between the pooled vector and a loss: projectors, prototypes, and how far vectors are spread."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -41,3 +43,9 @@ def spread(vectors: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
     """
     directions = F.normalize(vectors.detach().float(), dim=1)
     return directions.var(dim=0, correction=0).sum().sqrt()
+
+
+def used_share(shares: Float[Tensor, "B K"]) -> Float[Tensor, ""]:
+    """Entropy of the mean shares of prototypes divided by its largest value: 1 where all are used alike, 0 where one gets everybody."""
+    mean = shares.detach().mean(dim=0)
+    return torch.special.entr(mean).sum() / math.log(max(2, len(mean)))

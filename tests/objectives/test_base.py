@@ -4,7 +4,19 @@ import pytest
 import torch
 
 from graphssl.errors import ConfigError
-from graphssl.objectives import AbstractObjective, BarlowTwins, MaskedConnections, MaskedRegions, NTXent, Supervised
+from graphssl.objectives import (
+    BYOL,
+    DINO,
+    AbstractObjective,
+    AtlasAlignment,
+    BarlowTwins,
+    MaskedConnections,
+    MaskedRegions,
+    NTXent,
+    SiteAdversary,
+    Supervised,
+    SwAV,
+)
 from graphssl.views import TimeWindow
 
 OBJECTIVES = [
@@ -13,6 +25,11 @@ OBJECTIVES = [
     Supervised({"sub-000": 0, "sub-001": 1, "sub-002": 1}, 2),
     NTXent(TimeWindow(0.4), 0.3, 6, 7),
     BarlowTwins(TimeWindow(0.4), 0.3, 6, 7),
+    BYOL(TimeWindow(0.4), 0.9, 6, 7),
+    DINO(TimeWindow(0.4), 5, width=6, hidden=7),
+    SwAV(TimeWindow(0.4), 5, width=6, hidden=7),
+    AtlasAlignment(TimeWindow(0.4), 0.3, 6, 7),
+    SiteAdversary({"sub-000": "a", "sub-001": "b"}, 0.5, False, 7),
 ]
 
 

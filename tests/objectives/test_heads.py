@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from graphssl.objectives.heads import Prototypes, projector, spread
+from graphssl.objectives.heads import Prototypes, projector, spread, used_share
 
 
 def test_a_projector_maps_widths_and_normalises_between():
@@ -34,3 +34,10 @@ def test_spread_is_zero_for_one_direction_and_one_for_all():
     assert float(spread(torch.cat([one, -one]))) == pytest.approx(1)
     assert float(spread(torch.randn(4000, 8, generator=torch.Generator().manual_seed(0)))) == pytest.approx(1, abs=0.01)
     assert spread(one) == 0
+
+
+def test_prototypes_are_used_alike_or_one_for_all():
+    assert float(used_share(torch.eye(4))) == pytest.approx(1)
+    assert float(used_share(torch.tensor([[1.0, 0.0, 0.0]] * 3))) == 0
+    assert float(used_share(torch.tensor([[0.5, 0.5, 0.0, 0.0]]))) == pytest.approx(0.5)
+    assert float(used_share(torch.ones(3, 1))) == 0

@@ -1,0 +1,75 @@
+"""A slow copy of an encoder and its head, which follows them and is never trained itself."""
+
+import copy
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from graphssl.data.connectome import ConnectomeBatch
+from graphssl.encoders.base import AbstractEncoder
+from graphssl.errors import ConfigError
+
+
+class Teacher(nn.Module):
+    """An exponential moving average of an encoder and a head, as in BYOL and DINO.
+
+    It starts as their copy. Its encoder has no dropout; batch normalisation in its head uses the minibatch in training, as in the papers.
+
+    Args:
+        encoder: The encoder to follow; it is copied.
+        head: What stands on the pooled vector; it is copied.
+    """
+
+    def __init__(self, encoder: AbstractEncoder, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.head = copy.deepcopy(encoder).eval(), copy.deepcopy(head)
+        self.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Teacher":
+        """Switch the head to training; the encoder stays without dropout."""
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    @torch.no_grad()
+    def forward(self, batch: ConnectomeBatch) -> Float[Tensor, "B D"]:
+        """What the head makes of the pooled vectors."""
+        taught: Tensor = self.head(self.encoder(batch).pooled)
+        return taught
+
+    @torch.no_grad()
+    def follow(self, encoder: AbstractEncoder, head: nn.Module, momentum: float) -> None:
+        """Move every parameter to `momentum · own + (1 - momentum) · theirs`; buffers are copied.
+
+        Args:
+            encoder: The encoder after a step.
+            head: The head after a step.
+            momentum: Share that stays.
+        """
+        for own, other in ((self.encoder, encoder), (self.head, head)):
+            for mine, theirs in zip(own.parameters(), other.parameters(), strict=True):
+                mine.lerp_(theirs, 1 - momentum)
+            for old, new in zip(own.buffers(), other.buffers(), strict=True):
+                old.copy_(new)
+
+
+def momentum_at(start: float, progress: float) -> float:
+    """Momentum that rises from `start` to 1 along half a cosine (BYOL, section 3.3).
+
+    Args:
+        start: Momentum at the beginning.
+        progress: Share of the training that is done, in [0, 1].
+    """
+    return 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2
+
+
+def check_momentum(momentum: float) -> None:
+    """Check a momentum.
+
+    Raises:
+        ConfigError: If it is not in [0, 1].
+    """
+    if not 0 <= momentum <= 1:
+        raise ConfigError(f"Expected a momentum in [0, 1], found {momentum}.")

@@ -1,0 +1,91 @@
+"""SwAV against the pseudocode of the paper in loops: assignments fill all prototypes alike, and views predict those of each other."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graphssl.errors import ConfigError
+from graphssl.objectives import SwAV
+from graphssl.objectives.clustering import sinkhorn, swapped
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def slow_sinkhorn(scores, epsilon, n_iterations):
+    """Function sinkhorn of the appendix, one entry at a time in double precision; rows are samples here."""
+    q = [[math.exp(value / epsilon) for value in row] for row in scores.tolist()]
+    n, k = len(q), len(q[0])
+    for _ in range(n_iterations):
+        columns = [sum(row[j] for row in q) for j in range(k)]
+        q = [[row[j] / columns[j] / k for j in range(k)] for row in q]
+        q = [[value / sum(row) / n for value in row] for row in q]
+    return [[value * n for value in row] for row in q]
+
+
+@settings(max_examples=20, deadline=None)
+@given(n=st.integers(1, 6), k=st.integers(1, 5), n_iterations=st.integers(1, 4), seed=st.integers(0, 99))
+def test_assignments_are_those_of_the_paper(n, k, n_iterations, seed):
+    scores = 2 * torch.rand(n, k, generator=generator(seed)) - 1
+    found = sinkhorn(scores, 0.1, n_iterations)
+    torch.testing.assert_close(found, torch.tensor(slow_sinkhorn(scores, 0.1, n_iterations)), rtol=1e-3, atol=1e-5)
+
+
+def test_many_rounds_fill_all_prototypes_alike():
+    found = sinkhorn(torch.rand(12, 4, generator=generator()), 0.2, 200)
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(12))
+    torch.testing.assert_close(found.sum(dim=0), torch.full((4,), 3.0))
+
+
+def test_hard_assignments_stay_finite():
+    found = sinkhorn(torch.eye(6), 1e-3)
+    torch.testing.assert_close(found, torch.eye(6))
+
+
+def test_the_swapped_loss_is_a_cross_entropy():
+    scores, assigned = torch.rand(3, 4, generator=generator()), torch.softmax(torch.rand(3, 4, generator=generator(1)), dim=1)
+    expected = 0.0
+    for row, target in zip(scores.tolist(), assigned.tolist(), strict=True):
+        total = sum(math.exp(value / 0.1) for value in row)
+        expected -= sum(t * math.log(math.exp(value / 0.1) / total) for t, value in zip(target, row, strict=True)) / 3
+    assert float(swapped(scores, assigned, 0.1)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_each_view_predicts_the_other(make_encoder, make_batch):
+    encoder, batch = make_encoder(dropout=0.0), make_batch(5, 8)
+    torch.manual_seed(1)
+    objective = SwAV(n_prototypes=3, width=6, hidden=8).prepare(encoder)
+    with torch.no_grad():
+        loss = objective(encoder, batch, generator(2))
+        source = generator(2)
+        first, second = (objective.prototypes(objective.projector(encoder(objective.view(batch, source)).pooled)) for _ in range(2))
+        assigned = [torch.tensor(slow_sinkhorn(each, 0.05, 3)) for each in (first, second)]
+        expected = (swapped(first, assigned[1]) + swapped(second, assigned[0])) / 2
+    assert float(loss.total) == pytest.approx(float(expected), rel=1e-4)
+    assert 0 <= float(loss.parts["prototypes_used"]) <= 1
+
+
+def test_the_loss_falls_and_all_prototypes_are_used(make_encoder, scans_of_individuals):
+    encoder = make_encoder(width=16)
+    torch.manual_seed(1)
+    objective = SwAV(n_prototypes=8, width=16, hidden=32).prepare(encoder)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *objective.parameters()], lr=3e-3)
+    losses = []
+    for step in range(30):
+        loss = objective(encoder, scans_of_individuals, generator(step))
+        optimizer.zero_grad()
+        loss.total.backward()
+        optimizer.step()
+        losses.append(loss.total.item())
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+    assert loss.parts["prototypes_used"] > 0.8
+
+
+@pytest.mark.parametrize("name", ["n_prototypes", "temperature", "epsilon", "n_iterations"])
+def test_impossible_arguments_are_refused(name):
+    with pytest.raises(ConfigError, match=rf"above 0, found \{{'{name}': 0\}}"):
+        SwAV(**{name: 0})
