@@ -7,7 +7,8 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphssl.errors import ConfigError, InputError, MissingExtraError
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
     from graphssl.experiment.config import Experiment
     from graphssl.experiment.parser import Parser
+    from graphssl.experiment.sources import Source
+
+Settings = TypeVar("Settings")
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
 
@@ -86,6 +90,18 @@ def build(words: Sequence[str]) -> None:
     _print(f"{text}\nWritten to {folder}", {**record, "written": str(folder)}, parsed)
 
 
+def harmonize(words: Sequence[str]) -> None:
+    """take out of a cohort folder what its sites add, and show how well the site can be read before and after"""
+    from graphssl.experiment.harmonize import Harmonization, run_harmonize
+
+    parser = _parser()
+    parser.add_argument("cohort", type=str, help="cohort folder, from graphssl build")
+    parser.add_class_arguments(Harmonization, None, skip={"cohort"})
+    parsed = _parse(parser, words)
+    text, record = run_harmonize(_filled(Harmonization, parsed))
+    _print(text, record, parsed)
+
+
 def pretrain(words: Sequence[str]) -> None:
     """pre-train an encoder on a cohort without its labels"""
     from graphssl.experiment.verbs import run_pretrain
@@ -140,7 +156,7 @@ def report(words: Sequence[str]) -> None:
 
 
 VERBS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
-    verb.__name__: (verb, (verb.__doc__ or "").strip()) for verb in (demo, validate, build, pretrain, finetune, evaluate, embed, report)
+    verb.__name__: (verb, (verb.__doc__ or "").strip()) for verb in (demo, validate, build, harmonize, pretrain, finetune, evaluate, embed, report)
 }
 
 
@@ -190,12 +206,15 @@ def _source_parser() -> "Parser":
     return parser
 
 
-def _source(parsed: "Namespace") -> Any:
-    from dataclasses import fields
-
+def _source(parsed: "Namespace") -> "Source":
     from graphssl.experiment.sources import Source
 
-    return Source(**{field.name: parsed[field.name] for field in fields(Source)})
+    return _filled(Source, parsed)
+
+
+def _filled(kind: type[Settings], parsed: "Namespace") -> Settings:
+    """A dataclass with the arguments of its fields' names."""
+    return kind(**{field.name: parsed[field.name] for field in fields(kind)})  # type: ignore[arg-type]
 
 
 def _parse(parser: "Parser", words: Sequence[str]) -> "Namespace":

@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 from graphssl.errors import AtlasError
 
+# Centroids of one atlas differ by some mm between a table and a volume; those of another atlas by tens.
+_SAME_PLACE_MM = 10.0
+
 
 @dataclass(frozen=True, eq=False)
 class Atlas:
@@ -134,6 +137,31 @@ class Atlas:
         if stored != atlas.hash:
             raise AtlasError(f"Expected atlas {atlas.name!r} with hash {stored}, found {atlas.hash}: its labels or names were changed.")
         return atlas
+
+
+def check_atlas(expected: Atlas, found: Atlas) -> None:
+    """Check that data are in the atlas a model was made with.
+
+    Raises:
+        AtlasError: If labels or names differ; says which.
+    """
+    if expected.hash == found.hash:
+        apart = float(np.linalg.norm(expected.centroids - found.centroids, axis=1).mean())
+        if apart > _SAME_PLACE_MM:
+            raise AtlasError(
+                f"Expected the regions of atlas {expected.name!r} where the model knows them, found them {apart:.0f} mm away on average: "
+                "the same labels stand for other regions. Use the atlas of the training data, or convert the data to it."
+            )
+        return
+    mine, theirs = set(expected.labels.tolist()), set(found.labels.tolist())
+    if mine != theirs:
+        what = f"labels only in the model {sorted(mine - theirs)[:5]}, only in the data {sorted(theirs - mine)[:5]}"
+    else:
+        what = "the same labels in another order or under other names"
+    raise AtlasError(
+        f"Expected atlas {expected.name!r} with {len(expected)} regions (hash {expected.hash}), found {len(found)} regions (hash {found.hash}): "
+        f"{what}. Use the atlas of the training data, or convert the data to it."
+    )
 
 
 def _label_ids(name: str, labels: npt.ArrayLike) -> npt.NDArray[np.int64]:

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from graphssl.data.cohort import Cohort
 from graphssl.data.schema import Column, Role, Schema
-from graphssl.errors import SchemaError
+from graphssl.errors import CheckpointError, SchemaError
 
 
 class ColumnEncoder(TransformerMixin, BaseEstimator):
@@ -115,6 +115,39 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
         table = _table(X)
         found = {column.name: _words(column, table).dropna() for column in self.columns_ if column.kind != "continuous"}
         return {name: int((~words.isin(self.categories_[name])).sum()) for name, words in found.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Arguments and what was fitted, as plain values for JSON.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: If nothing was fitted.
+        """
+        check_is_fitted(self)
+        arguments = {"columns": None if self.columns is None else list(self.columns), "roles": list(self.roles)}
+        columns = Schema(self.columns_).to_dict()
+        return {
+            "arguments": arguments,
+            "columns": columns,
+            "mean": self.mean_.tolist(),
+            "scale": self.scale_.tolist(),
+            "categories": self.categories_,
+        }
+
+    @classmethod
+    def from_state(cls, record: Mapping[str, Any]) -> "ColumnEncoder":
+        """The inverse of `state`.
+
+        Raises:
+            CheckpointError: If an entry is missing.
+        """
+        try:
+            encoder = cls(**record["arguments"])
+            encoder.columns_ = tuple(Schema.from_dict(record["columns"]))
+            encoder.mean_, encoder.scale_ = np.asarray(record["mean"], dtype=np.float64), np.asarray(record["scale"], dtype=np.float64)
+            encoder.categories_ = {name: tuple(found) for name, found in record["categories"].items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"Expected the fitted state of a ColumnEncoder, found none of {error}. The file is damaged.") from error
+        return encoder
 
     @property
     def _continuous(self) -> list[Column]:

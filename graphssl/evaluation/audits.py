@@ -6,16 +6,36 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from graphssl.data.cohort import Cohort
 from graphssl.errors import DataError
+from graphssl.graphs.connectivity import ConnectivityFeatures
 from graphssl.results import Result
 
 SITE_PROBE = "site_probe"
+
+_PROBED_COMPONENTS = 64
+
+
+def leading_components(cohort: Cohort, atlases: Sequence[str]) -> npt.NDArray[np.float32]:
+    """The first principal components of connections `[n, C]`, at most 64: few enough for a linear probe of a few hundred subjects.
+
+    Args:
+        cohort: The subjects.
+        atlases: Atlases whose connections stand side by side.
+
+    Raises:
+        DataError: If the cohort, or one of its subjects, has no data in the atlases.
+    """
+    connections = ConnectivityFeatures(list(atlases)).fit_transform(cohort)
+    n_components = min(_PROBED_COMPONENTS, len(cohort) - 1, connections.shape[1])
+    return np.asarray(PCA(n_components, random_state=0).fit_transform(connections))
 
 
 def site_probe(features: Mapping[str, npt.NDArray[Any]], sites: Sequence[str], *, cohort: str, seed: int = 0, n_splits: int = 5) -> list[Result]:

@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from graphssl.data.cohort import Cohort
+from graphssl.data.harmonize import UnseenPolicy
 from graphssl.data.regions import ConnectivityKind
 from graphssl.data.transforms import ColumnEncoder
 from graphssl.errors import ConfigError
@@ -20,10 +21,12 @@ from graphssl.estimators import WITHHELD
 from graphssl.evaluation.calibrated import RidgeProbability, SvmProbability
 from graphssl.evaluation.perceptron import Perceptron
 from graphssl.graphs.connectivity import ConnectivityFeatures
+from graphssl.graphs.harmonize import CohortHarmonizer
 
 _LINEAR = ("logistic", "ridge", "svm")
 _KINDS: dict[str, ConnectivityKind] = {"correlation": "correlation", "partial": "partial correlation", "tangent": "tangent"}
-BASELINES = (*(f"{model}_{kind}" for kind in _KINDS for model in _LINEAR), "mlp_correlation", "covariates", "majority")
+_HARMONIZED: dict[str, UnseenPolicy] = {"ridge_correlation_combat": "pooled", "ridge_correlation_combat_estimate": "estimate"}
+BASELINES = (*(f"{model}_{kind}" for kind in _KINDS for model in _LINEAR), *_HARMONIZED, "mlp_correlation", "covariates", "majority")
 
 
 def make_baseline(name: str, atlases: Sequence[str] | None = None) -> "LabelledOnly":
@@ -34,6 +37,10 @@ def make_baseline(name: str, atlases: Sequence[str] | None = None) -> "LabelledO
     connectivity: Fisher-z `…_correlation`, Fisher-z `…_partial` correlation or `…_tangent`, centred and scaled on training subjects.
     `covariates` is logistic regression on the table's covariates alone, which shows what can be read without any scan; other columns, such as
     clinical scores, may spell the target out and are left alone. `majority` answers with the training shares.
+
+    `ridge_correlation_combat` takes out first what the sites add (`CohortHarmonizer` without covariates, fitted on all training subjects, labelled
+    or not) and leaves a site that was held out as it is. `ridge_correlation_combat_estimate` harmonises the held-out site too, from its unlabelled
+    scans taken together: it is transductive over that site, unlike every other baseline.
 
     Args:
         name: One of `BASELINES`.
@@ -49,6 +56,9 @@ def make_baseline(name: str, atlases: Sequence[str] | None = None) -> "LabelledO
     logistic = LogisticRegression(class_weight="balanced", max_iter=2000)
     if name == "covariates":
         return LabelledOnly(make_pipeline(ColumnEncoder(roles=("covariate",)), logistic))
+    if name in _HARMONIZED:
+        raw = make_baseline("ridge_correlation", atlases)
+        return raw.set_params(harmonizer=CohortHarmonizer(unseen=_HARMONIZED[name], atlases=atlases))
     kind_of_model, _, kind = name.partition("_")
     model = {"logistic": logistic, "ridge": RidgeProbability(), "svm": SvmProbability(), "mlp": Perceptron()}[kind_of_model]
     # A perceptron starts from weights made for features of unit variance, the others are penalised by the length of a vector.
@@ -62,15 +72,18 @@ class LabelledOnly(ClassifierMixin, BaseEstimator):
     Args:
         classifier: A scikit-learn classifier; its first step takes a cohort.
         features: None if the classifier does not look at the subjects at all.
+        harmonizer: Takes out what the sites add; fitted on all subjects, for it needs no label.
     """
 
-    def __init__(self, classifier: Any, features: str | None = "cohort") -> None:
+    def __init__(self, classifier: Any, features: str | None = "cohort", harmonizer: CohortHarmonizer | None = None) -> None:
         self.classifier = classifier
         self.features = features
+        self.harmonizer = harmonizer
 
     def fit(self, X: Cohort, y: npt.NDArray[Any], groups: object = None) -> "LabelledOnly":
         """Fit on the labelled subjects."""
         labels = np.asarray(y)
+        self.harmonizer_ = None if self.harmonizer is None else clone(self.harmonizer).fit(X)
         labelled = X.select(labels != WITHHELD)
         self.classifier_ = clone(self.classifier).fit(self._features(labelled), labels[labels != WITHHELD])
         self.classes_ = self.classifier_.classes_
@@ -85,7 +98,9 @@ class LabelledOnly(ClassifierMixin, BaseEstimator):
         return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
 
     def _features(self, cohort: Cohort) -> Any:
-        return cohort if self.features is not None else np.zeros((len(cohort), 1))
+        if self.features is None:
+            return np.zeros((len(cohort), 1))
+        return cohort if self.harmonizer_ is None else self.harmonizer_.transform(cohort)
 
 
 class UnitScaler(StandardScaler):

@@ -11,22 +11,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.decomposition import PCA
 
+from graphssl.data.atlas import check_atlas
 from graphssl.data.cohort import Cohort
 from graphssl.datasets.simulate import GroundTruth
 from graphssl.encoders import GAT, GCN, GIN, MLP, AbstractEncoder, BrainNetworkTransformer, GraphTransformer
 from graphssl.errors import AtlasError, ConfigError, DataError, InputError
 from graphssl.estimators import ConnectomeClassifier
-from graphssl.evaluation.audits import site_probe
+from graphssl.evaluation.audits import leading_components, site_probe
 from graphssl.evaluation.baselines import BASELINES, LabelledOnly, make_baseline
 from graphssl.evaluation.explain import Saliency, saliency
 from graphssl.evaluation.protocols import evaluate, make_splits, make_task
 from graphssl.evaluation.tuning import InnerUnit, Tuned
 from graphssl.experiment.config import EvaluationSettings, Experiment
 from graphssl.experiment.runs import RunFolder
-from graphssl.graphs.connectivity import ConnectivityFeatures
-from graphssl.graphs.connectome import check_atlas
 from graphssl.objectives import AbstractObjective, MaskedRegions
 from graphssl.reports import write_report
 from graphssl.results import Result, write_results
@@ -34,8 +32,6 @@ from graphssl.training.finetune import finetune
 from graphssl.training.fit import TrainingSettings
 from graphssl.training.model import ConnectomeModel
 from graphssl.training.pretrain import pretrain, untrained
-
-_PROBED_COMPONENTS = 64
 
 
 def run_pretrain(experiment: Experiment, configuration: str, *, progress: bool = False) -> dict[str, Any]:
@@ -271,13 +267,11 @@ def _probe_sites(experiment: Experiment, start: ConnectomeModel, cohort: Cohort)
     sites = cohort.sites
     if sites is None or sites.nunique() < 2 or sites.value_counts().min() < 2:
         return []
-    connectivity = ConnectivityFeatures(_atlases(experiment) or list(cohort.regions)).fit_transform(cohort)
-    components = min(_PROBED_COMPONENTS, len(cohort) - 1, connectivity.shape[1])
     scratch = untrained(cohort, encoder=experiment.encoder, builder=experiment.builder, seed=experiment.seed)
     features = {
         "pretrained": start.embed(cohort).to_numpy(),
         "scratch": scratch.embed(cohort).to_numpy(),
-        "connectivity": PCA(components, random_state=0).fit_transform(connectivity),
+        "connectivity": leading_components(cohort, _atlases(experiment) or list(cohort.regions)),
     }
     return site_probe(features, sites.tolist(), cohort=cohort.name, seed=experiment.seed)
 

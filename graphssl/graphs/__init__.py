@@ -2,5 +2,6 @@
 
 from graphssl.graphs.connectivity import Connectivity, ConnectivityFeatures
 from graphssl.graphs.connectome import ConnectomeBuilder
+from graphssl.graphs.harmonize import CohortHarmonizer
 
-__all__ = ["Connectivity", "ConnectivityFeatures", "ConnectomeBuilder"]
+__all__ = ["CohortHarmonizer", "Connectivity", "ConnectivityFeatures", "ConnectomeBuilder"]

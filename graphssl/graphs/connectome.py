@@ -4,21 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from torch import Tensor
 
-from graphssl.data.atlas import Atlas
+from graphssl.data.atlas import Atlas, check_atlas
 from graphssl.data.cohort import Cohort
 from graphssl.data.connectome import ConnectomeBatch
 from graphssl.data.regions import MatrixKind
 from graphssl.data.scans import Scans
-from graphssl.errors import AtlasError, CheckpointError, ConfigError, DataError
+from graphssl.errors import CheckpointError, ConfigError, DataError
 from graphssl.graphs.connectivity import Connectivity
-
-# Centroids of one atlas differ by some mm between a table and a volume; those of another atlas by tens.
-_SAME_PLACE_MM = 10.0
+from graphssl.graphs.harmonize import CohortHarmonizer
 
 
 class ConnectomeBuilder(BaseEstimator):
@@ -31,6 +28,7 @@ class ConnectomeBuilder(BaseEstimator):
         kind: Kind of connectivity, in nilearn's words, or a structural kind where the data are such matrices.
         fisher_z: Whether correlations are transformed by arctanh.
         center: Whether to subtract the training mean and divide by the training spread (one number an atlas).
+        harmonizer: Takes out first what the sites add; fitted with the rest on training subjects. Every cohort then needs a site column.
 
     Attributes:
         atlases_: The atlases it was fitted on, by name.
@@ -38,6 +36,7 @@ class ConnectomeBuilder(BaseEstimator):
         mean_: Mean connectome of the training subjects `[R, R]` by atlas.
         scale_: Standard deviation of connections around the mean, by atlas.
         network_names_: Names of the networks over all atlases.
+        harmonizer_: Fitted `CohortHarmonizer`, or None.
     """
 
     def __init__(
@@ -46,21 +45,25 @@ class ConnectomeBuilder(BaseEstimator):
         kind: MatrixKind = "correlation",
         fisher_z: bool = True,
         center: bool = True,
+        harmonizer: CohortHarmonizer | None = None,
     ) -> None:
         self.atlases = atlases
         self.kind = kind
         self.fisher_z = fisher_z
         self.center = center
+        self.harmonizer = harmonizer
 
     def fit(self, cohort: Cohort, y: object = None) -> "ConnectomeBuilder":
-        """Learn what connectivity needs, the mean and the spread from training subjects.
+        """Learn what the sites add, what connectivity needs, the mean and the spread from training subjects.
 
         Raises:
-            DataError: If the cohort has no data in an atlas.
+            DataError: If the cohort has no data in an atlas, or its sites cannot be harmonised.
         """
         names = list(self.atlases) if self.atlases is not None else list(cohort.regions)
         if not names:
             raise DataError(f"Expected {cohort.name!r} to have region data, found none. Load time series or matrices.")
+        self.harmonizer_ = None if self.harmonizer is None else clone(self.harmonizer).fit(cohort)
+        cohort = self._harmonized(cohort)
         self.atlases_ = {name: cohort.atlas(name) for name in names}
         self.network_names_ = tuple(sorted({n for atlas in self.atlases_.values() for n in atlas.network_names}))
         self.connectivity_: dict[str, Connectivity] = {}
@@ -85,16 +88,14 @@ class ConnectomeBuilder(BaseEstimator):
 
         Raises:
             AtlasError: If the cohort's atlas of a name is not the one of the training data.
-            ConfigError: If series are to be kept and the connectivity is no correlation.
-            DataError: If a subject has data in none of the atlases.
+            ConfigError: If series are to be kept and the connectivity is no correlation, or is harmonised.
+            DataError: If a subject has data in none of the atlases, or a site is not to be harmonised.
         """
         if not hasattr(self, "atlases_"):
             raise DataError("Expected a fitted builder, found one without training subjects. Call fit first.")
-        if series and self.kind != "correlation":
-            raise ConfigError(
-                f"Expected a builder of the kind 'correlation' for views of a part of the time, found {self.kind!r}: only correlations are made "
-                "again from part of a scan. Use that kind, or views of connections."
-            )
+        if series:
+            self._check_series()
+        cohort = self._harmonized(cohort)
         batches = []
         for name, atlas in self.atlases_.items():
             data = cohort.regions.get(name)
@@ -124,12 +125,16 @@ class ConnectomeBuilder(BaseEstimator):
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Arguments and atlases as plain values, and fitted arrays as tensors, for a model folder."""
+        arguments = self.get_params(deep=False)
+        tensors = {f"mean.{name}": mean for name, mean in self.mean_.items()}
+        if self.harmonizer_ is not None:
+            arguments["harmonizer"], fitted = self.harmonizer_.state()
+            tensors.update({f"harmonizer.{key}": value for key, value in fitted.items()})
         record = {
-            "arguments": self.get_params(),
+            "arguments": arguments,
             "atlases": [atlas.to_dict() for atlas in self.atlases_.values()],
             "scale": self.scale_,
         }
-        tensors = {f"mean.{name}": mean for name, mean in self.mean_.items()}
         for name, connectivity in self.connectivity_.items():
             tensors.update({f"connectivity.{name}.{key}": value for key, value in connectivity.state().items()})
         return record, tensors
@@ -142,7 +147,11 @@ class ConnectomeBuilder(BaseEstimator):
             CheckpointError: If an entry is missing, or a mean does not fit its atlas.
         """
         try:
-            builder = cls(**record["arguments"])
+            arguments = dict(record["arguments"])
+            if arguments.get("harmonizer") is not None:
+                arguments["harmonizer"] = CohortHarmonizer.from_state(arguments["harmonizer"], _below(tensors, "harmonizer."))
+            builder = cls(**arguments)
+            builder.harmonizer_ = builder.harmonizer
             builder.atlases_ = {entry["name"]: Atlas.from_dict(entry) for entry in record["atlases"]}
             builder.scale_ = {name: float(record["scale"][name]) for name in builder.atlases_}
             builder.mean_ = {name: tensors[f"mean.{name}"] for name in builder.atlases_}
@@ -157,10 +166,24 @@ class ConnectomeBuilder(BaseEstimator):
         builder.network_names_ = tuple(sorted({n for atlas in builder.atlases_.values() for n in atlas.network_names}))
         builder.connectivity_ = {}
         for name in builder.atlases_:
-            prefix = f"connectivity.{name}."
-            fitted = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            fitted = _below(tensors, f"connectivity.{name}.")
             builder.connectivity_[name] = Connectivity(builder.kind, builder.fisher_z).load_state(fitted)
         return builder
+
+    def _check_series(self) -> None:
+        if self.kind != "correlation":
+            raise ConfigError(
+                f"Expected a builder of the kind 'correlation' for views of a part of the time, found {self.kind!r}: only correlations are made "
+                "again from part of a scan. Use that kind, or views of connections."
+            )
+        if self.harmonizer_ is not None:
+            raise ConfigError(
+                "Expected a builder without a harmoniser for views of a part of the time, found one with: what is made again from part of a scan "
+                "would not be harmonised. Leave the harmoniser out, or use views of connections."
+            )
+
+    def _harmonized(self, cohort: Cohort) -> Cohort:
+        return cohort if self.harmonizer_ is None else self.harmonizer_.transform(cohort)
 
     def _batch(self, name: str, subjects: list[str], matrices: Tensor, observed: Tensor) -> ConnectomeBatch:
         atlas, n = self.atlases_[name], len(subjects)
@@ -181,29 +204,8 @@ class ConnectomeBuilder(BaseEstimator):
         )
 
 
-def check_atlas(expected: Atlas, found: Atlas) -> None:
-    """Check that data are in the atlas a model was made with.
-
-    Raises:
-        AtlasError: If labels or names differ; says which.
-    """
-    if expected.hash == found.hash:
-        apart = float(np.linalg.norm(expected.centroids - found.centroids, axis=1).mean())
-        if apart > _SAME_PLACE_MM:
-            raise AtlasError(
-                f"Expected the regions of atlas {expected.name!r} where the model knows them, found them {apart:.0f} mm away on average: "
-                "the same labels stand for other regions. Use the atlas of the training data, or convert the data to it."
-            )
-        return
-    mine, theirs = set(expected.labels.tolist()), set(found.labels.tolist())
-    if mine != theirs:
-        what = f"labels only in the model {sorted(mine - theirs)[:5]}, only in the data {sorted(theirs - mine)[:5]}"
-    else:
-        what = "the same labels in another order or under other names"
-    raise AtlasError(
-        f"Expected atlas {expected.name!r} with {len(expected)} regions (hash {expected.hash}), found {len(found)} regions (hash {found.hash}): "
-        f"{what}. Use the atlas of the training data, or convert the data to it."
-    )
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _visible(observed: Tensor) -> Tensor:

@@ -22,6 +22,11 @@ _METHODS = {
     "no_edges": ("Pre-trained encoder, edges removed", "the pre-trained encoder with its edges removed"),
     "logistic_correlation": ("Logistic regression on correlation", "logistic regression on correlation"),
     "ridge_correlation": ("Ridge on correlation", "ridge on correlation"),
+    "ridge_correlation_combat": ("Ridge on correlation, sites harmonised", "ridge on harmonised correlation"),
+    "ridge_correlation_combat_estimate": (
+        "Ridge on correlation, sites and held-out site harmonised",
+        "ridge on correlation with the held-out site harmonised too",
+    ),
     "logistic_tangent": ("Logistic regression on tangent", "logistic regression on tangent connectivity"),
     "ridge_tangent": ("Ridge on tangent", "ridge on tangent connectivity"),
     "majority": ("Majority class", "the majority class"),

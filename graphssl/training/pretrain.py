@@ -3,6 +3,7 @@
 import os
 
 import torch
+from sklearn.base import clone
 
 from graphssl.data.cohort import Cohort
 from graphssl.data.splits import hold_out
@@ -72,8 +73,8 @@ def untrained(cohort: Cohort, *, encoder: AbstractEncoder | None = None, builder
         builder: How connectomes are made; a new one with the same arguments is fitted.
         seed: Seed of the weights.
     """
-    arguments = (builder or ConnectomeBuilder()).get_params()
-    return ConnectomeModel(ConnectomeBuilder(**arguments).fit(cohort), fresh(encoder or GraphTransformer(), seed))
+    fitted = clone(builder or ConnectomeBuilder()).fit(cohort)
+    return ConnectomeModel(fitted, fresh(encoder or GraphTransformer(), seed))
 
 
 def _prepared(objective: AbstractObjective, encoder: AbstractEncoder, seed: int) -> AbstractObjective:

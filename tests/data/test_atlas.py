@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphssl.data import Atlas
+from graphssl.data.atlas import check_atlas
 from graphssl.errors import AtlasError
 
 
@@ -119,3 +120,15 @@ def test_records_that_do_not_fit():
         Atlas.from_dict(record | {"labels": [3, 7, 13]})
     with pytest.raises(AtlasError, match="Expected an atlas record with the entry 'hash', found"):
         Atlas.from_dict({name: value for name, value in record.items() if name != "hash"})
+
+
+def test_the_same_atlas_and_others():
+    atlas = make()
+    check_atlas(atlas, make())
+    check_atlas(atlas, make(centroids=atlas.centroids + 2))
+    with pytest.raises(AtlasError, match="Expected the regions of atlas 'toy' where the model knows them, found them 52 mm away on average"):
+        check_atlas(atlas, make(centroids=atlas.centroids + 30))
+    with pytest.raises(AtlasError, match=r"labels only in the model \[3\], only in the data \[4\]"):
+        check_atlas(atlas, make(labels=[4, 7, 12]))
+    with pytest.raises(AtlasError, match="the same labels in another order or under other names"):
+        check_atlas(atlas, make(names=("x", "y", "z")))

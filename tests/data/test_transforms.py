@@ -1,5 +1,7 @@
 """Columns as numbers: held to scikit-learn's transformers, and to what must not be learned from test subjects."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +15,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from graphssl.data import Cohort, Column, Schema
 from graphssl.data.transforms import ColumnEncoder
-from graphssl.errors import SchemaError
+from graphssl.errors import CheckpointError, SchemaError
 
 TABLE = pd.DataFrame(
     {
@@ -134,12 +136,27 @@ def test_each_category_column_has_one_state_and_no_number_is_missing(ages, sexes
     assert encoded[:cut, -2].sum() == 0
 
 
+@pytest.mark.parametrize("columns", [None, ["scanner", "age"]])
+def test_state_round_trip_through_json(columns):
+    encoder = ColumnEncoder(columns).fit(COHORT.select(["a", "b"]))
+    again = ColumnEncoder.from_state(json.loads(json.dumps(encoder.state())))
+    np.testing.assert_array_equal(again.transform(COHORT), encoder.transform(COHORT))
+    assert again.get_feature_names_out().tolist() == encoder.get_feature_names_out().tolist()
+    assert again.count_unknown(COHORT) == encoder.count_unknown(COHORT)
+
+
 # What is refused
 
 
-@pytest.mark.parametrize("call", ["transform", "count_unknown", "get_feature_names_out"])
+def test_damaged_state():
+    record = ColumnEncoder().fit(COHORT).state()
+    with pytest.raises(CheckpointError, match="fitted state of a ColumnEncoder, found none of 'mean'"):
+        ColumnEncoder.from_state({name: value for name, value in record.items() if name != "mean"})
+
+
+@pytest.mark.parametrize("call", ["transform", "count_unknown", "get_feature_names_out", "state"])
 def test_not_fitted(call):
-    arguments = () if call == "get_feature_names_out" else (COHORT,)
+    arguments = () if call in ("get_feature_names_out", "state") else (COHORT,)
     with pytest.raises(NotFittedError, match="This ColumnEncoder instance is not fitted yet"):
         getattr(ColumnEncoder(), call)(*arguments)
 

@@ -16,7 +16,7 @@ from graphssl.experiment.config import read_experiment
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md")), *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
 PAGES += [ROOT / "docs" / "methods" / "views.md"]
-PAGES_WITH_COMMANDS = [ROOT / "docs" / "how-to" / "own-data.md", ROOT / "docs" / "reference" / "cli.md"]
+PAGES_WITH_COMMANDS = [ROOT / "docs" / name for name in ("how-to/harmonize-sites.md", "how-to/own-data.md", "reference/cli.md")]
 
 
 def blocks_of(page: Path, language: str) -> list[tuple[int, str]]:

@@ -5,7 +5,8 @@ import pytest
 
 from graphssl.errors import DataError
 from graphssl.evaluation import site_probe
-from graphssl.evaluation.audits import SITE_PROBE
+from graphssl.evaluation.audits import SITE_PROBE, leading_components
+from graphssl.graphs import ConnectivityFeatures
 from graphssl.results import Result
 
 SITES = ["a"] * 30 + ["b"] * 20 + ["c"] * 10
@@ -25,6 +26,17 @@ def planted(size, seed=0):
 
 def mean_score(features, sites=SITES, **options):
     return float(np.mean([result.value for result in site_probe({"x": features}, sites, cohort="toy", **options)]))
+
+
+def test_leading_components_are_those_of_the_centred_connections(make_cohort):
+    cohort = make_cohort(n_subjects=10, n_regions=8)
+    found = leading_components(cohort, ["toy"])
+    connections = ConnectivityFeatures("toy").fit_transform(cohort).astype(float)
+    _, values, directions = np.linalg.svd(connections - connections.mean(axis=0), full_matrices=False)
+    assert found.shape == (10, 9)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=0), values[:9], rtol=1e-4)
+    np.testing.assert_allclose(np.abs(found[:, 0]), np.abs((connections - connections.mean(axis=0)) @ directions[0]), atol=1e-4)
+    assert leading_components(make_cohort(n_subjects=70, n_regions=13), ["toy"]).shape == (70, 64)
 
 
 def test_planted_sites_are_found():

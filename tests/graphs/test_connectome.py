@@ -13,7 +13,7 @@ from graphssl.atlases import simulated_atlas
 from graphssl.data import Atlas, Cohort, Provenance, RegionData, Schema
 from graphssl.datasets.simulate import SimulatedSite, simulate
 from graphssl.errors import AtlasError, CheckpointError, ConfigError, DataError
-from graphssl.graphs import ConnectomeBuilder
+from graphssl.graphs import CohortHarmonizer, ConnectomeBuilder
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +176,20 @@ def test_state_goes_through_json_and_tensors_and_back(make_cohort, kind):
     assert torch.equal(found.networks, expected.networks)
 
 
+def test_a_harmoniser_is_fitted_with_the_rest_and_goes_into_the_state(make_cohort):
+    cohort = make_cohort(n_subjects=24, n_regions=6)
+    train = cohort.select(cohort.ids[:16])
+    builder = ConnectomeBuilder(harmonizer=CohortHarmonizer(["age"])).fit(train)
+    by_hand = CohortHarmonizer(["age"]).fit(train)
+    expected = ConnectomeBuilder().fit(by_hand.transform(train)).transform(by_hand.transform(cohort))
+    assert torch.equal(builder.transform(cohort).weights, expected.weights)
+    assert (builder.transform(cohort).weights - ConnectomeBuilder().fit(train).transform(cohort).weights).abs().max() > 0.01
+    record, tensors = builder.state()
+    again = ConnectomeBuilder.from_state(json.loads(json.dumps(record)), {name: tensor.clone() for name, tensor in tensors.items()})
+    assert torch.equal(again.transform(cohort).weights, expected.weights)
+    assert clone(builder).harmonizer.get_params() == builder.harmonizer.get_params()
+
+
 def test_state_holds_no_subject(make_cohort):
     record, tensors = ConnectomeBuilder().fit(make_cohort()).state()
     assert "sub-0" not in json.dumps(record)
@@ -306,4 +320,10 @@ def test_series_are_kept_when_asked_for(two_atlases):
 def test_series_of_other_kinds_cannot_be_cut(make_cohort):
     builder = ConnectomeBuilder(kind="covariance").fit(make_cohort())
     with pytest.raises(ConfigError, match="builder of the kind 'correlation' for views of a part of the time, found 'covariance'"):
+        builder.transform(make_cohort(), series=True)
+
+
+def test_series_of_harmonised_connectomes_cannot_be_cut(make_cohort):
+    builder = ConnectomeBuilder(harmonizer=CohortHarmonizer()).fit(make_cohort())
+    with pytest.raises(ConfigError, match="Expected a builder without a harmoniser for views of a part of the time"):
         builder.transform(make_cohort(), series=True)
