@@ -14,6 +14,7 @@ from graphssl.estimators import ConnectomeClassifier
 from graphssl.experiment.config import OURS, CohortSource, EvaluationSettings, experiment_parser, instantiate, read_experiment
 from graphssl.experiment.runs import RunFolder
 from graphssl.experiment.verbs import make_method, make_tuned
+from graphssl.graphs import CohortHarmonizer
 from graphssl.objectives import MaskedConnections, MaskedRegions, NTXent, WeightedSum
 from graphssl.views import Compose, TimeWindow, WeightNoise
 
@@ -109,6 +110,15 @@ def test_a_configuration_becomes_objects(write):
     assert (experiment.pretraining.max_epochs, experiment.pretraining.batch_size) == (3, 32)
     assert experiment.evaluation.seeds == (4,)
     assert experiment.cohort.arguments["n_subjects"] == 24
+
+
+def test_a_harmoniser_before_the_encoder(write):
+    harmonizer = {"class_path": "graphssl.graphs.CohortHarmonizer", "init_args": {"covariates": ["age", "sex"], "unseen": "pooled"}}
+    experiment, text = read(write(builder={"harmonizer": harmonizer}))
+    assert experiment.builder.harmonizer.get_params() == CohortHarmonizer(["age", "sex"], "pooled").get_params()
+    assert yaml.safe_load(text)["builder"]["init_args"]["harmonizer"]["init_args"]["unseen"] == "pooled"
+    with pytest.raises(ConfigError, match="'?unsen'? is not (accepted|expected)"):
+        read(write(builder={"harmonizer": {**harmonizer, "init_args": {"unsen": "pooled"}}}))
 
 
 def test_what_is_left_out_has_the_defaults_of_the_constructors(write):
