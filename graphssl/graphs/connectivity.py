@@ -126,8 +126,7 @@ class Connectivity(BaseEstimator):
         observed = _observed(data, subjects)
         result = torch.empty((len(subjects), len(data.atlas), len(data.atlas)), dtype=torch.float32)
         for rows, matrices in self._chunks(data, subjects, observed):
-            found = self._finish(matrices, observed[rows].to(self.device)).float()
-            result[rows] = found.add(found.mT).div_(2).cpu()  # the two triangles are equal to the last bit
+            result[rows] = self._finish(matrices, observed[rows].to(self.device)).float().cpu()
         return result, observed
 
     def fit_transform(self, data: RegionData, subjects: Sequence[str]) -> tuple[Float[Tensor, "n R R"], Bool[Tensor, "n R"]]:
@@ -217,10 +216,11 @@ class Connectivity(BaseEstimator):
 
     def _finish(self, matrices: Tensor, observed: Tensor) -> Tensor:
         if self.kind == "tangent" and self.whitening_ is not None and self.mean_ is not None:
-            matrices, whitening = matrices.clone(), self.whitening_.to(self.device)
             part = ~observed.all(dim=1)
-            matrices[part] = tangent.complete(matrices[part], observed[part], self.mean_.to(self.device))
-            matrices = tangent.log_map(matrices, whitening).masked_fill(~inside(observed), 0.0)
+            if part.any():
+                matrices = matrices.clone()
+                matrices[part] = tangent.complete(matrices[part], observed[part], self.mean_.to(self.device))
+            matrices = tangent.log_map(matrices, self.whitening_.to(self.device), precision=torch.float32).masked_fill_(~inside(observed), 0.0)
         if self.kind in HOLLOW_KINDS:
             torch.diagonal(matrices, dim1=-2, dim2=-1).zero_()
         if self.kind in CORRELATION_KINDS and self.fisher_z:

@@ -89,7 +89,7 @@ def stacks(arrays: Sequence[Array], device: str) -> Iterator[tuple[list[int], Fl
         step = max(1, _CHUNK_ELEMENTS // (n_regions * max(length, n_regions)))
         for start in range(0, len(rows), step):
             chunk = rows[start : start + step]
-            yield chunk, torch.from_numpy(np.stack([arrays[row] for row in chunk])).to(device, torch.float64)
+            yield chunk, torch.from_numpy(np.stack([arrays[row] for row in chunk], dtype=np.float64)).to(device)
 
 
 def connectivity_of(
@@ -113,19 +113,17 @@ def connectivity_of(
     Raises:
         DataError: If an inverse is needed and a covariance has none.
     """
-    centred = series.masked_fill(~observed.unsqueeze(1), 0.0)
-    centred -= centred.mean(dim=1, keepdim=True)
-    if kind == "correlation":
+    if not observed.all():
+        series = series.masked_fill(~observed.unsqueeze(1), 0.0)
+    centred = series - series.mean(dim=1, keepdim=True)
+    if kind == "correlation" and shrinkage:
         deviation = torch.linalg.vector_norm(centred, dim=1, keepdim=True) / series.shape[1] ** 0.5
         centred /= deviation.masked_fill(deviation == 0, 1.0)
-    matrices = (centred.mT @ centred).div_(series.shape[1])
+    matrices = _gram(centred).div_(series.shape[1])
     if shrinkage == "ledoit-wolf":
         matrices = _ledoit_wolf(matrices, centred, observed)
     if kind == "correlation":
-        if shrinkage:
-            return to_correlation(matrices)
-        torch.diagonal(matrices, dim1=-2, dim2=-1).copy_(deviation.squeeze(1) > 0)
-        return matrices.clamp_(-1.0, 1.0)
+        return to_correlation(matrices)
     if kind == "covariance":
         return matrices
     inverse = _inverse(matrices, observed, names)
@@ -136,7 +134,7 @@ def to_correlation(matrices: Float[Tensor, "b R R"]) -> Float[Tensor, "b R R"]:
     """Correlations of covariances; regions without variance correlate with nothing, themselves included."""
     variance = torch.diagonal(matrices, dim1=-2, dim2=-1)
     inverse = torch.where(variance > 0, variance, 1.0).rsqrt()
-    result = (matrices * inverse.unsqueeze(-1) * inverse.unsqueeze(-2)).clamp(-1.0, 1.0)
+    result = (inverse.unsqueeze(-1) * inverse.unsqueeze(-2)).mul_(matrices).clamp_(-1.0, 1.0)  # symmetric to the last bit if they are
     torch.diagonal(result, dim1=-2, dim2=-1).copy_(variance > 0)
     return result
 
@@ -147,7 +145,8 @@ def check_invertible(matrices: Float[Tensor, "b R R"], observed: Bool[Tensor, "b
     Raises:
         DataError: If a block is singular.
     """
-    factors, info = torch.linalg.cholesky_ex(matrices + torch.diag_embed((~observed).to(matrices.dtype)))
+    whole = matrices if observed.all() else matrices + torch.diag_embed((~observed).to(matrices.dtype))
+    factors, info = torch.linalg.cholesky_ex(whole)
     pivots = torch.diagonal(factors, dim1=-2, dim2=-1).square()
     variance = torch.where(observed, torch.diagonal(matrices, dim1=-2, dim2=-1), 1.0)
     singular = (info > 0) | (pivots < _SMALLEST_PIVOT * variance).any(dim=-1)
@@ -204,6 +203,14 @@ def _check_arrays(arrays: Sequence[Array]) -> None:
             )
 
 
+def _gram(series: Tensor) -> Tensor:
+    # numpy sees that a factor is the other's transpose and computes one triangle, which is half the work; torch does not.
+    if series.device.type != "cpu":
+        return series.mT @ series
+    array = series.numpy()
+    return torch.from_numpy(array.swapaxes(1, 2) @ array)
+
+
 def _ledoit_wolf(matrices: Tensor, centred: Tensor, observed: Tensor) -> Tensor:
     # Ledoit & Wolf 2004, lemma 3.3 to 3.5, over the observed block. The sum over all pairs of regions of products of squares is a square of sums.
     n_time, count = centred.shape[1], observed.sum(dim=1).clamp(min=1)
@@ -213,8 +220,9 @@ def _ledoit_wolf(matrices: Tensor, centred: Tensor, observed: Tensor) -> Tensor:
     spread = (squared - count * scale.square()) / count
     noise = torch.minimum((fourth - squared) / (count * n_time), spread)
     weight = torch.where(spread > 0, noise / spread, 0.0)
-    target = torch.diag_embed(observed * (weight * scale).unsqueeze(-1))
-    return (matrices * (1 - weight)[:, None, None]).add_(target)
+    shrunk = matrices * (1 - weight)[:, None, None]
+    torch.diagonal(shrunk, dim1=-2, dim2=-1).add_(observed * (weight * scale).unsqueeze(-1))
+    return shrunk
 
 
 def _partial(inverse: Tensor) -> Tensor:
@@ -225,4 +233,4 @@ def _partial(inverse: Tensor) -> Tensor:
 
 def _inverse(matrices: Tensor, observed: Tensor, names: list[str]) -> Tensor:
     inverse = torch.cholesky_inverse(check_invertible(matrices, observed, names))
-    return inverse.masked_fill(~inside(observed), 0.0)
+    return inverse if observed.all() else inverse.masked_fill_(~inside(observed), 0.0)

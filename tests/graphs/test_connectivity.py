@@ -87,6 +87,13 @@ def test_auto_shrinks_where_full_rank_is_needed(kind, shrinkage):
     assert torch.equal(automatic, chosen)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_triangles_are_equal_to_the_last_bit(kind):
+    data = make_data()
+    matrices, _ = Connectivity(kind).fit_transform(data, ids_of(data))
+    assert torch.equal(matrices, matrices.mT)
+
+
 def test_fisher_z_is_arctanh_with_an_empty_diagonal():
     data = make_data()
     z, _ = Connectivity("correlation").fit_transform(data, ids_of(data))

@@ -96,6 +96,22 @@ def test_each_scan_is_the_same_alone_and_among_others():
         torch.testing.assert_close(together[row], precision([x])[0])
 
 
+@pytest.mark.parametrize("shrinkage", [None, "ledoit-wolf"])
+def test_chunks_do_not_matter(shrinkage, monkeypatch):
+    series = [x.astype(np.float32) for x in random_series((40,) * 7)]
+    expected = covariance(series, shrinkage=shrinkage)
+    monkeypatch.setattr("graphssl.graphs.covariance._CHUNK_ELEMENTS", 2 * 6 * 40)
+    torch.testing.assert_close(covariance(series, shrinkage=shrinkage), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_series_are_left_as_they_are():
+    series = torch.from_numpy(np.stack(random_series((40, 40))))
+    before = series.clone()
+    for shrinkage in (None, "ledoit-wolf"):
+        connectivity_of(series, torch.ones(2, 6, dtype=torch.bool), "correlation", shrinkage, ["a", "b"])
+    assert torch.equal(series, before)
+
+
 def test_scaling_leaves_regions_without_variance_at_zero():
     found = to_correlation(torch.tensor([[[4.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]]))
     torch.testing.assert_close(found, torch.tensor([[[1.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 0.0]]]))

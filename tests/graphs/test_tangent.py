@@ -59,6 +59,40 @@ def test_start_does_not_matter():
     torch.testing.assert_close(start, geometric_mean(matrices, tolerance=1e-11))
 
 
+def test_mean_of_many_matrices_is_found_from_a_sample_of_them():
+    matrices = random_matrices(200, 12)
+    found = geometric_mean(matrices, tolerance=1e-10)
+    assert mean_log_norm(matrices, found) < 1e-10 * 144
+    torch.testing.assert_close(found, geometric_mean(matrices.flip(0), tolerance=1e-10), rtol=1e-6, atol=1e-8)
+
+
+def test_mean_is_that_of_nilearn():
+    from nilearn.connectome.connectivity_matrices import _geometric_mean
+
+    matrices = random_matrices(150, 10)
+    expected = _geometric_mean(list(matrices.numpy()), max_iter=50, tol=1e-10)
+    np.testing.assert_allclose(geometric_mean(matrices, tolerance=1e-10).numpy(), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_chunks_do_not_matter(monkeypatch):
+    matrices = random_matrices(130, 8)
+    whitening = map_eigenvalues(geometric_mean(matrices, tolerance=1e-11), torch.rsqrt)
+    logs = log_map(matrices, whitening, precision=torch.float32)
+    monkeypatch.setattr("graphssl.graphs.tangent._CHUNK_ELEMENTS", 3 * 64)
+    again = map_eigenvalues(geometric_mean(matrices, tolerance=1e-11), torch.rsqrt)
+    torch.testing.assert_close(again, whitening, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(log_map(matrices, whitening, precision=torch.float32), logs, rtol=1e-5, atol=1e-6)
+
+
+def test_single_precision_is_not_trusted_where_it_does_not_reach():
+    matrices = random_matrices(3, 20, n_timepoints=20)
+    spread = torch.linalg.eigvalsh(matrices)
+    assert (spread[:, -1] / spread[:, 0]).max() > 1e4
+    expected = log_map(matrices, torch.eye(20, dtype=torch.float64))
+    found = log_map(matrices, torch.eye(20, dtype=torch.float64), precision=torch.float32)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-3)
+
+
 def test_too_few_iterations_warn():
     with pytest.warns(UserWarning, match="did not converge in 1 iterations"):
         geometric_mean(random_matrices(), max_iterations=1)
