@@ -68,8 +68,9 @@ def print_summary(run_folder: str | os.PathLike[str], console: "Console") -> Non
         console.print(f"[{colour}]{escape(caution.title)}.[/{colour}] {escape(caution.text)}", highlight=False)
 
 
-# Narrower terminals show the deciding metric only.
+# Narrower terminals show the deciding metric and one more, with intervals below the numbers.
 _WIDE = 120
+_ONE_MORE = "balanced_accuracy"
 _SHORT = {"balanced_accuracy": "bal. acc.", "brier": "Brier", "expected_calibration_error": "ECE"}
 
 
@@ -91,7 +92,9 @@ def _table(study: Study, fraction: float, width: int) -> "Table":
 
     baseline = study.best_baseline(fraction)
     metrics = [metric for metric in study.metrics if study.rows(fraction, metric)]
-    metrics = metrics if width >= _WIDE else metrics[:1]
+    gap = "  "
+    if width < _WIDE:
+        metrics, gap = [metric for metric in metrics if metric in (study.metric, _ONE_MORE)], "\n"
     title = escape(f"{study.task}, {study.protocol.replace('_', ' ')}, {fraction_label(fraction)}")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("method", no_wrap=True)
@@ -99,26 +102,26 @@ def _table(study: Study, fraction: float, width: int) -> "Table":
         table.add_column(_SHORT.get(metric, metric_label(metric)), justify="right", no_wrap=True)
     table.add_column(f"against {escape(baseline)}" if baseline else "against a baseline", no_wrap=True)
     for method in study.methods(fraction):
-        cells = [_cell(study, method, fraction, metric) for metric in metrics]
-        table.add_row(escape(method), *cells, _against(study, method, baseline, fraction), style="bold" if method == study.ours else None)
+        cells = [_cell(study, method, fraction, metric, gap) for metric in metrics]
+        table.add_row(escape(method), *cells, _against(study, method, baseline, fraction, gap), style="bold" if method == study.ours else None)
     return table
 
 
-def _cell(study: Study, method: str, fraction: float, metric: str) -> str:
+def _cell(study: Study, method: str, fraction: float, metric: str, gap: str) -> str:
     row = study.score(method, fraction, metric)
     if row is None:
         return "–"
     spread = interval(row.low, row.high)
-    return number(row.mean) + ("" if spread == "–" or metric != study.metric else f"  {spread}")
+    return number(row.mean) + ("" if spread == "–" or metric != study.metric else f"{gap}{spread}")
 
 
-def _against(study: Study, method: str, baseline: str | None, fraction: float) -> str:
+def _against(study: Study, method: str, baseline: str | None, fraction: float, gap: str) -> str:
     found = study.compare(method, baseline, fraction)
     if found is None:
         return ""
     if math.isnan(found.low):
         return signed(found.difference)
-    return f"{signed(found.difference)}  {interval(found.low, found.high, sign=True)}  p {p_value(found.p_value)}"
+    return f"{signed(found.difference)}  p {p_value(found.p_value)}{gap}{interval(found.low, found.high, sign=True)}"
 
 
 def _plain(value: Any) -> Any:

@@ -64,11 +64,15 @@ def test_the_terminal_shows_methods_scores_and_differences(rich_run: Path) -> No
     assert "The site can be read from the embedding." in " ".join(text.split())
 
 
-def test_a_narrow_terminal_shows_the_deciding_metric(rich_run: Path) -> None:
-    text = printed(rich_run, 90)
+def test_a_narrow_terminal_shows_two_metrics_and_cuts_no_number(rich_run: Path) -> None:
+    text, study = printed(rich_run, 80), read_study(read_run(rich_run))
     assert "ECE" not in text
-    assert "logistic_correlation" in text
-    assert "AUROC" in text
+    assert "…" not in text
+    assert "bal. acc." in text
+    for method in study.methods(1.0):
+        score = study.score(method, 1.0)
+        assert score is not None
+        assert f"{score.low:.3f} to {score.high:.3f}" in text
 
 
 def test_names_are_no_markup(fake_run: Make) -> None:
