@@ -1,0 +1,299 @@
+"""One pre-training step: ours against PyTorch Geometric's layers on the same fully connected graphs, in alternation.
+
+    python benchmarks/connectome_step.py [--json]
+
+All sides hide the same regions and have the same tokens, width, depth, feed-forward layers, readout, decoders and loss; only what mixes the regions
+differs. Ours reads weight and distance of a pair as a bias of attention, the peers read them as features of edges. A third comparison leaves both
+out, so that the whole step of ours and of `TransformerConv` must agree: `equal` says that their losses and gradients do, and that a layer of ours is
+one of `GPSConv` when both have the same weights. `ratio` is the smaller of the two with structure.
+
+Each measurement runs in a process of its own, forked after the input was made: CPU seconds of one thread of a second step, and the peak of the
+process's memory on top of what it started with. The median of the repeats counts. `TransformerConv` needs about 6 GiB.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import statistics
+import time
+from multiprocessing.connection import Connection
+from typing import NamedTuple
+
+os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})  # before torch is loaded
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import GINEConv, GPSConv, TransformerConv
+
+from graphssl.data import ConnectomeBatch
+from graphssl.encoders import AbstractEncoder, Embedding, GraphTransformer
+from graphssl.encoders.graph_transformer import Block
+from graphssl.encoders.mlp import feed_forward
+from graphssl.encoders.readout import make_readout
+from graphssl.encoders.tokens import SpatialTokens
+from graphssl.objectives import MaskedRegions
+
+WIDTH, DEPTH, HEADS = 64, 4, 4
+TOLERANCE = 1e-4
+
+
+class Graph(NamedTuple):
+    """Connectomes as one graph: every pair of regions of a connectome is an edge."""
+
+    edge_index: Tensor
+    edge_attr: Tensor | None
+    connectome: Tensor
+
+
+class ConvBlock(Block):
+    """Our block with `TransformerConv` in the place of its attention.
+
+    Args:
+        edge_dim: Number of features of an edge.
+    """
+
+    def __init__(self, edge_dim: int | None) -> None:
+        super().__init__(WIDTH, HEADS, 0.0)
+        del self.qkv
+        self.conv = TransformerConv(WIDTH, WIDTH // HEADS, HEADS, edge_dim=edge_dim, root_weight=False)
+
+    def _attend(self, tokens: Tensor, bias: Graph) -> Tensor:
+        return self.conv(tokens, bias.edge_index, bias.edge_attr)
+
+    def take(self, block: Block) -> None:
+        """Take the weights of a block of ours."""
+        for linear, weight, offset in zip(
+            (self.conv.lin_query, self.conv.lin_key, self.conv.lin_value), block.qkv.weight.chunk(3), block.qkv.bias.chunk(3), strict=True
+        ):
+            linear.load_state_dict({"weight": weight, "bias": offset})
+        self.load_state_dict({name: value for name, value in block.state_dict().items() if not name.startswith("qkv")}, strict=False)
+
+
+class GPSLayer(nn.Module):
+    """`GPSConv` with edge features read by `GINEConv` and its own attention, normalisation and feed-forward layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = GPSConv(WIDTH, GINEConv(feed_forward(WIDTH), edge_dim=2), heads=HEADS, act="gelu")
+
+    def forward(self, nodes: Tensor, graph: Graph) -> Tensor:
+        return self.conv(nodes, graph.edge_index, graph.connectome, edge_attr=graph.edge_attr)
+
+
+class Peer(AbstractEncoder):
+    """Our tokens and our readout with other layers between.
+
+    Args:
+        layers: Layers that take nodes and a graph.
+        n_rows: Connectomes of a batch.
+        n_regions: Regions of a connectome.
+        structured: Whether edges tell weight and distance.
+    """
+
+    def __init__(self, layers: list[nn.Module], n_rows: int, n_regions: int, *, structured: bool) -> None:
+        super().__init__()
+        self.structured = structured
+        self.tokens = SpatialTokens(WIDTH)
+        self.layers = nn.ModuleList(layers)
+        self.norm = nn.LayerNorm(WIDTH)
+        self.pool = make_readout("anchors", WIDTH)
+        self.token_width, self.pooled_width = WIDTH, self.pool.pooled_width
+        first = torch.arange(n_rows).view(-1, 1, 1) * n_regions
+        source, target = torch.arange(n_regions).view(1, 1, -1), torch.arange(n_regions).view(1, -1, 1)
+        pairs = torch.broadcast_tensors(first + source, first + target)
+        self.edge_index = torch.stack([ends.flatten() for ends in pairs])
+        self.connectome = torch.arange(n_rows).repeat_interleave(n_regions)
+
+    def forward(self, batch: ConnectomeBatch) -> Embedding:
+        graph = Graph(self.edge_index, self._edge_attr(batch) if self.structured else None, self.connectome)
+        nodes = self.tokens(batch).flatten(end_dim=1)
+        for layer in self.layers:
+            nodes = layer(nodes, graph)
+        tokens = self.norm(nodes).unflatten(0, batch.mask.shape)
+        return Embedding(tokens, batch.mask, self.pool(tokens, batch))
+
+    def _edge_attr(self, batch: ConnectomeBatch) -> Tensor:
+        distance = torch.cdist(batch.centroids, batch.centroids) / 100
+        return torch.stack([batch.weights.flatten(), distance.flatten()], dim=1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--regions", type=int, default=200)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", action="store_true", help="print the record as one line of JSON, last")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    batch = random_batch(arguments.batch, arguments.regions)
+    measured: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
+    for _ in range(arguments.repeats):
+        for side in SIDES:
+            measured[side].append(measure(side, batch))
+    gaps = differences(random_batch(2, arguments.regions))  # after the forks: a process that has run autograd must not be forked
+    equal = max(gaps.values()) <= TOLERANCE
+    parts = [record(ours, peer, measured[ours], measured[peer], equal) for ours, peer in COMPARISONS]
+    for part in parts:
+        report(part)
+    print("largest relative difference: " + ", ".join(f"{what} {gap:.1e}" for what, gap in gaps.items()))
+    if arguments.json:
+        worst = min(parts[:2], key=lambda part: float(str(part["ratio"])))
+        print(json.dumps({**worst, "name": "connectome_step", "parts": parts}))
+
+
+def random_batch(n_rows: int, n_regions: int) -> ConnectomeBatch:
+    """Connectomes of independent weights, all regions observed, as one in the same places."""
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(n_rows, n_regions, n_regions, generator=generator).triu(diagonal=1)
+    visible = ~torch.eye(n_regions, dtype=torch.bool).expand(n_rows, -1, -1)
+    centroids = torch.tensor([0.0, -17.0, 12.0]) + 35 * torch.randn(n_regions, 3, generator=generator)
+    return ConnectomeBatch(
+        tuple(map(str, range(n_rows))),
+        weights + weights.mT,
+        visible.contiguous(),
+        torch.ones(n_rows, n_regions, dtype=torch.bool),
+        centroids.expand(n_rows, -1, -1).contiguous(),
+        torch.full((n_rows, n_regions), -1),
+        ("random",) * n_rows,
+    )
+
+
+def ours(batch: ConnectomeBatch) -> AbstractEncoder:
+    return GraphTransformer(WIDTH, DEPTH, HEADS, dropout=0.0)
+
+
+def ours_without_structure(batch: ConnectomeBatch) -> AbstractEncoder:
+    return GraphTransformer(WIDTH, DEPTH, HEADS, dropout=0.0, biases=())
+
+
+def transformer_conv(batch: ConnectomeBatch) -> Peer:
+    return Peer([ConvBlock(edge_dim=2) for _ in range(DEPTH)], *batch.mask.shape, structured=True)
+
+
+def transformer_conv_without_structure(batch: ConnectomeBatch) -> Peer:
+    return Peer([ConvBlock(edge_dim=None) for _ in range(DEPTH)], *batch.mask.shape, structured=False)
+
+
+def gps_conv(batch: ConnectomeBatch) -> Peer:
+    return Peer([GPSLayer() for _ in range(DEPTH)], *batch.mask.shape, structured=True)
+
+
+SIDES = {
+    "ours": ours,
+    "TransformerConv": transformer_conv,
+    "GPSConv": gps_conv,
+    "ours without structure": ours_without_structure,
+    "TransformerConv without structure": transformer_conv_without_structure,
+}
+COMPARISONS = (
+    ("ours", "TransformerConv"),
+    ("ours", "GPSConv"),
+    ("ours without structure", "TransformerConv without structure"),
+)
+
+
+def step(encoder: AbstractEncoder, objective: nn.Module, batch: ConnectomeBatch) -> Tensor:
+    """Forward and backward; gives the loss."""
+    loss = objective(encoder, batch, torch.Generator().manual_seed(0)).total
+    loss.backward()
+    return loss.detach()
+
+
+def measure(side: str, batch: ConnectomeBatch) -> tuple[float, float]:
+    """CPU seconds of a step and MiB on top, in a forked process."""
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_measure, args=(side, batch, there))
+    process.start()
+    there.close()
+    answer = here.recv()  # EOFError where the process was killed, for want of memory as a rule
+    process.join()
+    return answer
+
+
+def _measure(side: str, batch: ConnectomeBatch, answer: Connection) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    torch.manual_seed(0)
+    encoder = SIDES[side](batch)
+    objective = MaskedRegions().prepare(encoder)
+    step(encoder, objective, batch)
+    start = time.process_time()
+    step(encoder, objective, batch)
+    cpu = time.process_time() - start
+    answer.send((cpu, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
+
+
+def differences(batch: ConnectomeBatch) -> dict[str, float]:
+    """Largest differences between ours and a peer with the same weights, relative to the largest value."""
+    torch.manual_seed(0)
+    mine, peer = ours_without_structure(batch), transformer_conv_without_structure(batch)
+    peer.load_state_dict({name: value for name, value in mine.state_dict().items() if not name.startswith("blocks.")}, strict=False)
+    for block, layer in zip(mine.blocks, peer.layers, strict=True):
+        layer.take(block)
+    objective = MaskedRegions().prepare(mine)
+    found = []
+    for encoder in (mine, peer):
+        objective.zero_grad()
+        loss = step(encoder, objective, batch)
+        gradients = [parameter.grad.flatten() for module in (encoder.tokens, encoder.pool, objective) for parameter in module.parameters()]
+        found.append((loss, torch.cat(gradients)))
+    (loss, gradient), (peer_loss, peer_gradient) = found
+    return {
+        "loss of TransformerConv": relative(peer_loss, loss),
+        "its gradients": relative(peer_gradient, gradient),
+        "a layer of GPSConv": gps_difference(mine.blocks[0], batch),
+    }
+
+
+def gps_difference(block: Block, batch: ConnectomeBatch) -> float:
+    """A block of ours without normalisation, which GPSConv places elsewhere, against GPSConv without a local part."""
+    layer = GPSConv(WIDTH, None, heads=HEADS, act="gelu", norm=None)
+    layer.attn.load_state_dict(
+        {
+            "in_proj_weight": block.qkv.weight,
+            "in_proj_bias": block.qkv.bias,
+            "out_proj.weight": block.out.weight,
+            "out_proj.bias": block.out.bias,
+        }
+    )
+    for mine, theirs in ((0, 0), (2, 3)):
+        layer.mlp[theirs].load_state_dict(block.feed[mine].state_dict())
+    block.norm_attention = block.norm_feed = nn.Identity()
+    n_rows, n_regions = batch.mask.shape
+    tokens = torch.randn(n_rows, n_regions, WIDTH)
+    allowed = batch.mask.view(n_rows, 1, 1, n_regions)
+    with torch.no_grad():
+        found = layer(tokens.flatten(end_dim=1), torch.empty(2, 0, dtype=torch.long), torch.arange(n_rows).repeat_interleave(n_regions))
+        return relative(found.view_as(tokens), block(tokens, allowed))
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+def record(ours_name: str, peer: str, mine: list[tuple[float, float]], theirs: list[tuple[float, float]], equal: bool) -> dict[str, object]:
+    seconds = [statistics.median(cpu for cpu, _ in side) for side in (mine, theirs)]
+    peaks = [max(mib for _, mib in side) for side in (mine, theirs)]
+    return {
+        "name": ours_name,
+        "peer": peer,
+        "ours_seconds": round(seconds[0], 4),
+        "peer_seconds": round(seconds[1], 4),
+        "ratio": round(seconds[1] / seconds[0], 2),
+        "ours_mib": round(peaks[0], 1),
+        "peer_mib": round(peaks[1], 1),
+        "equal": equal,
+    }
+
+
+def report(part: dict[str, object]) -> None:
+    print(
+        f"{part['name']:<22} {part['ours_seconds']:7.3f} s {part['ours_mib']:6.0f} MiB   {part['peer']:<33} {part['peer_seconds']:7.3f} s "
+        f"{part['peer_mib']:6.0f} MiB   ratio {part['ratio']:6.2f}{'' if part['equal'] else '   NOT EQUAL'}"
+    )
+
+
+if __name__ == "__main__":
+    main()
