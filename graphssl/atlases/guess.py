@@ -52,7 +52,6 @@ _BY_SIZE: dict[int, tuple[str, ...]] = {
     190: ("cc200 of ADHD-200 (190 regions)",),
     200: ("cc200 of the Preprocessed Connectomes Project", "schaefer200"),
     246: ("Brainnetome (246 regions)",),
-    256: ("Brainnetome with cerebellum (256 regions)",),
     264: ("power264",),
     268: ("Shen (268 regions)",),
     300: ("seitzman300", "schaefer300"),
@@ -61,5 +60,6 @@ _BY_SIZE: dict[int, tuple[str, ...]] = {
     379: ("Glasser with 19 subcortical regions",),
     392: ("cc400 of the Preprocessed Connectomes Project",),
     **{n: (f"schaefer{n}",) for n in (100, 400, 500, 600, 700, 800, 900, 1000)},
-    **{n: (f"4S{n}Parcels (Schaefer {n - 56} and 56 subcortical regions)",) for n in range(156, 1057, 100)},
+    **{n: (f"4S{n}Parcels (Schaefer {n - 56} and 56 subcortical regions)",) for n in range(156, 1057, 100) if n != 256},
+    256: ("4S256Parcels (Schaefer 200 and 56 subcortical regions)", "Brainnetome with cerebellum (256 regions)"),
 }

@@ -22,7 +22,7 @@ from graphssl.datasets.abide_lists import LISTS, RULE_COLUMNS, ListName
 from graphssl.datasets.arrays import read_labelled
 from graphssl.datasets.folder import check_option
 from graphssl.datasets.listing import Listing, list_files
-from graphssl.datasets.regions import FileFormat, MissingRegions, check_observed, read_regions
+from graphssl.datasets.regions import FileFormat, MissingRegions, check_observed, measured, read_regions
 from graphssl.datasets.scans import stand_in
 from graphssl.errors import AtlasError, ChoiceError, ConfigError, DataError, SchemaError
 
@@ -374,6 +374,7 @@ def _read_bundle(folder: Path, atlas: Atlas, subjects: Sequence[str], missing_re
     values = {s: series[offsets[k] : offsets[k + 1]] * scale for s in subjects if (k := position.get(s)) is not None}
     pipeline = paths[0].stem.removeprefix(prefix).replace("_", " ", 1)
     data = RegionData(atlas.select(labels), values, Provenance("timeseries", pipeline=pipeline, source="abide_arrays"))
+    data = replace(data, provenance=measured(data.provenance, data.values, data.observed, {}))
     if missing_regions == "error":
         check_observed(data.observed, data.atlas)
     return data.select(subject for subject, observed in data.observed.items() if observed.any())

@@ -8,9 +8,9 @@ and the outputs of XCP-D (https://xcp-d.readthedocs.io/en/latest/outputs.html). 
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from graphssl.data.regions import ValueKind
@@ -22,16 +22,15 @@ from graphssl.datasets.scans import Content, Scan
 from graphssl.errors import DataError
 
 
-def find_bids(listing: Listing) -> list[Scan]:
-    """Files of BIDS derivatives that hold region data; none where it is another layout."""
-    scans: list[Scan] = []
-    sidecars = _Sidecars(listing)
+def find_bids(listing: Listing) -> Iterator[Scan]:
+    """Files of BIDS derivatives that hold region data, one after the other; none where it is another layout."""
+    sidecars = None
     for file in listing.names:
         name = parse_name(file)
         content = None if name is None else _content(name)
         if name is not None and content is not None:
-            scans += _scans_of(listing, file, name, content, sidecars)
-    return scans
+            sidecars = sidecars or _Sidecars(listing)
+            yield from _scans_of(listing, file, name, content, sidecars)
 
 
 def with_participants(people: People, listing: Listing) -> People:
@@ -61,7 +60,7 @@ class BidsName:
 
 def parse_name(file: str) -> BidsName | None:
     """Take a name apart, or None where it does not begin with `sub-`."""
-    stem, point, ending = PurePosixPath(file).name.partition(".")
+    stem, point, ending = file.rpartition("/")[2].partition(".")
     words = stem.split("_")
     pairs = [word.partition("-") for word in words]
     if not stem.startswith("sub-") or "-" in words[-1]:
@@ -139,34 +138,34 @@ class _Sidecars:
     def __init__(self, listing: Listing) -> None:
         self._root = listing.root
         self._by_folder: defaultdict[str, list[tuple[str, BidsName]]] = defaultdict(list)
-        self._descriptions = {str(PurePosixPath(file).parent): file for file in listing.names if file.endswith("dataset_description.json")}
+        self._pipelines: dict[str, str] = {}
         for file in listing.ending(".json"):
-            name = _sidecar_name(file)
-            if name is not None:
-                self._by_folder[str(PurePosixPath(file).parent)].append((file, name))
-        self._read: dict[Path, dict[str, Any]] = {}
+            folder, _, last = file.rpartition("/")
+            name = _sidecar_name(last)
+            if last == "dataset_description.json":
+                self._pipelines[folder] = _pipeline_of(self._json(self._root / file))
+            elif name is not None:
+                self._by_folder[folder].append((file, name))
+        above = [parent / "dataset_description.json" for parent in list(listing.root.resolve().parents)[:3]]
+        described = next((path for path in above if path.is_file()), None)
+        self._above = "" if described is None else _pipeline_of(self._json(described))
+        self._read: dict[str, dict[str, Any]] = {}
         self._keys: dict[str, dict[str, tuple[str, str]]] = {}
 
     def of(self, file: str, name: BidsName) -> dict[str, Any]:
         """What sidecars say of a file: nearer ones overrule those in folders above."""
         told: dict[str, Any] = {}
-        for folder in reversed(PurePosixPath(file).parents):
-            for sidecar, other in self._by_folder.get(str(folder), ()):
+        for folder in reversed(_folders(file)):
+            for sidecar, other in self._by_folder.get(folder, ()):
                 if other.suffix == name.suffix and other.entities.items() <= name.entities.items():
-                    told.update(self._json(self._root / sidecar))
+                    if sidecar not in self._read:
+                        self._read[sidecar] = self._json(self._root / sidecar)
+                    told.update(self._read[sidecar])
         return told
 
     def pipeline(self, file: str) -> str:
         """Name and version of what made a file, from the nearest `dataset_description.json`."""
-        near = next((self._descriptions[str(folder)] for folder in PurePosixPath(file).parents if str(folder) in self._descriptions), None)
-        above = [parent / "dataset_description.json" for parent in list(self._root.resolve().parents)[:3]]
-        path = self._root / near if near is not None else next((place for place in above if place.is_file()), None)
-        if path is None:
-            return ""
-        record = self._json(path)
-        made_by = record.get("GeneratedBy") or record.get("PipelineDescription") or []
-        made_by = [made_by] if isinstance(made_by, dict) else made_by
-        return " + ".join(f"{entry.get('Name', '')} {entry.get('Version', '')}".strip() for entry in made_by if isinstance(entry, dict))
+        return next((self._pipelines[folder] for folder in _folders(file) if folder in self._pipelines), self._above)
 
     def variables(self, path: Path, name: BidsName) -> dict[str, tuple[str, str]]:
         """Atlas and weight by key of a QSIRecon file. Files of one suffix hold the same keys: one of them is looked into."""
@@ -182,19 +181,33 @@ class _Sidecars:
             self._keys[name.suffix] = keys
         return self._keys[name.suffix]
 
-    def _json(self, path: Path) -> dict[str, Any]:
-        if path not in self._read:
-            try:
-                record = json.loads(path.read_bytes())
-            except (OSError, ValueError) as error:
-                raise DataError(f"Expected JSON in {path}, found a file that cannot be read ({error}). Mend or remove it.") from error
-            self._read[path] = record if isinstance(record, dict) else {}
-        return self._read[path]
+    @staticmethod
+    def _json(path: Path) -> dict[str, Any]:
+        try:
+            record = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise DataError(f"Expected JSON in {path}, found a file that cannot be read ({error}). Mend or remove it.") from error
+        return record if isinstance(record, dict) else {}
+
+
+def _folders(file: str) -> list[str]:
+    """The folder of a file and those above it up to the root, which is the empty name."""
+    found = []
+    while file:
+        file = file.rpartition("/")[0]
+        found.append(file)
+    return found
+
+
+def _pipeline_of(description: Mapping[str, Any]) -> str:
+    made_by = description.get("GeneratedBy") or description.get("PipelineDescription") or []
+    made_by = [made_by] if isinstance(made_by, dict) else made_by
+    return " + ".join(f"{entry.get('Name', '')} {entry.get('Version', '')}".strip() for entry in made_by if isinstance(entry, dict))
 
 
 def _sidecar_name(file: str) -> BidsName | None:
     """A sidecar's name; one that holds for several subjects has no `sub-`."""
-    stem = PurePosixPath(file).name.removesuffix(".json")
+    stem = file.removesuffix(".json")
     words = stem.split("_")
     if "-" in words[-1] or not all("-" in word for word in words[:-1]):
         return None

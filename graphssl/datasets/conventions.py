@@ -6,7 +6,7 @@ Sources: the toolboxes' own output (CONN: `results/firstlevel/*/resultsROI_Subje
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from graphssl.datasets.bids import parse_name
@@ -39,14 +39,12 @@ class Convention:
         return Scan(listing.root / name, groups.pop("subject"), self.content, groups.pop("atlas", ""), groups, self.pipeline)
 
 
-def find_by(conventions: Sequence[Convention], listing: Listing) -> list[Scan]:
-    """Files whose names fit one of the conventions; the first that fits counts."""
-    scans = []
+def find_by(conventions: Sequence[Convention], listing: Listing) -> Iterator[Scan]:
+    """Files whose names fit one of the conventions, one after the other; the first that fits counts."""
     for name in listing.names:
         scan = next((scan for convention in conventions if (scan := convention.scan(listing, name)) is not None), None)
         if scan is not None:
-            scans.append(scan)
-    return scans
+            yield scan
 
 
 def _convention(pattern: str, content: Content, pipeline: str) -> Convention:

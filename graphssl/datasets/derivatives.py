@@ -1,7 +1,7 @@
 """Region data as pipelines and toolboxes leave them: BIDS derivatives, CONN, DPABI, GRETNA, CIFTI files, graphs and others."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
@@ -100,7 +100,7 @@ def find_scans(listing: Listing, layout: str | None = None) -> tuple[str, list[S
     if layout is not None and layout not in FINDERS:
         raise ConfigError(f"Expected a layout among {', '.join(FINDERS)}; found {layout!r}.")
     for name in FINDERS if layout is None else [layout]:
-        scans = FINDERS[name](listing)
+        scans = list(FINDERS[name](listing))
         if scans:
             return name, scans
     raise DataError(
@@ -110,7 +110,7 @@ def find_scans(listing: Listing, layout: str | None = None) -> tuple[str, list[S
 
 
 # In the order in which they are tried.
-FINDERS: Mapping[str, Callable[[Listing], list[Scan]]] = MappingProxyType(
+FINDERS: Mapping[str, Callable[[Listing], Iterator[Scan]]] = MappingProxyType(
     {
         "bids": find_bids,
         "conn": partial(find_by, conventions.CONN),

@@ -108,18 +108,14 @@ def read_dictionary(path: Path) -> Record:
 
 
 def is_dictionary(listing: Listing) -> bool:
-    """Whether a path is a file of this kind, or a folder in which it is the only array."""
+    """Whether a path is a file of this kind, or a folder with one as its only array or with pickled ones."""
     files = listing.ending(".npy", ".npz")
-    if len(files) != 1:
+    if not files:
         return False
     path = listing.root / files[0]
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         return is_pickled(path)
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return "label" in stored.files and any(key in stored.files for key in _ARRAYS)
-    except (OSError, ValueError):
-        return False
+    return len(files) == 1 and _has_labels(path)
 
 
 def atlas_of_dictionary(listing: Listing, variable: str | None = None) -> Atlas:
@@ -146,8 +142,16 @@ def _file(path: Path) -> Path:
         return path
     files = sorted(path.glob("*.np[yz]")) if path.is_dir() else []
     if len(files) != 1:
-        raise DataError(f"Expected one .npy or .npz file at {path}, found {len(files)}. Give the file.")
+        raise DataError(f"Expected one .npy or .npz file at {path}, found {', '.join(file.name for file in files) or 'none'}. Give one file.")
     return files[0]
+
+
+def _has_labels(path: Path) -> bool:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            return "label" in stored.files
+    except (OSError, ValueError):
+        return False
 
 
 def _array(value: Any) -> npt.NDArray[Any]:

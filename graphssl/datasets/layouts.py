@@ -125,9 +125,12 @@ def _refuse_torch(path: str | os.PathLike[str], *, atlases: Sequence[Atlas] = ()
 
 def _by_derivative(name: str, what: str) -> Layout:
     def stand_ins(listing: Listing, choices: Choices) -> list[Atlas]:
-        return unknown_atlases(FINDERS[name](listing), choices)
+        return unknown_atlases(list(FINDERS[name](listing)), choices)
 
-    return Layout(name, what, lambda listing: bool(FINDERS[name](listing)), partial(load_derivatives, layout=name), stand_ins)
+    def fits(listing: Listing) -> bool:
+        return next(FINDERS[name](listing), None) is not None
+
+    return Layout(name, what, fits, partial(load_derivatives, layout=name), stand_ins)
 
 
 def _by_shape(listing: Listing, variable: str | None, pattern: str | None) -> Layout:

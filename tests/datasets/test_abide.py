@@ -322,6 +322,7 @@ def test_packed_arrays(packed):
     np.testing.assert_allclose(data.values[IDS[2]], series_of(FILE_IDS[2], CC200, 22)[:, [3, 0, 2]], atol=0.0201)
     assert data.observed[IDS[1]].tolist() == [True, True, False]
     assert (data.provenance.pipeline, data.provenance.source) == ("cpac filt_global", "abide_arrays")
+    assert data.provenance.n_timepoints == (20, 22)
     assert cohort.excluded.to_numpy().tolist() == [
         ["subject", "0051457", "not in the list pcp1035"],
         ["region", "0050103", "1 of 3 regions of cc200 without signal: 5"],

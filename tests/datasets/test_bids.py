@@ -21,7 +21,7 @@ def touch(folder, *names):
 
 def found(folder, *names):
     touch(folder, *names)
-    return find_bids(list_files(folder))
+    return list(find_bids(list_files(folder)))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_file_of_qsirecon_is_a_scan_an_atlas_and_weight(tmp_path):
     content = {"aal_region_ids": [1, 2], "atlas_4S_region_ids": [1, 2, 3], "aal_region_labels": np.array(["a", "b"], dtype=object)}
     content |= {f"aal_{weight}_connectivity": np.eye(2) for weight in ("sift_radius2_count", "radius2_meanlength", "fancy")}
     savemat(tmp_path / "sub-1_msmtconnectome_connectivity.mat", {**content, "atlas_4S_radius2_count_connectivity": np.eye(3)})
-    scans = find_bids(list_files(tmp_path))
+    scans = list(find_bids(list_files(tmp_path)))
     assert {(scan.atlas, scan.entities["variable"], scan.content.kind) for scan in scans} == {
         ("aal", "sift_radius2_count", "streamline count"),
         ("aal", "radius2_meanlength", "adjacency"),

@@ -45,7 +45,7 @@ def test_names(tmp_path, tool, name, subject, entities, content):
     ],
 )
 def test_other_names(tmp_path, tool, name):
-    assert find_by(getattr(conventions, tool), Listing(tmp_path, tmp_path, (name,))) == []
+    assert not list(find_by(getattr(conventions, tool), Listing(tmp_path, tmp_path, (name,))))
 
 
 def test_the_atlas_in_a_name(tmp_path):

@@ -99,14 +99,16 @@ def test_what_is_such_a_file(tmp_path):
     assert fits(tmp_path)
     np.savez(tmp_path / "b.npz", corr=FISHER, label=np.zeros(N))
     assert fits(tmp_path / "b.npz")
-    assert not fits(tmp_path), "two files are a folder of scans"
+    assert fits(tmp_path), "one of several has to be named"
+    (tmp_path / "a.npy").rename(tmp_path / "z.npy")
     np.savez(tmp_path / "c.npz", series=FISHER)
+    assert not fits(tmp_path), "several archives are a folder of scans"
     assert not fits(tmp_path / "c.npz")
     np.save(tmp_path / "d.npy", FISHER)
     assert not fits(tmp_path / "d.npy")
     (tmp_path / "e.npz").write_bytes(b"PK")
     assert not fits(tmp_path / "e.npz")
-    assert len(atlas_of_dictionary(list_files(tmp_path / "a.npy"))) == R
+    assert len(atlas_of_dictionary(list_files(tmp_path / "z.npy"))) == R
 
 
 def test_what_is_refused(tmp_path, write_malicious):
@@ -125,7 +127,7 @@ def test_what_is_refused(tmp_path, write_malicious):
         load_graph_dictionary(path, atlas=ATLAS, missing_regions="drop")
     with pytest.raises(AtlasError, match="Expected 3 regions of atlas 'six' .* found 6"):
         load_graph_dictionary(save(tmp_path / "b.npy", {"corr": FISHER}), atlas=ATLAS.select([1, 2, 3]))
-    with pytest.raises(DataError, match="Expected one .npy or .npz file at .*, found 2"):
+    with pytest.raises(DataError, match=r"Expected one \.npy or \.npz file at .*, found a\.npy, b\.npy\. Give one file"):
         load_graph_dictionary(tmp_path, atlas=ATLAS)
     with pytest.raises(DataError, match="Expected a dictionary of arrays, or a list of dictionaries, in .*, found list"):
         read_dictionary(save(tmp_path / "c.npy", [1, 2]))

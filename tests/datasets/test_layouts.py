@@ -163,3 +163,21 @@ def test_one_odd_size_is_a_mistake(tmp_path, atlas):
 def test_names_are_unique():
     names = [layout.name for layout in LAYOUTS]
     assert len(set(names)) == len(names)
+
+
+def spoil(path):
+    path.write_bytes(path.read_bytes()[: max(len(path.read_bytes()) // 3, 1)])
+
+
+@pytest.mark.parametrize("name", ["cpac", "xcpd_old", "xcpd_cifti", "qsirecon", "hcp", "conn", "graphml", "braingb", "ptgb"])
+def test_damaged_files_end_with_one_sentence_and_no_cohort(name, write_layout, capsys):
+    folder, words = write_layout(name)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".json" and path.name != "participants.tsv")
+    spoil(files[0])
+    atlas = [] if "--atlas" in words else ["--atlas", "simulated20"]
+    assert main(["build", str(folder), *words, *atlas, "--out", str(folder.parent / "cohort")]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert files[0].name in lines[0]
+    assert "Traceback" not in lines[0]
+    assert {path.name for path in folder.parent.iterdir()} == {name}

@@ -29,7 +29,9 @@ def write(folder, *names, names_of_regions=NAMES, matrix=None):
 
 
 def load(folder, atlases=(ATLAS,), people=None, **choices):
-    return load_scans(folder, find_bids(list_files(folder)), atlases=atlases, choices=Choices(**choices), people=people or People(), source="bids")
+    return load_scans(
+        folder, list(find_bids(list_files(folder))), atlases=atlases, choices=Choices(**choices), people=people or People(), source="bids"
+    )
 
 
 # Sessions and runs
@@ -157,7 +159,7 @@ def test_no_scan_of_a_subject_in_the_table(tmp_path):
 def test_stand_ins(tmp_path):
     write(tmp_path, "sub-1_seg-A_relmat.tsv")
     write(tmp_path, "sub-1_seg-B_relmat.tsv", names_of_regions=["3", "7", "11", "12", "40"])
-    found = {atlas.name: atlas for atlas in unknown_atlases(find_bids(list_files(tmp_path)), Choices())}
+    found = {atlas.name: atlas for atlas in unknown_atlases(list(find_bids(list_files(tmp_path))), Choices())}
     assert found["A"].names == NAMES
     assert found["B"].labels.tolist() == [3, 7, 11, 12, 40]
     assert stand_in("x", ("0", "1"), 2).labels.tolist() == [1, 2], "counted columns are no labels"
