@@ -24,7 +24,7 @@ from graphssl.datasets.labelled import Array
 from graphssl.datasets.listing import Listing
 from graphssl.datasets.pickled import is_pickled, read_pickled
 from graphssl.datasets.regions import MissingRegions, check_observed, measured
-from graphssl.datasets.scans import is_fisher_z, stand_in
+from graphssl.datasets.scans import UNNAMED, is_fisher_z, stand_in
 from graphssl.errors import ChoiceError, DataError
 
 Record = dict[str, npt.NDArray[Any]]
@@ -108,14 +108,14 @@ def read_dictionary(path: Path) -> Record:
 
 
 def is_dictionary(listing: Listing) -> bool:
-    """Whether a path is a file of this kind, or a folder with one as its only array or with pickled ones."""
+    """Whether the array files of a path are of this kind: pickled, or archives with the labels of several subjects."""
     files = listing.ending(".npy", ".npz")
     if not files:
         return False
     path = listing.root / files[0]
     if path.suffix.lower() == ".npy":
         return is_pickled(path)
-    return len(files) == 1 and _has_labels(path)
+    return _has_labels(path)
 
 
 def atlas_of_dictionary(listing: Listing, variable: str | None = None) -> Atlas:
@@ -128,7 +128,7 @@ def atlas_of_dictionary(listing: Listing, variable: str | None = None) -> Atlas:
     file = _file(listing.path)
     record = read_dictionary(file)
     chosen = _chosen(record, variable, file)
-    return stand_in("regions", None, _of_subjects(record[chosen.key], chosen.kind == "timeseries", file, chosen.key)[0].shape[1])
+    return stand_in(UNNAMED, None, _of_subjects(record[chosen.key], chosen.kind == "timeseries", file, chosen.key)[0].shape[1])
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _file(path: Path) -> Path:
 def _has_labels(path: Path) -> bool:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return "label" in stored.files
+            return "label" in stored.files and stored["label"].size > 1
     except (OSError, ValueError):
         return False
 

@@ -20,7 +20,7 @@ from graphssl.datasets.labelled import LabelledArray
 from graphssl.datasets.listing import Listing, list_files
 from graphssl.datasets.matrices import load_matrices
 from graphssl.datasets.regions import MissingRegions
-from graphssl.datasets.scans import Choices, kind_of, stand_in, unknown_atlases
+from graphssl.datasets.scans import UNNAMED, Choices, kind_of, stand_in, unknown_atlases
 from graphssl.datasets.timeseries import load_timeseries
 from graphssl.errors import AtlasError, ChoiceError, ConfigError, DataError
 
@@ -139,7 +139,7 @@ def _by_shape(listing: Listing, variable: str | None, pattern: str | None) -> La
 
     def stand_ins(listing: Listing, choices: Choices) -> list[Atlas]:
         found = array.transposed if choices.transpose else array
-        return [stand_in("regions", found.columns, found.values.shape[1])]
+        return [stand_in(UNNAMED, found.columns, found.values.shape[1])]
 
     @wraps(load_matrices)
     def load(path: str | os.PathLike[str], **options: Any) -> Cohort:

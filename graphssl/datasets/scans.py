@@ -26,6 +26,8 @@ Excluded = list[tuple[str, str, str]]
 
 # What differs between two scans of one subject; anything else that differs between two files is another version of the same scan.
 SCAN_ENTITIES = ("ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "cond")
+# What the stand-in for an atlas is called where files do not name theirs.
+UNNAMED = "unnamed"
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def unknown_atlases(scans: Sequence[Scan], choices: Choices) -> list[Atlas]:
             first = next(other for other in scans if other.atlas == scan.atlas and other.content == content)
             array = read_labelled(first.path, variable=content.variable)
             array = array.transposed if choices.transpose else array
-            found[scan.atlas] = stand_in(scan.atlas or "regions", array.columns, array.values.shape[1])
+            found[scan.atlas] = stand_in(scan.atlas or UNNAMED, array.columns, array.values.shape[1])
     return list(found.values())
 
 

@@ -14,7 +14,7 @@ from graphssl.datasets import recognise
 from graphssl.datasets.abide_lists import LISTS, ListName
 from graphssl.datasets.layouts import Layout
 from graphssl.datasets.listing import Listing, list_files
-from graphssl.datasets.scans import Choices, Repeats
+from graphssl.datasets.scans import UNNAMED, Choices, Repeats
 from graphssl.errors import ChoiceError, ConfigError
 from graphssl.experiment.runs import describe
 
@@ -234,9 +234,10 @@ def _atlas_hint(regions: Atlas) -> str:
     carried = f"called {_shortened(named)}" if named else f"with the labels {_shortened(regions.labels.tolist())}"
     guesses = guess_atlases(regions)
     perhaps = f" Perhaps {' or '.join(guesses)}." if guesses else ""
+    whose, name = ("The files", "NAME") if regions.name == UNNAMED else (f"Files of {regions.name!r}", regions.name)
     return (
-        f"Files of {regions.name!r} have {len(regions)} regions, {carried}, and say not where these are.{perhaps} Give the atlas the data were "
-        f"made with: --atlas '{regions.name}=FILE', a table (label, name, x, y, z) or a label volume, or a name of graphssl.atlases.list_atlases()."
+        f"{whose} have {len(regions)} regions, {carried}, and say not where these are.{perhaps} Give the atlas the data were made with: "
+        f"--atlas '{name}=FILE', a table (label, name, x, y, z) or a label volume, or a name of graphssl.atlases.list_atlases()."
     )
 
 

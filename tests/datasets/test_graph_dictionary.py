@@ -101,8 +101,9 @@ def test_what_is_such_a_file(tmp_path):
     assert fits(tmp_path / "b.npz")
     assert fits(tmp_path), "one of several has to be named"
     (tmp_path / "a.npy").rename(tmp_path / "z.npy")
+    np.savez(tmp_path / "a.npz", series=FISHER[0], label=1)
+    assert not fits(tmp_path), "archives of one subject each are a folder of scans"
     np.savez(tmp_path / "c.npz", series=FISHER)
-    assert not fits(tmp_path), "several archives are a folder of scans"
     assert not fits(tmp_path / "c.npz")
     np.save(tmp_path / "d.npy", FISHER)
     assert not fits(tmp_path / "d.npy")

@@ -127,11 +127,11 @@ def test_regions_without_signal_may_be_masked(tmp_path, cohort, atlas_file):
 def test_an_atlas_is_asked_for_with_the_number_of_regions(tmp_path, cohort, matrices):
     folder = write_folder(tmp_path / "scans", cohort, matrices)
     what = "matrices" if matrices else "timeseries"
-    with pytest.raises(ConfigError, match=rf"atlas of the regions for {what} data, found none\. Files of 'regions' have 12 regions, .*--atlas"):
+    with pytest.raises(ConfigError, match=rf"atlas of the regions for {what} data, found none\. The files have 12 regions, .*--atlas"):
         open_source(Source(str(folder)))
     text, record = report_source(Source(str(folder)))
     assert "8 subjects × 12 regions" in text
-    assert "To do: Files of 'regions' have 12 regions, with the labels 1, 2, 3, 4 … 12, and say not where these are." in text
+    assert "To do: The files have 12 regions, with the labels 1, 2, 3, 4 … 12, and say not where these are." in text
     assert (record["complete"], record["n_subjects"]) == (False, 8)
 
 
@@ -160,6 +160,23 @@ def test_an_option_that_does_not_apply(tmp_path, cohort, atlas_file):
 def test_the_arrays_of_abide_are_recognised_and_opened(shared_data):
     source = Source(str(shared_data / "brain" / "abide1"), f"cc200={shared_data / 'brain' / 'atlases' / 'coords' / 'pcp_cc200.csv'}")
     assert kind_of(source.path) == "abide_arrays"
+
+
+@pytest.mark.shared_data
+def test_the_text_files_of_abide_are_looked_at_without_an_atlas(shared_data):
+    text, record = report_source(Source(str(shared_data / "brain" / "abide1" / "pcp_layout")))
+    assert (record["recognised"], record["n_subjects"], record["complete"]) == ("abide", 8, False)
+    assert "8 subjects × 200 regions of cc200" in text
+    assert "aal116    labels 2001, 2002, 2101, 2102 … 9170; dparsf filt_global; 145 to 235 time points" in text
+
+
+@pytest.mark.shared_data
+def test_group_matrices_of_several_atlases_have_to_be_chosen(shared_data):
+    folder = str(shared_data / "brain" / "hcp_group")
+    _, record = report_source(Source(folder, kind="adjacency"))
+    assert "found 68 × 68 in 2 files such as funcMatrix_ctx.csv; 100 × 100 in 2 files" in record["advice"][0]
+    _, record = report_source(Source(folder, kind="adjacency", pattern="*Matrix_ctx_schaefer_100.csv"))
+    assert (record["n_subjects"], record["complete"]) == (2, False)
 
 
 # Telling
