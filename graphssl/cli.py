@@ -144,6 +144,28 @@ def embed(words: Sequence[str]) -> None:
     _print(f"{len(table)} subjects × {len(table.columns) - 1} columns: {parsed.out}", {"written": parsed.out, "n_subjects": len(table)}, parsed)
 
 
+def explain(words: Sequence[str]) -> None:
+    """write what the model of a run (or a saved one) reads: tables of regions, connections and networks, checks and figures"""
+    from graphssl.experiment.explain import explain_model, explain_run
+
+    parser = _parser()
+    parser.add_argument("run", type=str | None, nargs="?", default=None, help="run folder; its model is also fitted again on its folds and seeds")
+    parser.add_argument("--refits", type=int | None, default=None, help="refits of a run at most; one a fold and seed when left out, 0 for none")
+    parser.add_argument("--model", type=str | None, default=None, help="model folder, instead of a run")
+    parser.add_argument("--cohort", type=str | None, default=None, help="cohort folder, from graphssl build, to explain the model on")
+    parser.add_argument("--out", type=str | None, default=None, help="folder to write the explanation of the model to")
+    parser.add_argument("--atlas", type=str | None, default=None, help="atlas to explain; the model's first when left out")
+    parsed = _parse(parser, words)
+    saved = [parsed.model, parsed.cohort, parsed.out]
+    if parsed.run is not None and not any(saved):
+        found = explain_run(parsed.run, atlas=parsed.atlas, refits=parsed.refits)
+    elif parsed.run is None and all(saved):
+        found = explain_model(*saved, atlas=parsed.atlas)
+    else:
+        raise ConfigError("Expected a run folder, or --model, --cohort and --out together; found neither or both. See graphssl explain --help.")
+    _print("\n".join([*found["sentences"], f"Explanation: {found['explanation']}"]), found, parsed)
+
+
 def report(words: Sequence[str]) -> None:
     """write the report of a run folder anew"""
     from graphssl.reports import write_report
@@ -156,7 +178,8 @@ def report(words: Sequence[str]) -> None:
 
 
 VERBS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
-    verb.__name__: (verb, (verb.__doc__ or "").strip()) for verb in (demo, validate, build, harmonize, pretrain, finetune, evaluate, embed, report)
+    verb.__name__: (verb, (verb.__doc__ or "").strip())
+    for verb in (demo, validate, build, harmonize, pretrain, finetune, evaluate, embed, explain, report)
 }
 
 

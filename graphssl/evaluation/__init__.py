@@ -2,9 +2,26 @@
 
 from graphssl.evaluation.audits import site_probe
 from graphssl.evaluation.baselines import BASELINES, make_baseline
-from graphssl.evaluation.explain import Saliency, saliency
+from graphssl.evaluation.explain import Saliency, integrated_gradients, saliency
 from graphssl.evaluation.permutation import refit_permutation_test
 from graphssl.evaluation.protocols import Evaluation, evaluate
+from graphssl.evaluation.randomisation import randomisation_check
+from graphssl.evaluation.refits import refit_saliencies
+from graphssl.evaluation.rollout import attention_rollout
 from graphssl.evaluation.tuning import Tuned
 
-__all__ = ["BASELINES", "Evaluation", "Saliency", "Tuned", "evaluate", "make_baseline", "refit_permutation_test", "saliency", "site_probe"]
+__all__ = [
+    "BASELINES",
+    "Evaluation",
+    "Saliency",
+    "Tuned",
+    "attention_rollout",
+    "evaluate",
+    "integrated_gradients",
+    "make_baseline",
+    "randomisation_check",
+    "refit_permutation_test",
+    "refit_saliencies",
+    "saliency",
+    "site_probe",
+]

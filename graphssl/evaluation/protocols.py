@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import joblib
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from sklearn.base import clone
@@ -165,10 +166,9 @@ def make_splits(cohort: Cohort, task: Task, protocol: str, n_splits: int = 5) ->
 
 def fit_and_score(method: Any, cohort: Cohort, task: Task, split: Split, seed: int, fraction: float, name: str) -> tuple[list[Result], pd.DataFrame]:
     """Fit one method on one split and score its test subjects; the cohorts it sees have no labels in their tables."""
-    train, test = (_without_labels(cohort.select(side), task) for side in (split.train, split.test))
-    labelled = [subject for subject in split.train if subject in task.labels]
-    kept = set(label_fraction(labelled, [task.labels[s] for s in labelled], fraction, seed=seed))
-    y_train = np.asarray([task.labels[s] if s in kept else WITHHELD for s in split.train])
+    train, y_train = training_side(cohort, task, split, seed, fraction)
+    test = _without_labels(cohort.select(split.test), task)
+    n_train = int((y_train != WITHHELD).sum())
     y_test = np.asarray([task.labels[s] for s in split.test])
     started = time.perf_counter()
     method.fit(train, y_train, train.groups.to_numpy())
@@ -176,12 +176,28 @@ def fit_and_score(method: Any, cohort: Cohort, task: Task, split: Split, seed: i
     probability = _in_all_classes(np.asarray(method.predict_proba(test)), getattr(method, "classes_", None), len(task.classes))
     scores = score_all(y_test, probability[:, 1] if len(task.classes) == 2 else probability)
     results = [
-        Result(task.cohort, task.target, task.protocol, name, split.name, seed, fraction, metric, value, len(kept), len(split.test), seconds)
+        Result(task.cohort, task.target, task.protocol, name, split.name, seed, fraction, metric, value, n_train, len(split.test), seconds)
         for metric, value in scores.items()
     ]
     rows = _prediction_rows(task, split, seed, fraction, name, y_test, probability)
     sites = test.sites
     return results, rows if sites is None else rows.assign(site=sites.to_numpy())
+
+
+def training_side(cohort: Cohort, task: Task, split: Split, seed: int = 0, fraction: float = 1.0) -> tuple[Cohort, npt.NDArray[np.int64]]:
+    """The training subjects of a split, without labels in their table, and their class indices `[n]`, `-1` where a label is withheld.
+
+    Args:
+        cohort: The cohort.
+        task: What to predict.
+        split: The split.
+        seed: Seed of the draw of labels.
+        fraction: Share of the labels to use.
+    """
+    labelled = [subject for subject in split.train if subject in task.labels]
+    kept = set(label_fraction(labelled, [task.labels[s] for s in labelled], fraction, seed=seed))
+    y = np.asarray([task.labels[s] if s in kept else WITHHELD for s in split.train])
+    return _without_labels(cohort.select(split.train), task), y
 
 
 def shuffle_labels(cohort: Cohort, task: Task, seed: int) -> Task:

@@ -1,7 +1,6 @@
 """What the verbs of the command line do, callable from Python."""
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,21 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from graphssl.data.atlas import check_atlas
 from graphssl.data.cohort import Cohort
-from graphssl.datasets.simulate import GroundTruth
 from graphssl.encoders import GAT, GCN, GIN, MLP, AbstractEncoder, BrainNetworkTransformer, GraphTransformer
 from graphssl.errors import AtlasError, ConfigError, DataError, InputError
 from graphssl.estimators import ConnectomeClassifier
 from graphssl.evaluation.audits import leading_components, site_probe
 from graphssl.evaluation.baselines import BASELINES, LabelledOnly, make_baseline
-from graphssl.evaluation.explain import Saliency, saliency
 from graphssl.evaluation.protocols import evaluate, make_splits, make_task
 from graphssl.evaluation.tuning import InnerUnit, Tuned
 from graphssl.experiment.config import EvaluationSettings, Experiment
+from graphssl.experiment.explanation import write_explanation
 from graphssl.experiment.runs import RunFolder
 from graphssl.objectives import AbstractObjective, MaskedRegions
 from graphssl.reports import write_report
@@ -116,7 +113,8 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
         start = _pretrained(experiment, cohort, folder, progress)
         tuned = _finetuned(experiment, start, cohort, folder, progress)
         _write_history(folder, {"pretrain": start.history, "finetune": tuned.history})
-        _write_explanation(folder.path / "explain", saliency(tuned, cohort), truth)
+        if not (folder.path / "explain" / "summary.json").is_file():  # that of an earlier call may hold the stability that `explain` measured
+            write_explanation(folder.path / "explain", tuned, cohort, truth=truth)
         write_results(folder.path / "results.jsonl", [*evaluation.results, *_probe_sites(experiment, start, cohort)])
         if len(evaluation.choices):
             folder.write_text("tuning.csv", evaluation.choices.to_csv(index=False))
@@ -281,26 +279,6 @@ def _write_history(folder: RunFolder, stages: dict[str, pd.DataFrame]) -> None:
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     first = ["stage", "split", "seed", "epoch"]
     folder.write_text("history.csv", table[[*first, *[c for c in table.columns if c not in first]]].to_csv(index=False))
-
-
-def _write_explanation(folder: Path, found: Saliency, truth: GroundTruth | None) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    order = found.regions.set_index("label").loc[found.atlas.labels.tolist()]
-    np.savez(
-        folder / "connectome.npz",
-        atlas=found.atlas.name,
-        mean_connectome=found.mean_connectome,
-        centroids=found.atlas.centroids,
-        labels=found.atlas.labels,
-        networks=np.asarray(found.atlas.networks, dtype=np.str_),
-        names=np.asarray(found.atlas.display_names, dtype=np.str_),
-        region_saliency=order["saliency"].to_numpy(),
-        edge_saliency=found.connections,
-    )
-    found.regions.to_csv(folder / "regions.csv", index=False)
-    found.network_pairs.to_csv(folder / "network_pairs.csv", index=False)
-    if truth is not None:
-        (folder / "truth.json").write_text(json.dumps({"affected": [list(pair) for pair in truth.affected]}), encoding="utf-8")
 
 
 def _brain_network_transformer(experiment: Experiment) -> BrainNetworkTransformer:

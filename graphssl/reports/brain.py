@@ -8,7 +8,7 @@ import pandas as pd
 from graphssl.reports.canvas import INCH, canvas, png
 from graphssl.reports.markup import Picture
 from graphssl.reports.names import listed
-from graphssl.reports.run_folder import Connectome
+from graphssl.reports.run_folder import Array, Connectome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,25 +16,26 @@ if TYPE_CHECKING:
 _STRONGEST = 60
 
 
+def explanation_figures(connectome: Connectome, regions: pd.DataFrame | None) -> dict[str, Picture]:
+    """All figures of an explanation, by name."""
+    drawn = {
+        "glass_brain_regions": glass_regions(connectome),
+        "glass_brain_connections": glass_edges(connectome),
+        "effects_matrix": effects_matrix(connectome, regions),
+        "mean_connectome": connectome_matrix(connectome, regions),
+    }
+    return {name: picture for name, picture in drawn.items() if picture is not None}
+
+
 def connectome_matrix(connectome: Connectome, regions: pd.DataFrame | None) -> Picture:
     """The mean connectome, regions ordered by network."""
-    from nilearn.plotting import plot_matrix
+    return _matrix(connectome, regions, connectome.mean, "Mean connectome over subjects", "mean connectome")
 
-    networks = _networks(connectome, regions)
-    order = np.lexsort((connectome.centroids[:, 0] > 0, np.asarray(networks))) if any(networks) else np.arange(len(networks))
-    matrix = np.nan_to_num(connectome.mean[np.ix_(order, order)])
-    limit = float(np.quantile(np.abs(matrix[~np.eye(len(matrix), dtype=bool)]), 0.99)) if len(matrix) > 1 else 1.0
-    with canvas(6.2, 5.6) as (figure, axes):
-        # The correlation of a region with itself says nothing and would set the scale.
-        np.fill_diagonal(matrix, 0.0)
-        image = plot_matrix(matrix, axes=axes, vmin=-(limit or 1.0), vmax=limit or 1.0, cmap="RdBu_r", colorbar=False)
-        figure.colorbar(image, ax=axes, shrink=0.7)
-        _mark_networks(axes, [networks[k] for k in order])
-        drawn = png(figure)
-    known = sorted({name for name in networks if name})
-    where = f"ordered by network ({listed(known, most=12)})" if known else "in the order of the atlas"
-    alt = f"Matrix of the mean connectome of {len(matrix)} regions{f' of {connectome.atlas}' if connectome.atlas else ''}, {where}."
-    return Picture(drawn, alt, f"Mean connectome over subjects, {where}; the colour scale ends at the 99th percentile.", round(6.2 * INCH))
+
+def effects_matrix(connectome: Connectome, regions: pd.DataFrame | None) -> Picture:
+    """The effect of each connection on the prediction, regions ordered by network."""
+    what = "Effect of one standard deviation of each connection on the logit of the last class"
+    return _matrix(connectome, regions, connectome.edges, what, "effect of each connection on the prediction")
 
 
 def glass_regions(connectome: Connectome) -> Picture:
@@ -88,6 +89,26 @@ def glass_edges(connectome: Connectome) -> Picture | None:
     signs = "Red speaks for the last class, blue against it." if (kept < 0).any() else ""
     alt = f"Glass brain with the {n} connections that weigh most in the prediction, between {int(ends.sum())} regions."
     return Picture(image, alt, f"The {n} connections that weigh most in the prediction. {signs}".strip(), round(9.6 * INCH))
+
+
+def _matrix(connectome: Connectome, regions: pd.DataFrame | None, values: Array, what: str, short: str) -> Picture:
+    from nilearn.plotting import plot_matrix
+
+    networks = _networks(connectome, regions)
+    order = np.lexsort((connectome.centroids[:, 0] > 0, np.asarray(networks))) if any(networks) else np.arange(len(networks))
+    matrix = np.nan_to_num(values[np.ix_(order, order)])
+    limit = float(np.quantile(np.abs(matrix[~np.eye(len(matrix), dtype=bool)]), 0.99)) if len(matrix) > 1 else 1.0
+    with canvas(6.2, 5.6) as (figure, axes):
+        # The correlation of a region with itself says nothing and would set the scale.
+        np.fill_diagonal(matrix, 0.0)
+        image = plot_matrix(matrix, axes=axes, vmin=-(limit or 1.0), vmax=limit or 1.0, cmap="RdBu_r", colorbar=False)
+        figure.colorbar(image, ax=axes, shrink=0.7)
+        _mark_networks(axes, [networks[k] for k in order])
+        drawn = png(figure)
+    known = sorted({name for name in networks if name})
+    where = f"ordered by network ({listed(known, most=12)})" if known else "in the order of the atlas"
+    alt = f"Matrix of the {short} of {len(matrix)} regions{f' of {connectome.atlas}' if connectome.atlas else ''}, {where}."
+    return Picture(drawn, alt, f"{what}, {where}; the colour scale ends at the 99th percentile.", round(6.2 * INCH))
 
 
 def _networks(connectome: Connectome, regions: pd.DataFrame | None) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import pandas as pd
 
+from graphssl.reports.explained import WEIGHTLESS, is_unstable, random_correlation, randomisation_sentence, stability_sentence
 from graphssl.reports.headline import difference_phrase
 from graphssl.reports.names import count, fraction_label, interval, listed, method_phrase, metric_label, number, role
 from graphssl.reports.run_folder import RunFolder
@@ -18,6 +19,9 @@ SITE_MARGIN = 0.05
 AUDIT_MARGIN = 0.05
 AUDIT_ERRORS = 2.58
 FEW_SUBJECTS = 100
+# A spread below this share of its first value, or below this value, has collapsed.
+COLLAPSED = 0.01
+COLLAPSED_TO = 1e-3
 FEW_IN_A_SPLIT = 20
 FEW_SEEDS = 3
 
@@ -220,6 +224,43 @@ def _methods_left_out(study: Study) -> Caution | None:
     return Caution("methods_left_out", "note", "A method was not run", text)
 
 
+def _collapsed(study: Study) -> Caution | None:
+    """Parts of an objective that end in `_std` are spreads of what the encoder gives; near zero, it gives everybody the same."""
+    history = study.run.history
+    if history is None:
+        return None
+    runs = [name for name in ("stage", "split", "seed") if name in history.columns]
+    spreads = [str(name) for name in history.columns if str(name).endswith("_std")]
+    gone = [
+        f"{name} of {part['stage'].iloc[0]} from {values.iloc[0]:.2g} to {values.iloc[-1]:.2g}"
+        for _, part in history.groupby(runs, sort=False)
+        for name in spreads
+        if len(values := part[name].dropna()) and (values.iloc[-1] < COLLAPSED * values.iloc[0] or values.iloc[-1] < COLLAPSED_TO)
+    ]
+    if not gone:
+        return None
+    text = (
+        f"The spread of what the encoder gives went to nothing during training: {listed(gone)}. It gives every subject the same, and what is "
+        "trained on it learns nothing. Lower the learning rate, or choose another objective."
+    )
+    return Caution("collapsed_objective", "warning", "The pre-training objective collapsed", text)
+
+
+def _unstable_saliency(study: Study) -> Caution | None:
+    summary = study.run.explanation
+    if summary is None or not is_unstable(summary):
+        return None
+    return Caution("unstable_saliency", "warning", "What the model looked at changes when it is fitted again", stability_sentence(summary))
+
+
+def _weightless_saliency(study: Study) -> Caution | None:
+    correlation = None if study.run.explanation is None else random_correlation(study.run.explanation)
+    if study.run.explanation is None or correlation is None or correlation < WEIGHTLESS:
+        return None
+    text = f"{randomisation_sentence(study.run.explanation)} It shows the data or the architecture rather than what the model found."
+    return Caution("saliency_ignores_weights", "warning", "What the model looked at does not depend on what it learned", text)
+
+
 def _test_sizes(study: Study) -> "pd.Series[float]":
     rows = study.results[(study.results["metric"] == study.metric) & (study.results["label_fraction"] == study.fractions[0])]
     method = study.ours if study.ours in set(rows["method"]) else rows["method"].iloc[0]
@@ -233,6 +274,9 @@ _RULES: tuple[Callable[[Study], Caution | None], ...] = (
     _site_readable,
     _shuffled_labels,
     _confounds,
+    _collapsed,
+    _unstable_saliency,
+    _weightless_saliency,
     _few_subjects,
     _few_seeds,
     _undefined,

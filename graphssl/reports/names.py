@@ -29,6 +29,12 @@ _METHODS = {
     ),
     "logistic_tangent": ("Logistic regression on tangent", "logistic regression on tangent connectivity"),
     "ridge_tangent": ("Ridge on tangent", "ridge on tangent connectivity"),
+    "logistic_partial": ("Logistic regression on partial correlation", "logistic regression on partial correlation"),
+    "ridge_partial": ("Ridge on partial correlation", "ridge on partial correlation"),
+    "svm_correlation": ("Linear SVM on correlation", "a linear SVM on correlation"),
+    "svm_partial": ("Linear SVM on partial correlation", "a linear SVM on partial correlation"),
+    "svm_tangent": ("Linear SVM on tangent", "a linear SVM on tangent connectivity"),
+    "mlp_correlation": ("Perceptron on correlation", "a perceptron on correlation"),
     "majority": ("Majority class", "the majority class"),
     "covariates": ("Covariates alone", "the covariates alone"),
     "site": ("Site alone", "the site alone"),
@@ -43,6 +49,7 @@ _METRICS = {
 }
 _PROTOCOLS = {"leave_one_site_out": "each site held out in turn", "k_fold": "cross-validation", "hold_out": "one held-out test set"}
 _CONTROLS = ("no_edges", "gcn", "gat", "gin", "brain_network_transformer", "mlp")
+_TUNED = "_tuned"
 _MINUS = "−"
 
 
@@ -52,7 +59,7 @@ def role(method: str) -> Role:
         return "pretrained"
     if method.startswith("scratch"):
         return "scratch"
-    if method in _CONTROLS:
+    if method.removesuffix(_TUNED) in _CONTROLS:
         return "control"
     if method == "majority":
         return "majority"
@@ -62,12 +69,16 @@ def role(method: str) -> Role:
 def method_label(method: str) -> str:
     """Name of a method in a table, such as `Ridge on tangent`."""
     name, _, audit = method.partition("|")
+    if name.endswith(_TUNED):
+        return f"{method_label(name.removesuffix(_TUNED))}, tuned"
     label = _METHODS[name][0] if name in _METHODS else _words(name)
     return f"{label}, labels shuffled" if audit == AUDIT else label
 
 
 def method_phrase(method: str) -> str:
     """Name of a method within a sentence, such as `the pre-trained encoder`."""
+    if method.endswith(_TUNED):
+        return f"{method_phrase(method.removesuffix(_TUNED))}, tuned"
     return _METHODS[method][1] if method in _METHODS else method.replace("_", " ")
 
 

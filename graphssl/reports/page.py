@@ -6,6 +6,7 @@ from pathlib import Path
 
 from graphssl.reports import brain, figures
 from graphssl.reports.cautions import Caution, cautions
+from graphssl.reports.explained import explanation_sentences
 from graphssl.reports.headline import Headline, headline
 from graphssl.reports.markup import Html, Picture, facts, figure, folded, paragraph, section, tag, text
 from graphssl.reports.names import fraction_label, interval, listed, method_label, metric_label, number, p_value, signed
@@ -15,13 +16,17 @@ from graphssl.reports.style import CSS
 from graphssl.reports.tables import (
     affected_pairs,
     audit_table,
+    edge_table,
     excluded_table,
+    fraction_table,
     network_table,
+    randomisation_table,
     region_table,
     results_table,
     setting,
     split_table,
     subjects_table,
+    tuning_table,
 )
 
 
@@ -130,9 +135,13 @@ def _results(study: Study) -> Iterator[Html]:
         if others:
             tables = (results_table(study, share, metric) for metric in others if study.rows(share, metric))
             yield folded(f"Other metrics, {fraction_label(share)}: {listed(map(metric_label, others))}", *tables)
+    if len(study.fractions) > 1:
+        yield fraction_table(study)
+    yield from _pictures(figures.label_curve(study))
     over_subjects = subjects_table(study)
     yield over_subjects or paragraph(_no_subject_test(study), "soft")
-    yield from _pictures(figures.label_curve(study))
+    if study.run.tuning is not None:
+        yield folded("What tuned methods chose on inner folds", tuning_table(study.run.tuning))
 
 
 def _no_subject_test(study: Study) -> str:
@@ -183,9 +192,9 @@ def _connectome(study: Study) -> Iterator[Html]:
     else:
         if run.connectome.atlas:
             yield paragraph(f"In atlas {run.connectome.atlas}. Saliency says what moves this model’s answer, not what causes the condition.")
-        yield from _pictures(
-            brain.glass_regions(run.connectome), brain.glass_edges(run.connectome), brain.connectome_matrix(run.connectome, run.regions)
-        )
+        for sentence in explanation_sentences(run.explanation or {}):
+            yield paragraph(sentence)
+        yield from _pictures(*brain.explanation_figures(run.connectome, run.regions).values())
     yield from _saliency(run)
 
 
@@ -206,6 +215,11 @@ def _saliency(run: RunFolder) -> Iterator[Html]:
     tables += [region_table(run.regions)] if run.regions is not None else []
     if tables:
         yield tag("div", *tables, class_="pair")
+    if run.edges is not None:
+        yield folded("Single connections", edge_table(run.edges))
+    stages = (run.explanation or {}).get("randomisation")
+    if stages:
+        yield folded("Randomised layers", randomisation_table(stages))
 
 
 def _excluded(study: Study) -> Iterator[Html]:

@@ -55,7 +55,10 @@ class RunFolder:
         excluded: `excluded.csv`.
         connectome: `explain/connectome.npz`.
         regions: `explain/regions.csv`.
+        edges: `explain/edges.csv`.
         network_pairs: `explain/network_pairs.csv`.
+        explanation: `explain/summary.json`: how far the explanation can be believed.
+        tuning: `tuning.csv`: what tuned methods chose on inner folds.
         truth: `explain/truth.json`: pairs of networks a simulated disease acts on, under `"affected"`.
     """
 
@@ -68,7 +71,10 @@ class RunFolder:
     excluded: pd.DataFrame | None
     connectome: Connectome | None
     regions: pd.DataFrame | None
+    edges: pd.DataFrame | None
     network_pairs: pd.DataFrame | None
+    explanation: dict[str, Any] | None
+    tuning: pd.DataFrame | None
     truth: dict[str, Any] | None
 
     @property
@@ -110,9 +116,12 @@ def read_run(folder: str | os.PathLike[str]) -> RunFolder:
         predictions=_optional(path / "predictions.parquet", _predictions),
         history=_optional(path / "history.csv", lambda file: _table(file, ("stage", "epoch", "train_loss"))),
         excluded=_optional(path / "excluded.csv", lambda file: _table(file, ("what", "id", "reason"), dtype="str")),
-        connectome=_optional(explain / "connectome.npz", _connectome),
+        connectome=_optional(explain / "connectome.npz", read_connectome),
         regions=_optional(explain / "regions.csv", lambda file: _table(file, ("label", "name", "network", "saliency", "rank"))),
+        edges=_optional(explain / "edges.csv", lambda file: _table(file, ("name_a", "name_b", "effect", "saliency", "rank"))),
         network_pairs=_optional(explain / "network_pairs.csv", lambda file: _table(file, ("network_a", "network_b", "saliency", "rank"))),
+        explanation=_optional(explain / "summary.json", _mapping),
+        tuning=_optional(path / "tuning.csv", lambda file: _table(file, ("method", "split", "parameter", "value"), dtype="str")),
         truth=_optional(explain / "truth.json", _mapping),
     )
 
@@ -153,7 +162,12 @@ def _predictions(file: Path) -> pd.DataFrame:
     return table
 
 
-def _connectome(file: Path) -> Connectome:
+def read_connectome(file: Path) -> Connectome:
+    """Read `explain/connectome.npz`.
+
+    Raises:
+        DataError: If arrays do not fit one another.
+    """
     # numpy leaves a damaged file open unless it was opened here.
     with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
         found = {name: stored[name] for name in stored.files}

@@ -15,12 +15,14 @@ from graphssl.reports.run_folder import RunFolder
 from graphssl.statistics.compare import paired_comparison, paired_delong
 from graphssl.statistics.difference import Comparison
 from graphssl.statistics.metrics import LOWER_IS_BETTER, METRICS, Interval
+from graphssl.statistics.permutation import permutation_over_splits
 from graphssl.statistics.predictions import bootstrap_over_splits, probability_columns
 from graphssl.statistics.summary import summarise
 
 Verdict = Literal["better", "worse", "open", "unknown"]
 
 _ORDER: tuple[Role, ...] = ("pretrained", "scratch", "control", "linear", "confounds", "majority")
+_PERMUTATIONS = 999
 _PREFERRED_METRICS = ("auroc", "balanced_accuracy")
 _BASELINE_ROLES: tuple[tuple[Role, ...], ...] = (("linear",), ("confounds", "majority"))
 
@@ -179,6 +181,13 @@ class Study:
         except DataError:  # no predictions of one of them, or of other subjects
             return None
         return found if found.n else None
+
+    def chance_p_value(self, method: str, fraction: float) -> float:
+        """How often permuted labels (within test set and site) score as well, as a p value; NaN where predictions do not allow it."""
+        frame = self.predictions(method, fraction)
+        if frame.empty or self.metric not in METRICS:
+            return math.nan
+        return permutation_over_splits(frame, method, self.metric, label_fraction=fraction, n_permutations=_PERMUTATIONS).p_value
 
     def verdict(self, comparison: Comparison | None, metric: str | None = None) -> Verdict:
         """What a difference says: better or worse where its interval excludes zero, else open; unknown without an interval."""

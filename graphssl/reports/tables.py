@@ -1,6 +1,7 @@
 """The tables of the report."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ from graphssl.statistics.metrics import LOWER_IS_BETTER
 
 _TOP = 15
 _MOST_EXCLUDED = 200
+_EXPLAINED = " Stability is the share of refitted models in which it is among the top tenth."
 
 
 def results_table(study: Study, fraction: float, metric: str) -> Html:
@@ -21,6 +23,7 @@ def results_table(study: Study, fraction: float, metric: str) -> Html:
     order = study.methods(fraction)
     scores = sorted(study.rows(fraction, metric), key=lambda score: order.index(score.method) if score.method in order else len(order))
     baseline, scratch = study.best_baseline(fraction, metric), study.scratch(fraction)
+    tested = metric == study.metric and study.run.predictions is not None
     bounds, reference = _bounds(scores), study.chance if metric == study.metric else math.nan
     body = [
         [
@@ -30,16 +33,18 @@ def results_table(study: Study, fraction: float, metric: str) -> Html:
             strip(score.mean, score.low, score.high, bounds, reference),
             number(score.sd),
             interval(score.min, score.max) if score.n_splits > 1 else "–",
+            *([p_value(study.chance_p_value(score.method, fraction))] if tested else []),
             _difference(study, score.method, scratch, fraction, metric),
             _difference(study, score.method, baseline, fraction, metric),
         ]
         for score in scores
     ]
     against = "Against best baseline" if baseline is None else Html(f"Against best baseline<br>({text(method_label(baseline))})")
-    head = ["Method", metric_label(metric), "95% interval", "", "SD", "Range", "Against random weights", against]
+    permuted = ["p, labels permuted"] if tested else []
+    head = ["Method", metric_label(metric), "95% interval", "", "SD", "Range", *permuted, "Against random weights", against]
     better = "lower is better" if metric in LOWER_IS_BETTER else "higher is better"
     ours = [k for k, score in enumerate(scores) if score.method == study.ours]
-    return table(head, body, caption=f"{metric_label(metric)}, {better}. {_reading(scores)}", numeric=(1, 2, 4, 5), strong=ours)
+    return table(head, body, caption=f"{metric_label(metric)}, {better}. {_reading(scores)}", numeric=(1, 2, 4, 5, 6)[: 4 + tested], strong=ours)
 
 
 def subjects_table(study: Study) -> Html | None:
@@ -96,12 +101,58 @@ def audit_table(study: Study) -> Html | None:
     return table(["Audit", "Of", "Score", "95% interval", "Chance"], body, caption=said, numeric=(2, 3, 4))
 
 
+def fraction_table(study: Study) -> Html:
+    """Score of every method by share of the training labels."""
+    shares = sorted(study.fractions)
+    methods = list(dict.fromkeys(method for share in study.fractions for method in study.methods(share)))
+    body: list[list[object]] = []
+    for method in methods:
+        scores = [study.score(method, share) for share in shares]
+        body.append([method_label(method), *("–" if score is None else number(score.mean) for score in scores)])
+    head = ["Method", *(f"{100 * share:g}%" for share in shares)]
+    said = f"{metric_label(study.metric)} by share of the training labels, mean over splits and seeds; the intervals stand in the tables below."
+    return table(head, body, caption=said, numeric=range(1, len(head)), strong=[k for k, method in enumerate(methods) if method == study.ours])
+
+
+def tuning_table(tuning: pd.DataFrame) -> Html:
+    """What tuned methods chose on inner folds, and how often."""
+    counts = tuning.fillna("–").value_counts(["method", "parameter", "value"], sort=True).reset_index(name="n")
+    body = [[method_label(row["method"]), row["parameter"], row["value"], row["n"]] for _, row in counts.iterrows()]
+    said = "Counted over splits, seeds and label fractions; tuning.csv in the run folder has each choice with its inner score."
+    return table(["Method", "Parameter", "Value", "Chosen"], body, caption=said, numeric=(3,))
+
+
 def region_table(regions: pd.DataFrame) -> Html:
     """The regions the model looked at most."""
     top = regions.sort_values("rank").head(_TOP)
-    body = [[_name(row["name"]), row["rank"], _name(row["network"]), *(_place(row)), f"{row['saliency']:.3g}"] for _, row in top.iterrows()]
-    said = f"The {len(top)} most salient of {len(regions)} regions; centroids in MNI mm."
-    return table(["Region", "Rank", "Network", "x", "y", "z", "Saliency"], body, caption=said, numeric=(1, 3, 4, 5, 6))
+    extra = _measured(regions)
+    body = [
+        [_name(row["name"]), row["rank"], _name(row["network"]), *_place(row), f"{row['saliency']:.3g}", *(number(row[key], 2) for key in extra)]
+        for _, row in top.iterrows()
+    ]
+    said = f"The {len(top)} most salient of {len(regions)} regions; centroids in MNI mm.{_EXPLAINED if 'stability' in extra else ''}"
+    head = ["Region", "Rank", "Network", "x", "y", "z", "Saliency", *(extra[key] for key in extra)]
+    return table(head, body, caption=said, numeric=(1, *range(3, len(head))))
+
+
+def edge_table(edges: pd.DataFrame) -> Html:
+    """The connections the model looked at most."""
+    top = edges.sort_values("rank").head(_TOP)
+    extra = {key: label for key, label in _measured(edges).items() if key == "stability"}
+    body = [
+        [f"{_name(row['name_a'])} – {_name(row['name_b'])}", row["rank"], f"{row['effect']:+.3g}", *(number(row[key], 2) for key in extra)]
+        for _, row in top.iterrows()
+    ]
+    said = f"The {len(top)} most salient of {len(edges)} connections; the sign says for (+) or against (−) the last class."
+    head = ["Connection", "Rank", "Effect", *extra.values()]
+    return table(head, body, caption=said + (_EXPLAINED if extra else ""), numeric=range(1, len(head)))
+
+
+def randomisation_table(stages: Sequence[Mapping[str, Any]]) -> Html:
+    """How alike the explanation stays while layers become random, from the head down to the input."""
+    body: list[list[object]] = [[stage["layer"], number(stage["rank_correlation"], 2)] for stage in stages]
+    said = "Rank correlation of the connections’ saliency with that of the model, as layers are made random one after another (Adebayo et al. 2018)."
+    return table(["Made random down to", "Rank correlation"], body, caption=said, numeric=(1,))
 
 
 def network_table(pairs: pd.DataFrame, affected: set[frozenset[str]] | None) -> Html:
@@ -218,6 +269,10 @@ def _probe_label(method: str) -> str:
 
 def _name(value: object) -> str:
     return "–" if value is None or value != value else str(value)
+
+
+def _measured(explained: pd.DataFrame) -> dict[str, str]:
+    return {key: label for key, label in (("attention", "Attention"), ("stability", "Stability")) if key in explained.columns}
 
 
 def _place(row: "pd.Series[Any]") -> list[str]:

@@ -17,6 +17,7 @@ from graphssl.statistics.metrics import (
 )
 from graphssl.statistics.permutation import PermutationTest, permutation_over_splits, permutation_test
 from graphssl.statistics.predictions import ScoredSplit, bootstrap_over_splits, scored_splits
+from graphssl.statistics.stability import Stability, stability
 from graphssl.statistics.summary import summarise
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Interval",
     "PermutationTest",
     "ScoredSplit",
+    "Stability",
     "auprc",
     "auroc",
     "balanced_accuracy",
@@ -43,6 +45,7 @@ __all__ = [
     "permutation_test",
     "score_all",
     "scored_splits",
+    "stability",
     "summarise",
     "wilcoxon_test",
 ]

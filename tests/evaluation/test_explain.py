@@ -15,6 +15,7 @@ from graphssl.datasets import simulate
 from graphssl.encoders import AbstractEncoder, Embedding, GraphTransformer
 from graphssl.errors import DataError
 from graphssl.evaluation import saliency
+from graphssl.evaluation.explain import integrated_gradients, margins
 from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.training import ConnectomeModel, untrained
 
@@ -156,7 +157,7 @@ def test_explaining_leaves_the_model_as_it_was(cohort):
 def test_regions_are_ranked_by_the_mean_size_of_their_connections(cohort):
     found = saliency(model_of(cohort, Linear(random_weights(9))), cohort)
     table = found.regions
-    assert table.columns.tolist() == ["label", "name", "network", "x", "y", "z", "saliency", "rank"]
+    assert table.columns.tolist() == ["label", "name", "network", "hemisphere", "x", "y", "z", "saliency", "rank"]
     assert table["rank"].tolist() == list(range(1, 10))
     assert table["saliency"].is_monotonic_decreasing
     atlas = cohort.atlas("toy")
@@ -203,6 +204,80 @@ def test_an_atlas_without_networks_has_no_pairs(cohort):
     assert len(found.regions) == 9
 
 
+def test_edges_hold_every_connection_once_with_both_ends(cohort):
+    found = saliency(model_of(cohort, Linear(random_weights(9))), cohort)
+    table = found.edges
+    assert len(table) == 9 * 8 / 2
+    assert table["saliency"].is_monotonic_decreasing
+    assert table["rank"].tolist() == list(range(1, 37))
+    atlas = cohort.atlas("toy")
+    place = {label: k for k, label in enumerate(atlas.labels.tolist())}
+    for row in table.itertuples():
+        a, b = place[row.label_a], place[row.label_b]
+        assert a < b
+        assert row.effect == found.connections[a, b]
+        assert (row.name_a, row.network_b) == (atlas.names[a], atlas.networks[b])
+        assert_allclose([row.x_b, row.y_b, row.z_b], atlas.centroids[b])
+
+
+def test_hemispheres_follow_the_coordinates(cohort):
+    data = cohort.regions["toy"]
+    centroids = data.atlas.centroids.copy()
+    centroids[:3, 0] = [-20.0, 1.0, 20.0]
+    moved = Cohort("toy", cohort.subjects, cohort.schema, {"toy": RegionData(replace(data.atlas, centroids=centroids), data.values, data.provenance)})
+    table = saliency(model_of(moved, Linear(random_weights(9))), moved).regions.set_index("name")
+    assert table.loc[list(data.atlas.names[:3]), "hemisphere"].tolist() == ["left", "midline", "right"]
+
+
+def test_attention_stands_beside_it_where_there_is_any(cohort):
+    assert saliency(model_of(cohort, Linear(random_weights(9))), cohort).attention is None
+    found = saliency(random_transformer(cohort), cohort, steps=1)
+    assert_allclose(found.attention.sum(axis=1), 1.0, rtol=1e-4)
+    by_label = found.regions.set_index("label")["attention"]
+    assert_allclose(by_label.loc[cohort.atlas("toy").labels], found.attention.mean(axis=0), rtol=1e-5)
+    assert found.regions["attention"].sum() == pytest.approx(1.0, rel=1e-4)
+    assert (found.edges["attention"] > 0).all()
+
+
+def test_a_region_that_nobody_has_keeps_its_place(cohort):
+    """The last region has no signal in anyone, and the batch is cut before it; the tables are not."""
+    data = cohort.regions["toy"]
+    values = {s: np.where(np.arange(9) == 8, 0.0, v) for s, v in data.values.items()}
+    part = Cohort("toy", cohort.subjects, cohort.schema, {"toy": RegionData(data.atlas, values, data.provenance)})
+    found = saliency(random_transformer(part), part, steps=1)
+    assert found.connections.shape == found.mean_connectome.shape == found.attention.shape == (9, 9)
+    assert (found.connections[8] == 0).all()
+    assert len(found.regions) == 9
+
+
+# Completeness
+
+
+def random_transformer(cohort, seed=0):
+    model = untrained(cohort, encoder=GraphTransformer(16, 2, 2), seed=seed)
+    torch.manual_seed(seed)
+    return model.with_head(nn.Linear(model.encoder.pooled_width, 2), ("a", "b"), "diagnosis")
+
+
+def test_attributions_sum_to_the_difference_of_the_logit(cohort):
+    """The axiom of completeness, of every subject by itself: from the training mean to the connectome."""
+    model = random_transformer(cohort)
+    batch = model.builder.transform(cohort)
+    sums = integrated_gradients(model, batch, steps=64).sum(dim=(1, 2))
+    with torch.no_grad():
+        model.encoder.eval()
+        difference = margins(model, batch) - margins(model, replace(batch, weights=torch.zeros_like(batch.weights)))
+    assert difference.abs().max() > 0.05, "there must be something to attribute"
+    assert_allclose(sums, difference, atol=0.02 * float(difference.abs().max()))
+
+
+def test_attributions_of_a_linear_model_are_weight_times_slope(cohort):
+    weights = random_weights(9)
+    model = model_of(cohort, Linear(weights))
+    batch = model.builder.transform(cohort)
+    assert_allclose(integrated_gradients(model, batch, steps=3), 2.0 * batch.weights * torch.as_tensor(weights), rtol=1e-4, atol=1e-5)
+
+
 # Several atlases
 
 
@@ -239,6 +314,9 @@ def test_no_subject_in_the_atlas(cohort):
 def test_a_model_without_a_head(cohort):
     with pytest.raises(DataError, match="fine-tuned model to explain, found one without a head"):
         saliency(untrained(cohort, encoder=GraphTransformer(8, 1, 2)), cohort)
+    bare = untrained(cohort, encoder=GraphTransformer(8, 1, 2))
+    with pytest.raises(DataError, match="found one without a head"):
+        integrated_gradients(bare, bare.builder.transform(cohort))
 
 
 # Truth

@@ -209,3 +209,41 @@ def test_a_method_that_was_not_run_is_named_with_its_reason(fake_run: Make) -> N
     cautions = found(sound(fake_run), left_out={"covariates": "no column of the table has the role 'covariate'"})
     assert list(cautions) == ["methods_left_out"]
     assert cautions["methods_left_out"].text == "Not run: the covariates alone (no column of the table has the role 'covariate')."
+
+
+@pytest.mark.parametrize(("rank_correlation", "random", "kinds"), [
+    (0.5, 0.49, set()),
+    (0.49, 0.1, {"unstable_saliency"}),
+    (0.9, 0.5, {"saliency_ignores_weights"}),
+])  # fmt: skip
+def test_an_explanation_that_cannot_be_believed(fake_run: Make, rank_correlation: float, random: float, kinds: set[str]) -> None:
+    run = sound(fake_run)
+    agreement = {"rank_correlation": rank_correlation, "top_overlap": 0.1}
+    stages = [{"layer": "head", "rank_correlation": 0.9}, {"layer": "tokens", "rank_correlation": random}]
+    (run.folder / "explain").mkdir()
+    record = {"randomisation": stages, "stability": {"n_refits": 4, "regions": agreement, "connections": agreement}}
+    (run.folder / "explain" / "summary.json").write_text(json.dumps(record))
+    cautions_found = found(run)
+    assert {"unstable_saliency", "saliency_ignores_weights"} & set(cautions_found) == kinds
+    for kind in kinds:
+        assert cautions_found[kind].level == "warning"
+        assert f"{min(rank_correlation, 0.5):.2f}" in cautions_found[kind].text
+
+
+@pytest.mark.parametrize(("course", "collapsed"), [
+    ([1.0, 0.5, 0.02], False),
+    ([1.0, 0.5, 0.009], True),
+    ([0.05, 0.01, 0.0009], True),
+    ([0.05, 0.01, 0.0011], False),
+    ([0.0001, 0.01, 0.5], False),
+])  # fmt: skip
+def test_a_collapsed_objective(fake_run: Make, course: list[float], collapsed: bool) -> None:
+    run = sound(fake_run)
+    table = pd.DataFrame({"stage": "pretrain", "split": "all", "seed": 0, "epoch": range(3), "train_loss": 1.0, "validation_embedding_std": course})
+    other = table.drop(columns="validation_embedding_std").assign(stage="finetune")
+    pd.concat([table, other]).to_csv(run.folder / "history.csv", index=False)
+    caution = found(run).get("collapsed_objective")
+    assert (caution is not None) is collapsed
+    if caution is not None:
+        assert caution.level == "warning"
+        assert f"validation_embedding_std of pretrain from {course[0]:.2g} to {course[-1]:.2g}" in caution.text

@@ -88,7 +88,7 @@ def test_nothing_is_loaded_from_elsewhere(page: str) -> None:
     assert not re.findall(r"""(?:src|href|action|data)\s*=\s*["']?\s*(?:https?:)?//""", page, flags=re.IGNORECASE)
     assert not re.findall(r"url\s*\(|@import|<script|<link|<iframe|<object|<base", page, flags=re.IGNORECASE)
     sources = re.findall(r'<img src="([^"]{0,40})', page)
-    assert len(sources) == 7
+    assert len(sources) == 8
     assert all(source.startswith("data:image/png;base64,iVBORw0KGgo") for source in sources)
     assert all(f'id="{anchor}"' in page for anchor in re.findall(r'href="#([^"]+)"', page))
 
@@ -200,3 +200,38 @@ def test_neither_torch_nor_figures_are_imported() -> None:
     code = "import sys, graphssl.reports, graphssl.statistics; print(sorted({'torch', 'nilearn', 'matplotlib', 'graphssl.data'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_the_explanation_says_how_far_it_goes(page: str) -> None:
+    assert "Models fitted again read largely the same regions (12 refits over folds and seeds: rank correlation 0.90" in page
+    assert "The explanation depends on what was learned: with all weights random its rank correlation is 0.05." in page
+    assert "Stability is the share of refitted models in which it is among the top tenth." in page
+    assert "The 15 most salient of 780 connections" in page
+    assert re.search(r'<th scope="row">tokens</th><td class="n">0.05</td>', page)
+
+
+def test_scores_by_share_of_the_labels_stand_in_one_table(page: str, rich_run: Path) -> None:
+    head = re.search(r"AUROC by share of the training labels.*?</thead>", page, re.DOTALL)
+    assert head is not None
+    assert re.findall(r">([\d.]+%)<", head[0]) == ["25%", "100%"]
+    values = [statistics.fmean(by_split(rich_run, "pretrained", fraction=fraction)) for fraction in (0.25, 1.0)]
+    assert '<th scope="row">Pre-trained encoder</th>' + "".join(f'<td class="n">{value:.3f}</td>' for value in values) in page
+
+
+def test_chance_by_permuted_labels(page: str) -> None:
+    """A method that separates the classes has the smallest p value there is; the majority class has the largest."""
+    assert "p, labels permuted" in page
+    rows = {name: re.search(rf'<th scope="row">{name}</th>(.*?)</tr>', page) for name in ("Ridge on tangent", "Majority class")}
+    cells = {name: re.findall(r'<td class="n">([^<]*)</td>', row[1]) for name, row in rows.items() if row is not None}
+    assert cells["Ridge on tangent"][-1] == "0.001"
+    assert cells["Majority class"][-1] == "1.000"
+
+
+def test_what_was_tuned_is_shown(rich_run: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(rich_run, tmp_path / "fake", ignore=shutil.ignore_patterns("explain")))
+    rows = ["method,split,seed,label_fraction,parameter,value,inner_score"]
+    rows += [f"svm_tangent_tuned,{site},0,1.0,classifier__model__C,{value},0.7" for site, value in (("a", 0.1), ("b", 0.1), ("c", 10))]
+    (folder / "tuning.csv").write_text("\n".join(rows) + "\n")
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "What tuned methods chose on inner folds" in page
+    assert re.search(r'<th scope="row">Linear SVM on tangent, tuned</th><td >classifier__model__C</td><td >0.1</td><td class="n">2</td>', page)
