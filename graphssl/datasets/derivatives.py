@@ -54,7 +54,7 @@ def load_derivatives(
         root: The folder, or one file.
         atlases: Atlases to read, named as in the files, in upper or lower case; one atlas may have any name where files have one.
         layout: Name of the layout; recognised when left out.
-        select: Values that names must have, such as `["ses-1", "desc-simple"]`.
+        select: Values that names must have, such as `["ses-1", "desc-simple"]`; `"run-none"` takes those without a run.
         repeats: `"group"` keeps all scans of a subject, each as a row, with the column `person` in the role `group`.
         kind: Kind of the matrices where names leave it open.
         fisher_z: Whether correlations were transformed by arctanh, where names leave it open.

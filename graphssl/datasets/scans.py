@@ -79,7 +79,7 @@ class Choices:
     """What the user decides where files leave it open.
 
     Args:
-        select: Values that names must have, such as `("ses-1", "desc-simple")`.
+        select: Values that names must have, such as `("ses-1", "desc-simple")`; `"run-none"` takes those without a run.
         repeats: `"group"` keeps all scans of a subject as rows of one group.
         kind: Kind of the matrices.
         fisher_z: Whether correlations were transformed by arctanh.
@@ -186,7 +186,7 @@ def _selected(scans: Sequence[Scan], choices: Choices) -> list[Scan]:
         fitting = [scan for scan in chosen if _same(_value(scan, key), value)]
         if not fitting:
             there = _shown(_value(scan, key) for scan in chosen)
-            raise ChoiceError(f"Expected files with {word}, found {f'{key}: {there}' if there else f'none that name {key}'}. Select what is there.")
+            raise ChoiceError(f"Expected files with {word}, found {key}: {there}. Select what is there.")
         chosen = fitting
     return chosen
 
@@ -199,7 +199,8 @@ def _has_variable(scan: Scan, variable: str | None) -> bool:
 
 
 def _value(scan: Scan, key: str) -> str:
-    return scan.atlas if key in ("atlas", "seg") else scan.entities.get(key, "")
+    """The value of an entity, or `none` where the name has none: XCP-D writes all runs together without `run-`."""
+    return (scan.atlas if key in ("atlas", "seg") else scan.entities.get(key, "")) or "none"
 
 
 def _same(found: str, wanted: str) -> bool:
@@ -268,7 +269,7 @@ def _of_kind(scans: list[Scan], choices: Choices) -> list[Scan]:
 def _which(key: str, values: Sequence[str], n_files: int) -> str:
     if key == "variable":
         return f"Expected one matrix a scan, found {len(values)} in each file: {', '.join(values)}. Name the one to read with variable=…"
-    shown = ", ".join(value or "(none)" for value in values)
+    shown = ", ".join(value or "none" for value in values)
     word = next(value for value in values if value)
     return f"Expected files of one {key}, found {n_files} of several: {shown}. Choose with select, such as {key}-{word}."
 
@@ -301,7 +302,7 @@ def _varying(scans: Sequence[Scan], choices: Choices) -> tuple[str, ...]:
     differing = {key: values for key, values in differing.items() if len(values) > 1}
     if choices.repeats == "group":
         return tuple(differing)
-    there = "; ".join(f"{key}: {', '.join(value or '(none)' for value in values)}" for key, values in differing.items())
+    there = "; ".join(f"{key}: {', '.join(value or 'none' for value in values)}" for key, values in differing.items())
     words = " ".join(f"{key}-{next(value for value in values if value)}" for key, values in differing.items())
     raise ChoiceError(
         f"Expected one scan a subject, found several of {len(repeated)} subjects ({there}). Choose with select, such as {words}, "

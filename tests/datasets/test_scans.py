@@ -53,7 +53,7 @@ def test_several_scans_of_a_subject_have_to_be_chosen(repeated):
     assert load(repeated, select=["ses-post", "run-02"]).ids == ["sub-1", "sub-2"], "02 is 2"
     with pytest.raises(ChoiceError, match="Expected files with ses-later, found ses: post, pre"):
         load(repeated, select=["ses-later"])
-    with pytest.raises(ChoiceError, match="Expected files with acq-1, found none that name acq"):
+    with pytest.raises(ChoiceError, match="Expected files with acq-1, found acq: none"):
         load(repeated, select=["acq-1"])
 
 
@@ -76,6 +76,14 @@ def test_rows_of_the_table_are_repeated_with_the_scans(repeated):
     assert cohort.subjects["person"].tolist() == ["2", "2", "1", "1"]
     assert len(set(cohort.groups)) == 1, "the family holds both"
     assert [row[:2] for row in cohort.excluded.to_numpy().tolist()] == [["subject", "9"], ["subject", "sub-3.tsv"]]
+
+
+def test_runs_put_together_have_no_run_in_their_name(tmp_path):
+    write(tmp_path, *(f"sub-{s}_task-rest{run}_relmat.tsv" for s in "12" for run in ("", "_run-1", "_run-2")))
+    with pytest.raises(ChoiceError, match=r"several of 2 subjects \(run: none, 1, 2\)"):
+        load(tmp_path)
+    data = load(tmp_path, select=["run-none"]).regions["A"]
+    np.testing.assert_allclose(data.values["sub-1"], matrix_of("sub-1_task-rest_relmat.tsv"), rtol=1e-5)
 
 
 def test_tasks_do_not_mix_across_subjects(tmp_path):
