@@ -136,6 +136,8 @@ def _text(record: dict[str, Any]) -> str:
         lines.append("Site readable  not measured: fewer than two sites, or a site with one subject")
     else:
         lines.append(f"Site readable  {probe['before']:.3f} before, {probe['after']:.3f} after, {probe['chance']:.3f} by chance (balanced accuracy)")
+        if probe["after"] < probe["chance"]:
+            lines.append("               below chance: means made equal on the subjects of the fit, which says nothing of others")
     return "\n".join([*lines, f"Harmoniser     {record['harmonizer']}", f"Written to     {record['written']}"])
 
 
