@@ -225,12 +225,12 @@ def _methods_left_out(study: Study) -> Caution | None:
 
 
 def _collapsed(study: Study) -> Caution | None:
-    """Parts of an objective that end in `_std` are spreads of what the encoder gives; near zero, it gives everybody the same."""
+    """Parts of an objective that end in `_spread` are spreads of what the encoder gives; near zero, it gives everybody the same."""
     history = study.run.history
     if history is None:
         return None
     runs = [name for name in ("stage", "split", "seed") if name in history.columns]
-    spreads = [str(name) for name in history.columns if str(name).endswith("_std")]
+    spreads = [str(name) for name in history.columns if str(name).endswith("_spread")]
     gone = [
         f"{name} of {part['stage'].iloc[0]} from {values.iloc[0]:.2g} to {values.iloc[-1]:.2g}"
         for _, part in history.groupby(runs, sort=False)

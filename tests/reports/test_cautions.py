@@ -239,11 +239,11 @@ def test_an_explanation_that_cannot_be_believed(fake_run: Make, rank_correlation
 ])  # fmt: skip
 def test_a_collapsed_objective(fake_run: Make, course: list[float], collapsed: bool) -> None:
     run = sound(fake_run)
-    table = pd.DataFrame({"stage": "pretrain", "split": "all", "seed": 0, "epoch": range(3), "train_loss": 1.0, "validation_embedding_std": course})
-    other = table.drop(columns="validation_embedding_std").assign(stage="finetune")
+    table = pd.DataFrame({"stage": "pretrain", "split": "all", "seed": 0, "epoch": range(3), "train_loss": 1.0, "validation_pooled_spread": course})
+    other = table.drop(columns="validation_pooled_spread").assign(stage="finetune")
     pd.concat([table, other]).to_csv(run.folder / "history.csv", index=False)
     caution = found(run).get("collapsed_objective")
     assert (caution is not None) is collapsed
     if caution is not None:
         assert caution.level == "warning"
-        assert f"validation_embedding_std of pretrain from {course[0]:.2g} to {course[-1]:.2g}" in caution.text
+        assert f"validation_pooled_spread of pretrain from {course[0]:.2g} to {course[-1]:.2g}" in caution.text
