@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +18,8 @@ from graphssl.data import splits
 from graphssl.data.atlas import Atlas
 from graphssl.data.regions import Provenance, RegionData, ValueKind
 from graphssl.data.schema import Column, Schema
-from graphssl.errors import DataError, InputError, RunFolderError, SchemaError
+from graphssl.errors import DataError, InputError, SchemaError
+from graphssl.folders import written_whole
 
 EXCLUDED_COLUMNS = ("what", "id", "reason")
 _FORMAT = 1
@@ -258,22 +258,15 @@ class Cohort:
         Raises:
             RunFolderError: If the folder exists and is not an earlier cohort.
         """
-        target = Path(folder)
-        if target.exists() and any(target.iterdir()) and not (target / "cohort.json").is_file():
-            raise RunFolderError(f"Expected {target} to be absent, empty or a saved cohort; found other files. Give another folder.")
-        aside = target.with_name(target.name + ".part")
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
         record: dict[str, Any] = {"format": _FORMAT, "name": self.name, "hash": self.hash, "schema": self.schema.to_dict(), "regions": {}}
-        self.subjects.rename_axis(None).to_parquet(aside / "subjects.parquet", index=True)
-        self.excluded.to_csv(aside / "excluded.csv", index=False)
-        for name, data in self.regions.items():
-            record["regions"][name] = {"atlas": data.atlas.to_dict(), "provenance": data.provenance.to_dict()}
-            _save_values(aside / f"{name}.npz", data)
-        (aside / "cohort.json").write_text(json.dumps(record), encoding="utf-8")
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(aside, target)
-        return target
+        with written_whole(folder, marker="cohort.json", what="a saved cohort") as aside:
+            self.subjects.rename_axis(None).to_parquet(aside / "subjects.parquet", index=True)
+            self.excluded.to_csv(aside / "excluded.csv", index=False)
+            for name, data in self.regions.items():
+                record["regions"][name] = {"atlas": data.atlas.to_dict(), "provenance": data.provenance.to_dict()}
+                _save_values(aside / f"{name}.npz", data)
+            (aside / "cohort.json").write_text(json.dumps(record), encoding="utf-8")
+        return Path(folder)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> "Cohort":

@@ -1,8 +1,6 @@
 """An explanation on disk: tables, arrays, checks and figures of what a model reads, written whole or not at all."""
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,9 @@ import pandas as pd
 
 from graphssl.data.cohort import Cohort
 from graphssl.datasets.simulate import GroundTruth
-from graphssl.errors import RunFolderError
 from graphssl.evaluation.explain import Saliency, saliency
 from graphssl.evaluation.randomisation import randomisation_check
+from graphssl.folders import written_whole
 from graphssl.reports import explanation_sentences
 from graphssl.reports.brain import explanation_figures
 from graphssl.reports.run_folder import read_connectome
@@ -46,29 +44,23 @@ def write_explanation(
         RunFolderError: If the folder holds other files.
         DataError: If the model has no head or no data in the atlas.
     """
-    if target.exists() and (not target.is_dir() or (any(target.iterdir()) and not (target / "connectome.npz").is_file())):
-        raise RunFolderError(f"Expected {target} to be absent, empty or an earlier explanation, found other files. Give another folder.")
-    found = saliency(model, cohort, atlas=atlas)
-    check = randomisation_check(model, cohort, atlas=atlas)
-    tables = {"regions": found.regions, "edges": found.edges, "network_pairs": found.network_pairs}
-    record: dict[str, Any] = {"atlas": found.atlas.name, "n_subjects": len(cohort), "randomisation": check.to_dict("records"), "stability": None}
-    if found.attention is not None:
-        record["attention_correlation"] = float(found.regions["saliency"].corr(found.regions["attention"], method="spearman"))
-    if maps is not None:
-        tables, record["stability"] = _with_stability(found, tables, maps)
-    aside = target.with_name(target.name + ".part")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    _write_arrays(aside, found)
-    for name, table in tables.items():
-        table.to_csv(aside / f"{name}.csv", index=False)
-    (aside / "summary.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-    if truth is not None:
-        (aside / "truth.json").write_text(json.dumps({"affected": [list(pair) for pair in truth.affected]}), encoding="utf-8")
-    for name, picture in explanation_figures(read_connectome(aside / "connectome.npz"), found.regions).items():
-        (aside / f"{name}.png").write_bytes(picture.png)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(aside, target)
+    with written_whole(target, marker="connectome.npz", what="an earlier explanation") as aside:
+        found = saliency(model, cohort, atlas=atlas)
+        check = randomisation_check(model, cohort, atlas=atlas)
+        tables = {"regions": found.regions, "edges": found.edges, "network_pairs": found.network_pairs}
+        record: dict[str, Any] = {"atlas": found.atlas.name, "n_subjects": len(cohort), "randomisation": check.to_dict("records"), "stability": None}
+        if found.attention is not None:
+            record["attention_correlation"] = float(found.regions["saliency"].corr(found.regions["attention"], method="spearman"))
+        if maps is not None:
+            tables, record["stability"] = _with_stability(found, tables, maps)
+        _write_arrays(aside, found)
+        for name, table in tables.items():
+            table.to_csv(aside / f"{name}.csv", index=False)
+        (aside / "summary.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        if truth is not None:
+            (aside / "truth.json").write_text(json.dumps({"affected": [list(pair) for pair in truth.affected]}), encoding="utf-8")
+        for name, picture in explanation_figures(read_connectome(aside / "connectome.npz"), found.regions).items():
+            (aside / f"{name}.png").write_bytes(picture.png)
     return {"explanation": str(target), "sentences": explanation_sentences(record), **record}
 
 

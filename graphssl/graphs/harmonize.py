@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,8 @@ from graphssl.data.cohort import Cohort
 from graphssl.data.harmonize import SiteHarmonizer, UnseenPolicy
 from graphssl.data.regions import Provenance, RegionData
 from graphssl.data.transforms import ColumnEncoder
-from graphssl.errors import CheckpointError, ConfigError, DataError, RunFolderError, SchemaError
+from graphssl.errors import CheckpointError, ConfigError, DataError, SchemaError
+from graphssl.folders import written_whole
 from graphssl.graphs.connectivity import CORRELATION_KINDS, Connectivity
 
 Floats = npt.NDArray[np.float64]
@@ -184,18 +184,11 @@ class CohortHarmonizer(BaseEstimator):
         Raises:
             RunFolderError: If the folder holds other files.
         """
-        target = Path(folder)
-        if target.is_file() or (target.is_dir() and any(target.iterdir()) and not (target / _RECORD).is_file()):
-            raise RunFolderError(f"Expected {target} to be absent, empty or a saved harmoniser; found other files. Give another folder.")
         record, tensors = self.state()
-        aside = target.with_name(target.name + ".part")
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        (aside / _RECORD).write_text(json.dumps({"format": _FORMAT, **record}, indent=1), encoding="utf-8")
-        save_file({key: value.contiguous() for key, value in tensors.items()}, aside / _ARRAYS)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(aside, target)
-        return target
+        with written_whole(folder, marker=_RECORD, what="a saved harmoniser") as aside:
+            (aside / _RECORD).write_text(json.dumps({"format": _FORMAT, **record}, indent=1), encoding="utf-8")
+            save_file({key: value.contiguous() for key, value in tensors.items()}, aside / _ARRAYS)
+        return Path(folder)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:

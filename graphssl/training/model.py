@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -21,7 +20,8 @@ import graphssl.encoders as encoders
 from graphssl.data.cohort import Cohort
 from graphssl.data.connectome import ConnectomeBatch
 from graphssl.encoders.base import AbstractEncoder
-from graphssl.errors import CheckpointError, DataError, RunFolderError
+from graphssl.errors import CheckpointError, DataError
+from graphssl.folders import written_whole
 from graphssl.graphs.connectome import ConnectomeBuilder
 
 _FORMAT = 1
@@ -91,18 +91,9 @@ class ConnectomeModel:
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
         """Write `config.json`, `model.safetensors`, `schema.json` and a model card, whole or not at all; no pickle.
 
-        A model that stood there before is removed only once the new one stands in its place; killed between the two moves, it lies beside it,
-        whole, under the name ending in `.old`.
-
         Raises:
             RunFolderError: If the folder holds other files.
         """
-        target = Path(folder)
-        if target.is_file() or (target.is_dir() and any(target.iterdir()) and not (target / "model.safetensors").is_file()):
-            raise RunFolderError(f"Expected {target} to be absent, empty or a saved model; found other files. Give another folder.")
-        aside = target.with_name(target.name + ".part")
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
         record, tensors = self.builder.state()
         config = {
             "format": _FORMAT,
@@ -112,21 +103,16 @@ class ConnectomeModel:
             "head": self.head is not None,
         }
         schema = {"atlases": record["atlases"], "target": self.target, "classes": list(self.classes), "card": self.card}
-        (aside / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-        (aside / "schema.json").write_text(json.dumps(schema, indent=1), encoding="utf-8")
-        (aside / "README.md").write_text(_model_card(self), encoding="utf-8")
         weights = {f"builder.{key}": value for key, value in tensors.items()}
         weights.update({f"encoder.{key}": value for key, value in self.encoder.state_dict().items()})
         if self.head is not None:
             weights.update({f"head.{key}": value for key, value in self.head.state_dict().items()})
-        save_file({key: value.detach().cpu().contiguous() for key, value in weights.items()}, aside / "model.safetensors")
-        before = target.with_name(target.name + ".old")
-        if target.exists():
-            shutil.rmtree(before, ignore_errors=True)
-            os.replace(target, before)
-        os.replace(aside, target)
-        shutil.rmtree(before, ignore_errors=True)
-        return target
+        with written_whole(folder, marker="model.safetensors", what="a saved model") as aside:
+            (aside / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+            (aside / "schema.json").write_text(json.dumps(schema, indent=1), encoding="utf-8")
+            (aside / "README.md").write_text(_model_card(self), encoding="utf-8")
+            save_file({key: value.detach().cpu().contiguous() for key, value in weights.items()}, aside / "model.safetensors")
+        return Path(folder)
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> "ConnectomeModel":

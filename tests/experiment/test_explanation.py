@@ -64,7 +64,7 @@ def test_an_earlier_explanation_is_replaced_and_nothing_else(cohort, model, tmp_
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
-    with pytest.raises(RunFolderError, match="an earlier explanation, found other files"):
+    with pytest.raises(RunFolderError, match="an earlier explanation; found other files"):
         write_explanation(tmp_path / "other", model, cohort)
 
 

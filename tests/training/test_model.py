@@ -253,7 +253,7 @@ def test_a_kill_between_the_moves_leaves_the_old_model_beside_its_place(tuned, p
         os.rename(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.os, "replace", killed)
+        patch.setattr(os, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             pretrained.save_pretrained(folder)
     before = load_model(folder.with_name("model.old"))
