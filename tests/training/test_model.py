@@ -1,7 +1,6 @@
 """The model on disk: it predicts the same after a round trip, and refuses what is damaged, unsafe or of another atlas."""
 
 import json
-import os
 import pickle
 from dataclasses import replace
 
@@ -241,25 +240,6 @@ def test_a_save_that_fails_leaves_the_old_model(tuned, pretrained, folder, cohor
     np.testing.assert_array_equal(load_model(folder).predict_proba(cohort), tuned.predict_proba(cohort))
     pretrained.save_pretrained(folder)  # what the failure left is no obstacle
     assert names(folder.parent) == ["model"]
-
-
-def test_a_kill_between_the_moves_leaves_the_old_model_beside_its_place(tuned, pretrained, folder, cohort, monkeypatch):
-    moves = []
-
-    def killed(source, target):
-        moves.append(target)
-        if len(moves) == 2:
-            raise KeyboardInterrupt
-        os.rename(source, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", killed)
-        with pytest.raises(KeyboardInterrupt):
-            pretrained.save_pretrained(folder)
-    before = load_model(folder.with_name("model.old"))
-    np.testing.assert_array_equal(before.predict_proba(cohort), tuned.predict_proba(cohort))
-    pretrained.save_pretrained(folder)
-    assert load_model(folder).head is None
 
 
 # What is refused
