@@ -287,7 +287,8 @@ def _find_files(
 def _find_phenotypic(root: Path, given: str | os.PathLike[str] | None) -> Path:
     if given is not None:
         return Path(given)
-    folders = (root, root / "ABIDE_pcp", root.resolve().parent)
+    # The table lies beside Outputs/<pipeline>/<strategy>/<derivative>, any of which may be the folder that was given.
+    folders = (root, root / "ABIDE_pcp", *root.resolve().parents[:4])
     found = next((folder / PHENOTYPIC_FILE for folder in folders if (folder / PHENOTYPIC_FILE).is_file()), None)
     if found is None:
         raise DataError(f"Expected {PHENOTYPIC_FILE} in {root} or above it, found none. Pass its place as phenotypic=…")

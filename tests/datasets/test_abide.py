@@ -137,6 +137,13 @@ def test_table_lies_in_the_folder_above_it_or_where_it_is_said_to(root, tmp_path
     assert load_abide(below, atlases=[CC200], phenotypic=elsewhere).ids == IDS
 
 
+@pytest.mark.parametrize("below", ["Outputs", "Outputs/cpac", "Outputs/cpac/filt_global", "Outputs/cpac/filt_global/rois_cc200"])
+def test_table_lies_beside_the_outputs_wherever_one_stands_in_them(root, below):
+    (root / "Outputs").mkdir()
+    (root / "cpac").rename(root / "Outputs" / "cpac")
+    assert load_abide(root / below, atlases=[CC200]).ids == IDS
+
+
 def test_two_atlases_of_two_pipelines(root):
     for file_id in FILE_IDS[1:]:
         write_file(root / "dparsf/filt_noglobal/rois_aal", file_id, AAL116)
