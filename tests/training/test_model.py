@@ -1,6 +1,7 @@
 """The model on disk: it predicts the same after a round trip, and refuses what is damaged, unsafe or of another atlas."""
 
 import json
+import os
 import pickle
 from dataclasses import replace
 
