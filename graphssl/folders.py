@@ -1,4 +1,4 @@
-"""Folders that are written whole or not at all."""
+"""Folders and files that are written whole or not at all."""
 
 import os
 import shutil
@@ -40,3 +40,23 @@ def written_whole(folder: str | os.PathLike[str], *, marker: str, what: str) -> 
         os.replace(target, before)
     os.replace(aside, target)
     shutil.rmtree(before, ignore_errors=True)
+
+
+@contextmanager
+def file_written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A place beside a file, to write to; what was written takes the place of the file at the end, unless an error came up.
+
+    Folders above are made. Killed while it writes, it leaves the file as it was, and beside it a part under the name ending in `.part`.
+
+    Args:
+        path: The file.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f"{target.name}.part")
+    try:
+        yield aside
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    os.replace(aside, target)

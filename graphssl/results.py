@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from graphssl.errors import DataError
+from graphssl.folders import file_written_whole
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,13 @@ FIELDS = tuple(field.name for field in fields(Result))
 
 
 def write_results(path: str | os.PathLike[str], results: Iterable[Result]) -> None:
-    """Write records as JSON lines, whole or not at all (written aside, then moved into place). NaN becomes `null`.
+    """Write records as JSON lines, whole or not at all. NaN becomes `null`.
 
     Raises:
         DataError: If a value is infinite; nothing is written.
     """
-    target = Path(path)
-    lines = [_line(result) for result in results]
-    aside = target.with_suffix(target.suffix + ".part")
-    aside.write_text("".join(lines), encoding="utf-8")
-    os.replace(aside, target)
+    with file_written_whole(path) as aside:
+        aside.write_text("".join(map(_line, results)), encoding="utf-8")
 
 
 def read_results(path: str | os.PathLike[str]) -> pd.DataFrame:

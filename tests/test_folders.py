@@ -1,11 +1,11 @@
-"""A folder is written whole or not at all, and what stood in its place is lost only to a whole one."""
+"""Folders and files are written whole or not at all, and what stood in their place is lost only to a whole one."""
 
 import os
 
 import pytest
 
 from graphssl.errors import RunFolderError
-from graphssl.folders import written_whole
+from graphssl.folders import file_written_whole, written_whole
 
 
 def write(place, text="new"):
@@ -62,3 +62,30 @@ def test_other_files_are_not_touched(tmp_path):
             write(place)
     assert (tmp_path / "thesis.txt").read_text() == "three years"
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("before", [None, "old"])
+def test_a_file_takes_its_place(tmp_path, before):
+    place = tmp_path / "deep" / "a.csv"
+    if before is not None:
+        place.parent.mkdir()
+        place.write_text(before)
+    with file_written_whole(place) as aside:
+        aside.write_text("new")
+        assert place.exists() == (before is not None)
+    assert place.read_text() == "new"
+    assert [path.name for path in place.parent.iterdir()] == ["a.csv"]
+
+
+def fill_the_disk(path):
+    path.write_text("half")
+    raise OSError("disk full")
+
+
+def test_an_error_leaves_the_file_that_stood_there(tmp_path):
+    place = tmp_path / "a.csv"
+    place.write_text("old")
+    with pytest.raises(OSError, match="disk full"), file_written_whole(place) as aside:
+        fill_the_disk(aside)
+    assert place.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]

@@ -22,6 +22,7 @@ from graphssl.data.cohort import Cohort
 from graphssl.data.splits import Split, k_fold, label_fraction, leave_one_site_out, stratum
 from graphssl.errors import ConfigError, DataError
 from graphssl.estimators import WITHHELD
+from graphssl.folders import file_written_whole
 from graphssl.results import Result
 from graphssl.statistics.metrics import score_all
 
@@ -303,15 +304,13 @@ def _read_unit(path: Path) -> _Part:
 
 
 def _write_unit(path: Path, part: _Part) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     record = {
         "results": [{**asdict(r), "value": None if np.isnan(r.value) else r.value} for r in part.results],
         "predictions": part.predictions.to_dict("list"),
         "choices": part.choices,
     }
-    aside = path.with_suffix(".part")
-    aside.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
-    os.replace(aside, path)
+    with file_written_whole(path) as aside:
+        aside.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
 
 
 def described(value: Any) -> Any:

@@ -15,6 +15,7 @@ from graphssl.data.splits import Split
 from graphssl.estimators import ConnectomeClassifier
 from graphssl.evaluation.explain import saliency
 from graphssl.evaluation.protocols import Task, described, one_thread, training_side
+from graphssl.folders import file_written_whole
 
 
 def refit_saliencies(
@@ -57,8 +58,6 @@ def _map(
         fitted = clone(method).set_params(seed=seed).fit(train, y)
         found = saliency(fitted.model_, train, atlas=atlas).connections
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_suffix(".part").open("wb") as aside:
-            np.save(aside, found)
-        os.replace(aside.name, path)
+        with file_written_whole(path) as aside, aside.open("wb") as file:  # NumPy would add its ending to a name
+            np.save(file, found)
     return found

@@ -19,6 +19,7 @@ import yaml
 from graphssl.data.cohort import Cohort
 from graphssl.data.splits import Split
 from graphssl.errors import RunFolderError
+from graphssl.folders import file_written_whole
 
 _PACKAGES = ("graphssl", "torch", "torch-geometric", "pytorch-lightning", "numpy", "scipy", "pandas", "scikit-learn", "nilearn")
 # Entries of a configuration that change how a run goes but not what it finds.
@@ -82,9 +83,8 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file, whole or not at all."""
-        aside = self.path / f"{name}.part"
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, self.path / name)
+        with file_written_whole(self.path / name) as aside:
+            aside.write_text(text, encoding="utf-8")
 
     def write_json(self, name: str, record: Any) -> None:
         """Write a JSON file, whole or not at all."""

@@ -22,6 +22,7 @@ from graphssl.evaluation.tuning import InnerUnit, Tuned
 from graphssl.experiment.config import EvaluationSettings, Experiment
 from graphssl.experiment.explanation import write_explanation
 from graphssl.experiment.runs import RunFolder
+from graphssl.folders import file_written_whole
 from graphssl.objectives import AbstractObjective, MaskedRegions
 from graphssl.reports import write_report
 from graphssl.results import Result, write_results
@@ -118,7 +119,8 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
         write_results(folder.path / "results.jsonl", [*evaluation.results, *_probe_sites(experiment, start, cohort)])
         if len(evaluation.choices):
             folder.write_text("tuning.csv", evaluation.choices.to_csv(index=False))
-        evaluation.predictions.to_parquet(folder.path / "predictions.parquet", index=False)
+        with file_written_whole(folder.path / "predictions.parquet") as aside:
+            evaluation.predictions.to_parquet(aside, index=False)
         report = write_report(folder.path)
     return {"run": str(folder.path), "results": str(folder.path / "results.jsonl"), "report": str(report)}
 
@@ -143,13 +145,11 @@ def embed(model: str | Path, cohort: str | Path, out: str | Path) -> pd.DataFram
         columns = [f"probability_{name}" for name in loaded.classes]
         table = table.join(pd.DataFrame(loaded.predict_proba(subjects), index=table.index, columns=columns))
     table = table.rename_axis("subject_id").reset_index()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(target.name + ".part")
-    if target.suffix == ".csv":
-        table.to_csv(aside, index=False)
-    else:
-        table.to_parquet(aside, index=False)
-    aside.replace(target)
+    with file_written_whole(target) as aside:
+        if target.suffix == ".csv":
+            table.to_csv(aside, index=False)
+        else:
+            table.to_parquet(aside, index=False)
     return table
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from graphssl.folders import file_written_whole
 from graphssl.reports import brain, figures
 from graphssl.reports.cautions import Caution, cautions
 from graphssl.reports.explained import explanation_sentences
@@ -34,7 +35,7 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path:
     """Write `report.html` into a run folder: what was run on what, what came out against which baselines, and what to beware of.
 
     All numbers are computed from `results.jsonl` and `predictions.parquet` with `graphssl.statistics`. Where a file is absent, a sentence
-    stands for its part. The page is written aside and moved into place.
+    stands for its part. The page is written whole or not at all.
 
     Args:
         run_folder: The run folder; `manifest.json` and `results.jsonl` must be there.
@@ -48,9 +49,8 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path:
     """
     study = read_study(read_run(run_folder))
     target = study.run.folder / "report.html"
-    aside = target.with_suffix(".html.part")
-    aside.write_text(render(study), encoding="utf-8")
-    os.replace(aside, target)
+    with file_written_whole(target) as aside:
+        aside.write_text(render(study), encoding="utf-8")
     return target
 
 

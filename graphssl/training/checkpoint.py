@@ -1,6 +1,5 @@
 """Checkpoints that survive a kill at any moment, and the best epoch kept with them."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
 from graphssl.errors import CheckpointError, RunFolderError
+from graphssl.folders import file_written_whole
 
 LAST = "last.ckpt"
 
@@ -17,7 +17,7 @@ LAST = "last.ckpt"
 class EpochCheckpoint(Checkpoint):
     """Keeps the weights of the best epoch and, given a folder, writes `last.ckpt` after every epoch.
 
-    The file is written aside and moved into place, so that it is whole at any moment. It holds the best weights, the history, the optimiser
+    The file is whole at any moment. It holds the best weights, the history, the optimiser
     and a fingerprint of the run, so that another run's file is never taken up.
 
     Args:
@@ -40,10 +40,8 @@ class EpochCheckpoint(Checkpoint):
             self.best_weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
         self.stopped = bool(trainer.should_stop)
         if self.folder is not None and trainer.is_global_zero:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            aside = self.folder / f"{LAST}.part"
-            trainer.save_checkpoint(aside)
-            os.replace(aside, self.folder / LAST)
+            with file_written_whole(self.folder / LAST) as aside:
+                trainer.save_checkpoint(aside)
 
     def state_dict(self) -> dict[str, Any]:
         """What the checkpoint file keeps of this callback."""
