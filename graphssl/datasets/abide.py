@@ -23,7 +23,7 @@ from graphssl.datasets.arrays import read_labelled
 from graphssl.datasets.folder import check_option
 from graphssl.datasets.listing import Listing, list_files
 from graphssl.datasets.regions import FileFormat, MissingRegions, check_observed, measured, read_regions
-from graphssl.datasets.scans import stand_in
+from graphssl.datasets.stand_ins import stand_in
 from graphssl.errors import AtlasError, ChoiceError, ConfigError, DataError, SchemaError
 
 PHENOTYPIC_FILE = "Phenotypic_V1_0b_preprocessed1.csv"

@@ -18,7 +18,7 @@ from graphssl.datasets.folder import People
 from graphssl.datasets.listing import Listing
 from graphssl.datasets.matlab import IDS, matlab_variables
 from graphssl.datasets.participants import find_participants
-from graphssl.datasets.scans import Content, Scan
+from graphssl.datasets.scan_files import Content, Scan
 from graphssl.errors import DataError
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from graphssl.datasets.bids import parse_name
 from graphssl.datasets.listing import Listing
-from graphssl.datasets.scans import Content, Scan
+from graphssl.datasets.scan_files import Content, Scan
 
 
 @dataclass(frozen=True)

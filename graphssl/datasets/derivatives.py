@@ -15,7 +15,8 @@ from graphssl.datasets.conventions import find_by
 from graphssl.datasets.folder import OnUnmatched, People
 from graphssl.datasets.listing import Listing, list_files
 from graphssl.datasets.regions import HeaderUse, MissingRegions
-from graphssl.datasets.scans import Choices, Repeats, Scan, load_scans
+from graphssl.datasets.scan_files import Choices, Repeats, Scan
+from graphssl.datasets.scan_rows import load_scans
 from graphssl.errors import ConfigError, DataError
 
 

@@ -20,11 +20,12 @@ from graphssl.data.cohort import EXCLUDED_COLUMNS
 from graphssl.data.regions import MatrixKind, ValueKind
 from graphssl.data.regions import missing_regions as list_missing_regions
 from graphssl.datasets.folder import check_option
+from graphssl.datasets.kinds import is_fisher_z
 from graphssl.datasets.labelled import Array
 from graphssl.datasets.listing import Listing
 from graphssl.datasets.pickled import is_pickled, read_pickled
 from graphssl.datasets.regions import MissingRegions, check_observed, measured
-from graphssl.datasets.scans import UNNAMED, is_fisher_z, stand_in
+from graphssl.datasets.stand_ins import UNNAMED, stand_in
 from graphssl.errors import ChoiceError, DataError
 
 Record = dict[str, npt.NDArray[Any]]

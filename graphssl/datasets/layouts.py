@@ -16,11 +16,13 @@ from graphssl.datasets.arrays import read_labelled
 from graphssl.datasets.derivatives import FINDERS, load_derivatives
 from graphssl.datasets.folder import find_files
 from graphssl.datasets.graph_dictionary import atlas_of_dictionary, is_dictionary, load_graph_dictionary
+from graphssl.datasets.kinds import kind_of
 from graphssl.datasets.labelled import LabelledArray
 from graphssl.datasets.listing import Listing, list_files
 from graphssl.datasets.matrices import load_matrices
 from graphssl.datasets.regions import MissingRegions
-from graphssl.datasets.scans import UNNAMED, Choices, kind_of, stand_in, unknown_atlases
+from graphssl.datasets.scan_files import Choices
+from graphssl.datasets.stand_ins import UNNAMED, stand_in, unknown_atlases
 from graphssl.datasets.timeseries import load_timeseries
 from graphssl.errors import AtlasError, ChoiceError, ConfigError, DataError
 

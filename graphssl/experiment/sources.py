@@ -14,7 +14,8 @@ from graphssl.datasets import recognise
 from graphssl.datasets.abide_lists import LISTS, ListName
 from graphssl.datasets.layouts import Layout
 from graphssl.datasets.listing import Listing, list_files
-from graphssl.datasets.scans import UNNAMED, Choices, Repeats
+from graphssl.datasets.scan_files import Choices, Repeats
+from graphssl.datasets.stand_ins import UNNAMED
 from graphssl.errors import ChoiceError, ConfigError
 from graphssl.experiment.runs import describe
 

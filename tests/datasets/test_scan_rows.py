@@ -1,4 +1,4 @@
-"""Choosing among the files of a pipeline: nothing is merged or dropped in silence."""
+"""Scans as rows of a cohort: repeated ones are chosen or grouped, and none is merged or dropped in silence."""
 
 import numpy as np
 import pandas as pd
@@ -8,8 +8,9 @@ from graphssl.data import Atlas
 from graphssl.datasets.bids import find_bids
 from graphssl.datasets.folder import People
 from graphssl.datasets.listing import list_files
-from graphssl.datasets.scans import Choices, Content, Scan, is_fisher_z, kind_of, load_scans, stand_in, unknown_atlases
-from graphssl.errors import ChoiceError, ConfigError, DataError, SchemaError
+from graphssl.datasets.scan_files import Choices, Content, Scan
+from graphssl.datasets.scan_rows import load_scans
+from graphssl.errors import ChoiceError, DataError
 
 R = 5
 NAMES = tuple("abcde")
@@ -86,33 +87,7 @@ def test_runs_put_together_have_no_run_in_their_name(tmp_path):
     np.testing.assert_allclose(data.values["sub-1"], matrix_of("sub-1_task-rest_relmat.tsv"), rtol=1e-5)
 
 
-def test_tasks_do_not_mix_across_subjects(tmp_path):
-    write(tmp_path, "sub-1_task-rest_relmat.tsv", "sub-2_task-nback_relmat.tsv")
-    with pytest.raises(ChoiceError, match="Expected files of one task, found 2 of several: nback, rest. Choose with select, such as task-nback"):
-        load(tmp_path)
-    assert load(tmp_path, select=["task-rest"]).ids == ["sub-1"]
-
-
-# Versions
-
-
-@pytest.mark.parametrize("key", ["desc", "space", "res", "stat"])
-def test_versions_are_chosen_for_everybody(tmp_path, key):
-    write(tmp_path, f"sub-1_{key}-pearson_relmat.tsv", f"sub-2_{key}-correlation_relmat.tsv")
-    with pytest.raises(ChoiceError, match=f"Expected files of one {key}, found 2 of several: correlation, pearson"):
-        load(tmp_path)
-
-
-def test_kinds_do_not_mix(tmp_path):
-    write(tmp_path, "sub-1_stat-pearson_relmat.tsv", "sub-2_stat-FisherZ_relmat.tsv")
-    with pytest.raises(ChoiceError, match="of several: FisherZ, pearson"):
-        load(tmp_path)
-    assert load(tmp_path, select=["stat-FisherZ"]).regions["A"].provenance.fisher_z
-    with pytest.raises(ChoiceError, match="Expected files with kind='covariance', found those with correlation"):
-        load(tmp_path, kind="covariance")
-    scans = [Scan(tmp_path / "x", "1", Content("r", "correlation", False)), Scan(tmp_path / "y", "2", Content("z", "correlation", True))]
-    with pytest.raises(ChoiceError, match="Expected files of one content in atlas 'A', found r, z"):
-        load_scans(tmp_path, scans, atlases=[ATLAS], choices=Choices(), people=People(), source="x")
+# What is read
 
 
 def test_a_measure_that_is_not_known_needs_a_kind(tmp_path):
@@ -122,39 +97,16 @@ def test_a_measure_that_is_not_known_needs_a_kind(tmp_path):
     assert load(tmp_path, kind="adjacency").regions["A"].provenance.kind == "adjacency"
 
 
+def test_contents_do_not_mix(tmp_path):
+    scans = [Scan(tmp_path / "x", "1", Content("r", "correlation", False)), Scan(tmp_path / "y", "2", Content("z", "correlation", True))]
+    with pytest.raises(ChoiceError, match="Expected files of one content in atlas 'A', found r, z"):
+        load_scans(tmp_path, scans, atlases=[ATLAS], choices=Choices(), people=People(), source="x")
+
+
 def test_the_same_scan_twice(tmp_path):
     write(tmp_path, "one/sub-1_relmat.tsv", "two/sub-1_relmat.tsv")
     with pytest.raises(DataError, match="Expected one file a scan, found 2 of the same: .*one.*two"):
         load(tmp_path)
-
-
-def test_options_are_checked():
-    with pytest.raises(ConfigError, match="Expected select to name values as file names do, such as ses-1 or desc-simple; found 'first'"):
-        Choices(select=["first"])
-    with pytest.raises(ConfigError, match="Expected repeats to be one of 'choose', 'group'; found 'mean'"):
-        Choices(repeats="mean")
-    with pytest.raises(SchemaError, match="found 'age' as target and as covariate"):
-        People(target="age", covariates=["age"])
-
-
-# Atlases
-
-
-def test_atlases_are_found_by_their_names(tmp_path):
-    write(tmp_path, *(f"sub-{s}_seg-{a}_relmat.tsv" for s in "12" for a in ("A", "4S-5", "B")))
-    (tmp_path / "sub-2_seg-4S-5_relmat.tsv").unlink()
-    second = Atlas("4s5", ATLAS.labels, NAMES, ATLAS.centroids, ATLAS.networks)
-    cohort = load(tmp_path, atlases=[ATLAS, second])
-    assert {name: list(data.values) for name, data in cohort.regions.items()} == {"A": ["sub-1", "sub-2"], "4s5": ["sub-1"]}
-    rows = cohort.excluded.to_numpy().tolist()
-    assert ["file", "atlas B (2 files)", "no atlas of that name was given"] in rows
-    assert ["region", "sub-2", "no file of atlas 4s5"] in rows
-    other = Atlas("mine", ATLAS.labels, NAMES, ATLAS.centroids, ATLAS.networks)
-    with pytest.raises(
-        ChoiceError, match=r"Expected files in the atlas 'mine', found the atlases 4S-5, A, B\. Name the atlas as they do \(--atlas '4S-5=FILE'"
-    ):
-        load(tmp_path, atlases=[other])
-    assert load(tmp_path, atlases=[other], select=["atlas-B"]).ids == ["sub-1", "sub-2"]
 
 
 def test_no_scan_of_a_subject_in_the_table(tmp_path):
@@ -162,41 +114,6 @@ def test_no_scan_of_a_subject_in_the_table(tmp_path):
     second = Atlas("B", ATLAS.labels, NAMES, ATLAS.centroids, ATLAS.networks)
     with pytest.raises(DataError, match="Expected scans in atlas 'B' of subjects in the table, found none"):
         load(tmp_path, atlases=[ATLAS, second], people=People(pd.DataFrame({"participant_id": ["sub-1"]})))
-
-
-def test_stand_ins(tmp_path):
-    write(tmp_path, "sub-1_seg-A_relmat.tsv")
-    write(tmp_path, "sub-1_seg-B_relmat.tsv", names_of_regions=["3", "7", "11", "12", "40"])
-    found = {atlas.name: atlas for atlas in unknown_atlases(list(find_bids(list_files(tmp_path))), Choices())}
-    assert found["A"].names == NAMES
-    assert found["B"].labels.tolist() == [3, 7, 11, 12, 40]
-    assert stand_in("x", ("0", "1"), 2).labels.tolist() == [1, 2], "counted columns are no labels"
-    assert stand_in("x", ("a", "b"), 3).names == ("", "", "")
-
-
-# What the numbers are
-
-
-def test_fisher_z_by_its_numbers():
-    r = matrix_of("x")
-    z = np.arctanh(r.clip(-1 + 1e-9, 1 - 1e-9))
-    assert not is_fisher_z(r)
-    for diagonal, scale in ((np.inf, 1.0), (0.0, 5.0)):
-        made = z * scale
-        np.fill_diagonal(made, diagonal)
-        assert is_fisher_z(made)
-
-
-def test_kind_by_its_numbers():
-    r = matrix_of("x")
-    assert kind_of(r, None, "x") == ("correlation", False)
-    assert kind_of(r, True, "x") == ("correlation", True)
-    infinite = r * 3
-    np.fill_diagonal(infinite, np.inf)
-    assert kind_of(infinite, None, "x") == ("correlation", True)
-    assert kind_of(np.round(np.abs(r) * 100), None, "x") == ("streamline count", False)
-    with pytest.raises(ChoiceError, match=r"found values from .* to .* in x\. Say what they are: fisher_z=True for Fisher z, or kind=… with one of"):
-        kind_of(r * 3, None, "x")
 
 
 # Label orders

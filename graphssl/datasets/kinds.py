@@ -1,0 +1,35 @@
+"""What a matrix of which nothing is said may be, told by its numbers."""
+
+import numpy as np
+
+from graphssl.data.regions import VALUE_KINDS, MatrixKind
+from graphssl.datasets.labelled import Array
+from graphssl.errors import ChoiceError
+
+
+def is_fisher_z(matrix: Array) -> bool:
+    """Whether correlations were transformed: something lies beyond ±1, or the diagonal is infinite as arctanh(1) is."""
+    off = matrix[~np.eye(len(matrix), dtype=bool)]
+    return bool(np.isinf(matrix.diagonal()).any() or (np.abs(off[np.isfinite(off)]) > _LARGEST_CORRELATION).any())
+
+
+def kind_of(matrix: Array, fisher_z: bool | None, name: str) -> tuple[MatrixKind, bool]:
+    """What a matrix of which nothing is said may be: correlations, or counts of streamlines.
+
+    Raises:
+        ChoiceError: If it may be several things.
+    """
+    off = np.where(np.eye(len(matrix), dtype=bool) | ~np.isfinite(matrix), 0.0, matrix)
+    if np.abs(off).max() <= _LARGEST_CORRELATION:
+        return "correlation", bool(fisher_z if fisher_z is not None else np.isinf(matrix.diagonal()).any())
+    if fisher_z or np.isinf(matrix.diagonal()).all():
+        return "correlation", True
+    if off.min() >= 0 and (off % 1 == 0).all():
+        return "streamline count", False
+    raise ChoiceError(
+        f"Expected matrices whose kind is plain, found values from {off.min():.3g} to {off.max():.3g} in {name}. Say what they are: fisher_z=True "
+        f"for Fisher z, or kind=… with one of {', '.join(VALUE_KINDS[1:])}."
+    )
+
+
+_LARGEST_CORRELATION = 1 + 1e-4
