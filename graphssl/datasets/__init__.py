@@ -1,6 +1,7 @@
 """Adapters: each reads one kind of source and returns a cohort. `load_*` reads what is there, `fetch_*` may download."""
 
-from graphssl.datasets.abide import fetch_abide, load_abide, load_abide_arrays
+from graphssl.datasets.abide import fetch_abide, load_abide
+from graphssl.datasets.abide_arrays import load_abide_arrays
 from graphssl.datasets.arrays import read_array
 from graphssl.datasets.brainnet_viewer import save_brainnet_viewer
 from graphssl.datasets.derivatives import load_derivatives

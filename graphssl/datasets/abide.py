@@ -1,4 +1,4 @@
-"""ABIDE I as the Preprocessed Connectomes Project gives it: text files on disk, packed arrays, or a download through nilearn.
+"""ABIDE I as the Preprocessed Connectomes Project gives it: text files on disk, or a download through nilearn; packed arrays are in `abide_arrays`.
 
 Sources: Di Martino et al., Molecular Psychiatry 2014 (ABIDE); Craddock et al., Frontiers in Neuroinformatics 2013 (the preprocessed connectomes);
 http://preprocessed-connectomes-project.org/abide/. Licence, layout and traps: `datasets/abide.md`.
@@ -7,24 +7,21 @@ http://preprocessed-connectomes-project.org/abide/. Licence, layout and traps: `
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import pandas as pd
 
-from graphssl.data import Atlas, Cohort, Column, Provenance, RegionData, Schema
-from graphssl.data.cohort import EXCLUDED_COLUMNS
-from graphssl.data.regions import missing_regions as list_missing_regions
+from graphssl.data import Atlas, Cohort, Provenance
 from graphssl.datasets.abide_lists import LISTS, RULE_COLUMNS, ListName
+from graphssl.datasets.abide_table import Excluded, abide_cohort, read_table, typed_columns
 from graphssl.datasets.arrays import read_labelled
 from graphssl.datasets.folder import check_option
 from graphssl.datasets.listing import Listing, list_files
-from graphssl.datasets.regions import FileFormat, MissingRegions, check_observed, measured, read_regions
+from graphssl.datasets.regions import FileFormat, MissingRegions, read_regions
 from graphssl.datasets.stand_ins import stand_in
-from graphssl.errors import AtlasError, ChoiceError, ConfigError, DataError, SchemaError
+from graphssl.errors import AtlasError, ChoiceError, ConfigError, DataError
 
 PHENOTYPIC_FILE = "Phenotypic_V1_0b_preprocessed1.csv"
 # Name of the derivative by name of the atlas.
@@ -37,10 +34,6 @@ FILE_TOKENS = {
     "ho111": "ho",
     "tt97": "tt",
 }
-
-Subjects = Literal["pcp1035", "parisot871", "abide1-1035", "abide1-871", "all"]
-SiteColumn = Literal["SITE_ID", "site17"]
-Excluded = list[tuple[str, str, str]]
 
 
 def load_abide(
@@ -84,51 +77,6 @@ def load_abide(
         check_option("subjects", subjects, ListName)
     table, excluded = _read_phenotypic(_find_phenotypic(Path(root), phenotypic), subjects)
     return _load(Path(root), table, excluded, atlases, pipeline, strategy, target, missing_regions, subjects or "abide1")
-
-
-def load_abide_arrays(
-    root: str | os.PathLike[str],
-    *,
-    atlases: Sequence[Atlas],
-    cohort: Subjects = "pcp1035",
-    site_column: SiteColumn = "SITE_ID",
-    target: str = "diagnosis",
-    missing_regions: MissingRegions = "mask",
-) -> Cohort:
-    """Load ABIDE I from packed arrays: `subjects.csv` and one `timeseries_<atlas>_*.npz` an atlas.
-
-    A bundle holds the z-scored series of all subjects one below the other as small integers times a `scale`, `offsets` that cut them, and in
-    `region_label` the label ids of its columns; the rounding moves a correlation by at most about 0.005. A region of zeros has no signal there.
-
-    Args:
-        root: Folder of the files.
-        atlases: Atlases whose name is that of a bundle; their regions are chosen by label.
-        cohort: `"pcp1035"` or `"abide1-1035"` (of the 1,035 with official CC200 series), `"parisot871"` or `"abide1-871"` (of the 871 that passed
-            quality control), or `"all"`.
-        site_column: `"SITE_ID"`, or `"site17"` with the samples of one institution merged.
-        target: Column to predict; columns as for `load_abide`.
-        missing_regions: `"mask"` hides a region without signal in a subject, and lists it in `excluded`.
-
-    Returns:
-        Subjects by their seven-digit id, with the columns of `load_abide`.
-
-    Raises:
-        DataError: If a file is absent or damaged, or regions lack a signal and are not to be masked.
-        SchemaError: If the table lacks a column or holds unknown codes, or the target is no column.
-        AtlasError: If an atlas lacks labels of its bundle.
-        ConfigError: If an option is none of those that exist.
-    """
-    check_option("cohort", cohort, Subjects)
-    check_option("site_column", site_column, SiteColumn)
-    check_option("missing_regions", missing_regions, MissingRegions)
-    source = Path(root)
-    flag = {"abide1-1035": "pcp1035", "abide1-871": "parisot871"}.get(cohort, cohort)
-    records = _read_csv(source / "subjects.csv", [*_ARRAY_NAMES, site_column, *([flag] if cohort != "all" else [])])
-    chosen = records if cohort == "all" else records[pd.to_numeric(records[flag]) == 1]
-    excluded: Excluded = [("subject", str(subject), f"not in the list {cohort}") for subject in records.index.difference(chosen.index, sort=False)]
-    table = _typed(chosen.rename(columns={**_ARRAY_NAMES, site_column: "site"}))
-    regions = {atlas.name: _read_bundle(source, atlas, table.index.tolist(), missing_regions) for atlas in atlases}
-    return _cohort(f"abide1-{cohort.removeprefix('abide1-')}", table, regions, excluded, target)
 
 
 def fetch_abide(
@@ -208,26 +156,7 @@ def _load(
         layout = FileFormat(atlas, Provenance("timeseries", pipeline=" ".join(place).strip(), source="abide"))
         matched = {subject: files[file_id] for file_id, subject in subject_of.items() if file_id in files}
         regions[atlas.name] = read_regions(matched, layout, missing_regions)
-    return _cohort(name, table, regions, excluded, target)
-
-
-def _cohort(name: str, table: pd.DataFrame, regions: Mapping[str, RegionData], excluded: Excluded, target: str) -> Cohort:
-    """Put it together, with everybody in it who has data in at least one atlas; who and what is left out is listed."""
-    if target not in _COLUMNS:
-        raise SchemaError(f"Expected the target to be one of {', '.join(_COLUMNS)}; found {target!r}.")
-    served = [subject for subject in table.index if any(subject in data.values for data in regions.values())]
-    chosen = table.loc[served, list(_COLUMNS)]
-    has_data = set(served)
-    for atlas, data in regions.items():
-        excluded += [("region", subject, f"no data in atlas {atlas}") for subject in served if subject not in data.values]
-        excluded += list_missing_regions(data, served)
-    excluded += [("subject", str(subject), "no file, or no region with a signal") for subject in table.index if subject not in has_data]
-    columns = [replace(column, role="target") if column.name == target else column for column in _COLUMNS.values()]
-    if target != "diagnosis":
-        columns[0] = replace(columns[0], role="feature")
-    sites = tuple(sorted(chosen["site"].dropna().unique()))
-    columns = [replace(column, categories=sites) if column.name == "site" else column for column in columns]
-    return Cohort(name, chosen, Schema(columns), dict(regions), pd.DataFrame(excluded, columns=list(EXCLUDED_COLUMNS), dtype="str"))
+    return abide_cohort(name, table, regions, excluded, target)
 
 
 def _of(value: str | Mapping[str, str] | None, atlas: Atlas, what: str) -> str | None:
@@ -297,96 +226,12 @@ def _find_phenotypic(root: Path, given: str | os.PathLike[str] | None) -> Path:
 
 def _read_phenotypic(path: Path, subjects: ListName | None = None) -> tuple[pd.DataFrame, Excluded]:
     """Subjects with a preprocessed scan, of a list where one is named, and those without."""
-    records = _read_csv(path, list(dict.fromkeys([*_PHENOTYPIC_NAMES, *(RULE_COLUMNS if subjects is not None else ())])))
+    records = read_table(path, list(dict.fromkeys([*_PHENOTYPIC_NAMES, *(RULE_COLUMNS if subjects is not None else ())])))
     has_scan = records["FILE_ID"] != "no_filename"
     excluded: Excluded = [("subject", str(subject), "no preprocessed scan (no_filename)") for subject in records.index[~has_scan]]
     chosen = has_scan if subjects is None else has_scan & LISTS[subjects].rule(records)
     excluded += [("subject", str(subject), f"not in the list {subjects}") for subject in records.index[has_scan & ~chosen]]
-    return _typed(records.loc[chosen, list(_PHENOTYPIC_NAMES)].rename(columns=_PHENOTYPIC_NAMES)), excluded
-
-
-def _read_csv(path: Path, needed: Collection[str]) -> pd.DataFrame:
-    """Columns as text, indexed by the seven-digit id."""
-    if not path.is_file():
-        raise DataError(f"Expected the table of subjects at {path}, found no such file. Check the path.")
-    try:
-        # The original holds free text in unknown encodings, in columns that are not used.
-        records = pd.read_csv(path, dtype="str", encoding_errors="replace")
-    except (OSError, ValueError) as error:
-        raise DataError(f"Expected the table of subjects in {path}, found a file that cannot be read ({error}). Copy it again.") from error
-    absent = [name for name in ("SUB_ID", *needed) if name not in records.columns]
-    if absent:
-        raise SchemaError(f"Expected the columns {absent} in {path}, found {list(records.columns)[:10]}. Give the project's own table.")
-    ids = records["SUB_ID"].str.strip().str.zfill(7)
-    return records[list(needed)].set_index(pd.Index(ids.tolist(), dtype="str"))
-
-
-def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    """Codes as words and numbers as numbers; -9999 is missing, and so is a code of 0."""
-    typed = table.copy()
-    for name, codes in _CODES.items():
-        numbers = _number(table[name], name).replace(0.0, np.nan)
-        unknown = sorted(set(numbers.dropna()) - set(codes))
-        if unknown:
-            raise SchemaError(f"Expected the codes {codes} for {name}, found {unknown[:3]}. Give the project's own table.")
-        typed[name] = numbers.map(codes).astype("str")
-    for name in ("age", "fiq", "mean_fd"):
-        typed[name] = _number(table[name], name)
-    return typed
-
-
-def _number(column: "pd.Series[Any]", name: str) -> "pd.Series[Any]":
-    try:
-        numbers = pd.to_numeric(column).astype("float64")
-    except ValueError as error:
-        raise SchemaError(f"Expected numbers for {name}, found text ({error}). Give the project's own table.") from error
-    return numbers.mask(numbers == _NOT_KNOWN)
-
-
-# Packed arrays
-
-
-def atlases_of_arrays(listing: Listing) -> list[Atlas]:
-    """Stand-ins for the atlases of packed arrays, with their label ids and no places.
-
-    Raises:
-        DataError: If a bundle is damaged.
-    """
-    found = []
-    for name in listing.names:
-        if name.startswith("timeseries_") and name.endswith(".npz"):
-            labels = _read_labels(listing.root / name)
-            found.append(stand_in(name.split("_")[1], [str(label) for label in labels], len(labels)))
-    return found
-
-
-def _read_bundle(folder: Path, atlas: Atlas, subjects: Sequence[str], missing_regions: MissingRegions) -> RegionData:
-    prefix = f"timeseries_{atlas.name}_"
-    paths = sorted(folder.glob(f"{prefix}*.npz"))
-    if len(paths) != 1:
-        raise DataError(f"Expected one file {prefix}*.npz in {folder}, found {[path.name for path in paths] or 'none'}. Check the name of the atlas.")
-    try:
-        with paths[0].open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            series, offsets, scale = stored["series"], stored["offsets"], np.float32(stored["scale"])
-            labels, ids = stored["region_label"], stored["subject_id"].tolist()
-    except Exception as error:  # damaged bytes make a reader fail in any way
-        raise DataError(f"Expected a bundle of time series in {paths[0]}, found a damaged file ({error}). Copy it again.") from error
-    position = {subject: k for k, subject in enumerate(ids)}
-    values = {s: series[offsets[k] : offsets[k + 1]] * scale for s in subjects if (k := position.get(s)) is not None}
-    pipeline = paths[0].stem.removeprefix(prefix).replace("_", " ", 1)
-    data = RegionData(atlas.select(labels), values, Provenance("timeseries", pipeline=pipeline, source="abide_arrays"))
-    data = replace(data, provenance=measured(data.provenance, data.values, data.observed, {}))
-    if missing_regions == "error":
-        check_observed(data.observed, data.atlas)
-    return data.select(subject for subject, observed in data.observed.items() if observed.any())
-
-
-def _read_labels(path: Path) -> list[int]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return [int(label) for label in stored["region_label"]]
-    except Exception as error:  # damaged bytes make a reader fail in any way
-        raise DataError(f"Expected a bundle of time series in {path}, found a damaged file ({error}). Copy it again.") from error
+    return typed_columns(records.loc[chosen, list(_PHENOTYPIC_NAMES)].rename(columns=_PHENOTYPIC_NAMES)), excluded
 
 
 _TEXT_FILE = re.compile(
@@ -394,12 +239,6 @@ _TEXT_FILE = re.compile(
     r"(?P<file_id>[^/]+)_rois_(?P<token>[^/_]+)\.1D$"
 )
 _NAMES = {token: name for name, token in FILE_TOKENS.items()}
-_NOT_KNOWN = -9999
-_CODES = {
-    "diagnosis": {1.0: "autism", 2.0: "control"},
-    "sex": {1.0: "male", 2.0: "female"},
-    "eye_status": {1.0: "open", 2.0: "closed"},
-}
 _PHENOTYPIC_NAMES = {
     "FILE_ID": "file_id",
     "SITE_ID": "site",
@@ -409,18 +248,4 @@ _PHENOTYPIC_NAMES = {
     "FIQ": "fiq",
     "EYE_STATUS_AT_SCAN": "eye_status",
     "func_mean_fd": "mean_fd",
-}
-_ARRAY_NAMES = {"DX_GROUP": "diagnosis", "age": "age", "sex": "sex", "fiq": "fiq", "eye_status": "eye_status", "func_mean_fd": "mean_fd"}
-_COLUMNS = {
-    column.name: column
-    for column in (
-        Column("diagnosis", "binary", "target", categories=("control", "autism")),
-        Column("site", "categorical", "site"),
-        Column("age", "continuous", "covariate", "years", (0.0, 120.0)),
-        Column("sex", "binary", "covariate", categories=("female", "male")),
-        # Part of the picture of the condition rather than a nuisance of the scan.
-        Column("fiq", "continuous", "feature", "IQ points", (0.0, 250.0)),
-        Column("eye_status", "binary", "covariate", categories=("closed", "open")),
-        Column("mean_fd", "continuous", "covariate", "mm", (0.0, 100.0)),
-    )
 }

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from graphssl.data import Atlas, Cohort
-from graphssl.datasets.abide import atlases_of_arrays, atlases_of_files, load_abide, load_abide_arrays
+from graphssl.datasets.abide import atlases_of_files, load_abide
+from graphssl.datasets.abide_arrays import atlases_of_arrays, load_abide_arrays
 from graphssl.datasets.abide_lists import ListName
 from graphssl.datasets.arrays import read_labelled
 from graphssl.datasets.derivatives import FINDERS, load_derivatives

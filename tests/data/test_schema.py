@@ -93,7 +93,10 @@ def test_many_words_are_text_except_where_the_role_says_what_they_are():
 @given(values=st.lists(st.one_of(st.none(), st.integers(0, 3), st.booleans(), st.text(max_size=2)), min_size=1, max_size=30), role=roles)
 def test_what_is_inferred_holds_for_its_own_table(values, role):
     table = pd.DataFrame({"x": pd.Series(values, dtype="object")})
-    Schema.infer(table, {"x": role}).check(table)
+    schema = Schema.infer(table, {"x": role})
+    schema.check(table)
+    assert [(column.name, column.role) for column in schema] == [("x", role)]
+    assert set(schema["x"].categories or ()) <= {str(value) for value in table["x"].dropna()}
 
 
 def test_a_role_for_a_column_that_is_absent():

@@ -10,7 +10,7 @@ from sklearn.svm import SVC
 
 from graphssl.data import Atlas, Cohort
 from graphssl.datasets import fetch_abide, load_abide, load_abide_arrays
-from graphssl.datasets.abide import FILE_TOKENS, PHENOTYPIC_FILE, atlases_of_arrays, atlases_of_files
+from graphssl.datasets.abide import FILE_TOKENS, PHENOTYPIC_FILE, atlases_of_files
 from graphssl.datasets.listing import list_files
 from graphssl.errors import AtlasError, ChoiceError, ConfigError, DataError, SchemaError
 
@@ -231,16 +231,11 @@ def test_named_lists(root):
         load_abide(root, atlases=[CC200], subjects="abide1-100")
 
 
-def test_stand_ins_have_the_labels_of_the_files(root, packed):
+def test_stand_ins_have_the_labels_of_the_files(root):
     for file_id in FILE_IDS:
         write_file(root / "dparsf/filt_global/rois_aal", file_id, AAL116)
     found = {atlas.name: atlas.labels.tolist() for atlas in atlases_of_files(list_files(root))}
     assert found == {"cc200": [1, 2, 5, 9], "aal116": [2001, 2002, 9170]}
-    [arrays] = atlases_of_arrays(list_files(packed))
-    assert (arrays.name, arrays.labels.tolist()) == ("cc200", [9, 1, 5])
-    (packed / "timeseries_cc200_cpac_filt_global.npz").write_bytes(b"PK")
-    with pytest.raises(DataError, match="Expected a bundle of time series in .*, found a damaged file"):
-        atlases_of_arrays(list_files(packed))
 
 
 def test_an_atlas_the_project_does_not_have(root):
@@ -250,126 +245,14 @@ def test_an_atlas_the_project_does_not_have(root):
 
 
 def test_tables_that_do_not_fit(root):
-    path = root / PHENOTYPIC_FILE
-    PHENOTYPIC.drop(columns=["FIQ", "SEX"]).to_csv(path, index=False)
+    PHENOTYPIC.drop(columns=["FIQ", "SEX"]).to_csv(root / PHENOTYPIC_FILE, index=False)
     with pytest.raises(SchemaError, match=r"Expected the columns \['SEX', 'FIQ'\] in .*Give the project's own table"):
         load_abide(root, atlases=[CC200])
-    PHENOTYPIC.assign(DX_GROUP=[3, 1, 1, 1, 2]).to_csv(path, index=False)
-    with pytest.raises(SchemaError, match=r"Expected the codes .* for diagnosis, found \[3\.0\]"):
-        load_abide(root, atlases=[CC200])
-    PHENOTYPIC.assign(AGE_AT_SCAN="adult").to_csv(path, index=False)
-    with pytest.raises(SchemaError, match="Expected numbers for age, found text"):
-        load_abide(root, atlases=[CC200])
-    PHENOTYPIC.assign(AGE_AT_SCAN=400).to_csv(path, index=False)
-    with pytest.raises(SchemaError, match="Expected 'age' within 0.0 to 120.0 years, found 400"):
-        load_abide(root, atlases=[CC200])
-    pd.concat([PHENOTYPIC, PHENOTYPIC.head(1)]).to_csv(path, index=False)
+    pd.concat([PHENOTYPIC, PHENOTYPIC.head(1)]).to_csv(root / PHENOTYPIC_FILE, index=False)
     with pytest.raises(SchemaError, match=r"Expected each subject id once, found 1 repeated: \['0050102'\]"):
-        load_abide(root, atlases=[CC200])
-    path.write_text("")
-    with pytest.raises(DataError, match="Expected the table of subjects in .*, found a file that cannot be read"):
         load_abide(root, atlases=[CC200])
     with pytest.raises(DataError, match="Expected the table of subjects at .*nowhere.csv, found no such file"):
         load_abide(root, atlases=[CC200], phenotypic=root / "nowhere.csv")
-
-
-def test_unknown_codes_of_zero_are_missing(root):
-    PHENOTYPIC.assign(EYE_STATUS_AT_SCAN=[0, 1, 1, 2, 2]).to_csv(root / PHENOTYPIC_FILE, index=False)
-    assert load_abide(root, atlases=[CC200]).subjects["eye_status"].isna().tolist() == [True, False, False, False]
-
-
-# Packed arrays
-
-
-@pytest.fixture
-def packed(tmp_path):
-    """The subjects as a bundle, with a region less than the atlas, a subject more than the list, and one flat region."""
-    table = pd.DataFrame(
-        {
-            "SUB_ID": IDS,
-            "SITE_ID": ["UM_1", "UM_2", "NYU", "NYU"],
-            "site17": ["UM", "UM", "NYU", "NYU"],
-            "DX_GROUP": [2, 1, 1, 2],
-            "age": [14, 15.5, 55.4, 22.9],
-            "sex": [1, 2, 1, 2],
-            "fiq": [103, np.nan, 126, 107.5],
-            "eye_status": [1, 1, 2, 2],
-            "func_mean_fd": [0.16, np.nan, 0.2, 0.05],
-            "pcp1035": [1, 1, 1, 0],
-            "parisot871": [1, 0, 0, 1],
-        }
-    )
-    table.to_csv(tmp_path / "subjects.csv", index=False)
-    write_bundle(tmp_path / "timeseries_cc200_cpac_filt_global.npz")
-    return tmp_path
-
-
-def write_bundle(path, **changes):
-    series = [series_of(file_id, CC200, 20 + k)[:, [3, 0, 2]] for k, file_id in enumerate(FILE_IDS)]
-    series[1][:, 2] = 0
-    content = {
-        "series": np.concatenate([(values / 0.04).round().clip(-127, 127).astype(np.int8) for values in series]),
-        "scale": np.float32(0.04),
-        "offsets": np.cumsum([0, *map(len, series)]),
-        "region_label": CC200.labels[[3, 0, 2]],
-        "subject_id": np.array(IDS),
-        "tr_seconds": np.full(4, 2.0, np.float32),
-    }
-    np.savez_compressed(path, **{name: value for name, value in {**content, **changes}.items() if value is not None})
-
-
-def test_packed_arrays(packed):
-    cohort = load_abide_arrays(packed, atlases=[CC200])
-    data = cohort.regions["cc200"]
-    assert cohort.name == "abide1-pcp1035"
-    assert cohort.ids == IDS[:3]
-    assert data.atlas.labels.tolist() == [9, 1, 5]
-    assert data.atlas.networks == ("Visual", "Visual", "")
-    assert data.values[IDS[2]].dtype == np.float32
-    np.testing.assert_allclose(data.values[IDS[2]], series_of(FILE_IDS[2], CC200, 22)[:, [3, 0, 2]], atol=0.0201)
-    assert data.observed[IDS[1]].tolist() == [True, True, False]
-    assert (data.provenance.pipeline, data.provenance.source) == ("cpac filt_global", "abide_arrays")
-    assert data.provenance.n_timepoints == (20, 22)
-    assert cohort.excluded.to_numpy().tolist() == [
-        ["subject", "0051457", "not in the list pcp1035"],
-        ["region", "0050103", "1 of 3 regions of cc200 without signal: 5"],
-    ]
-    with pytest.raises(DataError, match=r"found constant or NaN regions in 1 of 3 subjects: '0050103' in labels 5\. Pass"):
-        load_abide_arrays(packed, atlases=[CC200], missing_regions="error")
-
-
-def test_lists_and_sites(packed):
-    assert load_abide_arrays(packed, atlases=[CC200], cohort="parisot871").ids == [IDS[0], IDS[3]]
-    assert load_abide_arrays(packed, atlases=[CC200], cohort="all").ids == IDS
-    assert sorted(load_abide_arrays(packed, atlases=[CC200]).subjects["site"].unique()) == ["NYU", "UM_1", "UM_2"]
-    assert sorted(load_abide_arrays(packed, atlases=[CC200], site_column="site17").subjects["site"].unique()) == ["NYU", "UM"]
-    for option in ("cohort", "site_column", "missing_regions"):
-        with pytest.raises(ConfigError, match=f"Expected {option} to be one of .*; found 'x'"):
-            load_abide_arrays(packed, atlases=[CC200], **{option: "x"})
-
-
-def test_columns_are_those_of_the_text_files(root, packed):
-    texts = load_abide(root, atlases=[CC200])
-    arrays = load_abide_arrays(packed, atlases=[CC200], cohort="all")
-    pd.testing.assert_frame_equal(texts.subjects.drop(columns="site"), arrays.subjects.drop(columns="site"))
-
-
-def test_packed_arrays_that_do_not_fit(packed):
-    with pytest.raises(DataError, match=r"Expected one file timeseries_aal116_\*\.npz in .*, found none"):
-        load_abide_arrays(packed, atlases=[AAL116])
-    with pytest.raises(AtlasError, match=r"Expected labels of atlas 'cc200' \(3 regions\), found 1 unknown: \[9\]"):
-        load_abide_arrays(packed, atlases=[CC200.select([1, 2, 5])])
-    path = packed / "timeseries_cc200_cpac_filt_global.npz"
-    write_bundle(path, scale=None)
-    with pytest.raises(DataError, match="Expected a bundle of time series in .*, found a damaged file .*scale"):
-        load_abide_arrays(packed, atlases=[CC200])
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(DataError, match="Expected a bundle of time series in .*, found a damaged file"):
-        load_abide_arrays(packed, atlases=[CC200])
-    write_bundle(path)
-    write_bundle(packed / "timeseries_cc200_niak_filt_global.npz")
-    with pytest.raises(DataError, match=r"found \['timeseries_cc200_cpac_filt_global\.npz', 'timeseries_cc200_niak_filt_global\.npz'\]"):
-        load_abide_arrays(packed, atlases=[CC200])
 
 
 # Download

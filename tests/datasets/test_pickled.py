@@ -38,45 +38,40 @@ VALUES = {
 
 
 def same(found, expected):
+    """Whether two objects are one in types and values, all the way down."""
+    if type(found) is not type(expected):
+        return False
     if isinstance(expected, np.ndarray):
-        assert isinstance(found, np.ndarray)
-        assert found.dtype == expected.dtype
-        np.testing.assert_array_equal(found, expected)
-    elif isinstance(expected, dict):
-        assert list(found) == list(expected)
-        for key in expected:
-            same(found[key], expected[key])
-    elif isinstance(expected, list | tuple):
-        assert type(found) is type(expected)
-        for one, other in zip(found, expected, strict=True):
-            same(one, other)
-    else:
-        assert found == expected
-        assert type(found) is type(expected)
+        return found.dtype == expected.dtype and np.array_equal(found, expected)
+    if isinstance(expected, dict):
+        return list(found) == list(expected) and all(same(found[key], expected[key]) for key in expected)
+    if isinstance(expected, list | tuple):
+        return len(found) == len(expected) and all(map(same, found, expected))
+    return found == expected
 
 
 def test_a_dictionary_is_read_as_it_was_written(tmp_path):
-    same(read_pickled(save(tmp_path / "a.npy", VALUES)), VALUES)
+    assert same(read_pickled(save(tmp_path / "a.npy", VALUES)), VALUES)
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_every_protocol(tmp_path, protocol):
     content = np.empty((), dtype=object)
     content[()] = VALUES
-    same(read_pickled(write(tmp_path / "a.npy", pickle.dumps(content, protocol=protocol))), VALUES)
+    assert same(read_pickled(write(tmp_path / "a.npy", pickle.dumps(content, protocol=protocol))), VALUES)
 
 
 def test_names_of_older_numpy(tmp_path):
     stream = pickle.dumps(VALUES["label"], protocol=2).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
-    same(read_pickled(write(tmp_path / "a.npy", stream)), VALUES["label"])
+    assert same(read_pickled(write(tmp_path / "a.npy", stream)), VALUES["label"])
 
 
 def test_an_ordered_dictionary_and_a_list_of_dictionaries(tmp_path):
-    same(read_pickled(save(tmp_path / "a.npy", collections.OrderedDict(a=1))), {"a": 1})
+    assert same(read_pickled(save(tmp_path / "a.npy", collections.OrderedDict(a=1))), {"a": 1})
     stored = np.empty(2, dtype=object)
     stored[:] = [{"x": np.eye(2)}, {"x": np.ones(3)}]
     np.save(tmp_path / "b.npy", stored, allow_pickle=True)
-    same(read_pickled(tmp_path / "b.npy").tolist(), stored.tolist())
+    assert same(read_pickled(tmp_path / "b.npy").tolist(), stored.tolist())
 
 
 @settings(max_examples=60, deadline=None)
