@@ -13,8 +13,8 @@ import pandas as pd
 
 from graphssl.datasets.cifti import read_cifti
 from graphssl.datasets.graph_files import read_edge_list, read_graphml
-from graphssl.datasets.labelled import Array, LabelledArray, Names
-from graphssl.datasets.matlab import read_matlab, real_numbers, the_only
+from graphssl.datasets.labelled import Array, LabelledArray, Names, Page
+from graphssl.datasets.matlab import read_matlab, read_matlab_pages, real_numbers, the_only
 from graphssl.errors import DataError, InputError
 
 # Formats looked for in a folder. A .txt is read where a pattern asks for it: folders hold a README too.
@@ -43,12 +43,14 @@ def read_array(path: str | os.PathLike[str], *, variable: str | None = None) -> 
     return found.values, found.columns
 
 
-def read_labelled(path: str | os.PathLike[str], *, variable: str | None = None) -> LabelledArray:
-    """Read a file as `read_array` does, with the names of its rows too.
+def read_labelled(path: str | os.PathLike[str] | Page, *, variable: str | None = None) -> LabelledArray:
+    """Read a file as `read_array` does, with the names of its rows too; or one matrix of a file with several.
 
     Raises:
         DataError: As `read_array`.
     """
+    if isinstance(path, Page):
+        return read_matlab_pages(path.file, variable)[path.number]
     source = Path(path)
     reader = next((reader for ending, reader in _READERS.items() if source.name.lower().endswith(ending)), None)
     if reader is None:

@@ -19,7 +19,7 @@ class Convention:
     """How a tool names one kind of file.
 
     Args:
-        pattern: Fits the relative name of a file; its groups are `subject`, perhaps `atlas`, and entities such as `cond`.
+        pattern: Fits the relative name of a file; its groups are `subject` (none where a file holds several), `atlas` and entities such as `cond`.
         content: What the file holds.
         pipeline: The tool.
     """
@@ -29,14 +29,14 @@ class Convention:
     pipeline: str
 
     def scan(self, listing: Listing, name: str) -> Scan | None:
-        """The file as a scan, or None where its name does not fit."""
-        found = self.pattern.search(name)
+        """The file as a scan, or None where its name does not fit. What says what a file is may be the very folder that was given."""
+        found = self.pattern.search(f"{listing.called}/{name}")
         if found is None:
             return None
         named = parse_name(name)
         entities = {} if named is None else {key: value for key, value in named.entities.items() if key not in ("sub", "atlas", "seg")}
         groups = {**entities, **{key: value for key, value in found.groupdict().items() if value is not None}}
-        return Scan(listing.root / name, groups.pop("subject"), self.content, groups.pop("atlas", ""), groups, self.pipeline)
+        return Scan(listing.root / name, groups.pop("subject", ""), self.content, groups.pop("atlas", ""), groups, self.pipeline)
 
 
 def find_by(conventions: Sequence[Convention], listing: Listing) -> Iterator[Scan]:
@@ -51,10 +51,16 @@ def _convention(pattern: str, content: Content, pipeline: str) -> Convention:
     return Convention(re.compile(r"(?:^|/)" + pattern + "$", re.IGNORECASE), content, pipeline)
 
 
+# Their mean is not the connectivity of the scan, and single ones are no scans.
+_WINDOWS = "sliding windows of a scan; give GretnaTimeCourse, of which windows are cut in training, or GretnaSFCMatrixR"
 CONN = (
     _convention(
-        r"resultsROI_(?P<subject>Subject\d+)_Condition(?P<cond>\d+)\.mat", Content("resultsROI (Z)", "correlation", True, variable="Z"), "CONN"
+        r"resultsROI_(?P<subject>Subject\d+)_Condition(?P<cond>\d+)\.mat", Content("resultsROI_Subject (Z)", "correlation", True, "Z"), "CONN"
     ),
+    # Copies of single subjects, called by their ids.
+    _convention(r"(?P<subject>[^/]+)_resultsROI_Condition(?P<cond>\d+)\.mat", Content("resultsROI (Z)", "correlation", True, "Z", 1), "CONN"),
+    # All subjects; names of theirs are given to each matrix.
+    _convention(r"resultsROI_Condition(?P<cond>\d+)\.mat", Content("resultsROI_Condition (Z)", "correlation", True, "Z", 2), "CONN"),
 )
 DPABI = tuple(
     _convention(
@@ -75,6 +81,10 @@ GRETNA = (
     _convention(r"GretnaTimeCourse/(?P<subject>[^/]+)\.txt", Content("GretnaTimeCourse", "timeseries", False, rank=0), "GRETNA"),
     _convention(r"GretnaSFCMatrixR/r(?P<subject>[^/]+)\.txt", Content("GretnaSFCMatrixR", "correlation", False, rank=1), "GRETNA"),
     _convention(r"GretnaSFCMatrixZ/z(?P<subject>[^/]+)\.txt", Content("GretnaSFCMatrixZ", "correlation", True, rank=2), "GRETNA"),
+    *(
+        _convention(rf"GretnaDFCMatrix{kind}/{letter}(?P<subject>[^/]+)\.mat", Content(f"GretnaDFCMatrix{kind}", no_scan=_WINDOWS), "GRETNA")
+        for kind, letter in (("R", "r"), ("Z", "z"))
+    ),
 )
 POPULATION_GCN = (
     # Some copies hold r and some Fisher z: the diagonal tells.

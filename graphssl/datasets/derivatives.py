@@ -11,6 +11,7 @@ from graphssl.data import Atlas, Cohort
 from graphssl.data.regions import MatrixKind
 from graphssl.datasets import conventions
 from graphssl.datasets.bids import find_bids, with_participants
+from graphssl.datasets.conn import find_conn
 from graphssl.datasets.conventions import find_by
 from graphssl.datasets.folder import OnUnmatched, People
 from graphssl.datasets.listing import Listing, list_files
@@ -114,7 +115,7 @@ def find_scans(listing: Listing, layout: str | None = None) -> tuple[str, list[S
 FINDERS: Mapping[str, Callable[[Listing], Iterator[Scan]]] = MappingProxyType(
     {
         "bids": find_bids,
-        "conn": partial(find_by, conventions.CONN),
+        "conn": find_conn,
         "dpabi": partial(find_by, conventions.DPABI),
         "gretna": partial(find_by, conventions.GRETNA),
         "population_gcn": partial(find_by, conventions.POPULATION_GCN),

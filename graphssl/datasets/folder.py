@@ -15,6 +15,7 @@ from graphssl.data.cohort import EXCLUDED_COLUMNS
 from graphssl.data.regions import missing_regions as list_missing_regions
 from graphssl.data.schema import Role
 from graphssl.datasets.arrays import SUFFIXES
+from graphssl.datasets.labelled import Place
 from graphssl.datasets.participants import drop_empty_columns, find_participants, read_participants, roles_of
 from graphssl.datasets.regions import FileFormat, HeaderUse, MissingRegions, read_regions, without_signal
 from graphssl.errors import ConfigError, DataError, SchemaError
@@ -135,7 +136,7 @@ def load_folder(folder: str | os.PathLike[str], layout: FileFormat, people: Peop
 def join(
     name: str,
     table: pd.DataFrame,
-    sources: Sequence[tuple[FileFormat, Mapping[str, Path]]],
+    sources: Sequence[tuple[FileFormat, Mapping[str, Place]]],
     people: People,
     excluded: Sequence[tuple[str, str, str]] = (),
 ) -> Cohort:

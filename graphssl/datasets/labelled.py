@@ -1,6 +1,7 @@
-"""What one file holds: an array, and the names of its rows and columns where it carries any."""
+"""What one file holds: an array, and the names of its rows and columns where it carries any; and where in a file an array is."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -27,3 +28,30 @@ class LabelledArray:
     def transposed(self) -> "LabelledArray":
         """Rows as columns."""
         return LabelledArray(np.ascontiguousarray(self.values.T), self.rows, self.columns)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One of the matrices that a file holds for several subjects; it has what readers ask of a path.
+
+    Args:
+        file: The file.
+        number: Place of the matrix, from 0.
+    """
+
+    file: Path
+    number: int
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message."""
+        return f"{self.file.name} (matrix {self.number + 1})"
+
+    @property
+    def parent(self) -> Path:
+        """The folder of the file."""
+        return self.file.parent
+
+
+# Where the array of one subject is.
+Place = Path | Page

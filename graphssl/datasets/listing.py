@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from graphssl.errors import DataError
@@ -26,6 +27,11 @@ class Listing:
     def is_file(self) -> bool:
         """Whether the path is one file."""
         return self.path != self.root
+
+    @cached_property
+    def called(self) -> str:
+        """Name of the folder."""
+        return self.root.resolve().name
 
     def ending(self, *endings: str) -> list[str]:
         """Names with one of the endings, in lower or upper case."""

@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from graphssl.datasets.labelled import LabelledArray, Names
+from graphssl.datasets.matlab_hdf5 import hdf5_shapes, is_hdf5, read_hdf5
 from graphssl.errors import DataError
 
 REAL_KINDS = "biuf"
 
 
 def read_matlab(path: Path, variable: str | None = None) -> LabelledArray:
-    """Read the one two-dimensional array of a `.mat` file.
+    """Read the one two-dimensional array of a `.mat` file of any version.
 
     Regions are named where the file says so: QSIRecon writes `<atlas>_region_ids` beside `<atlas>_<weight>_connectivity`, and CONN writes the names
     of its sources into `names` beside `Z`. CONN's `Z` has further columns for targets that are no sources; they are cut off.
@@ -24,24 +25,36 @@ def read_matlab(path: Path, variable: str | None = None) -> LabelledArray:
         variable: Name of the array; may be left out where there is one only.
 
     Raises:
-        DataError: If the file is one of MATLAB 7.3 (HDF5), or holds no single array of real numbers.
+        DataError: If the file holds no single array of real numbers.
     """
-    from scipy.io import loadmat
-
-    try:
-        stored = loadmat(path)
-    except NotImplementedError as error:
-        raise DataError(f"Expected a MATLAB file up to version 7.2 at {path}, found version 7.3. Save it again with save(…, '-v7').") from error
-    names = [name for name in stored if not name.startswith("__")]
-    arrays = {name: _dense(stored[name]) for name in names if variable in (None, name)}
+    stored = _stored(path)
+    arrays = {name: _dense(value) for name, value in stored.items() if variable in (None, name)}
     if variable is None:
         # In MATLAB a scalar is a 1 × 1 array and a vector has two axes as well.
         arrays = {name: array for name, array in arrays.items() if array.dtype.kind in REAL_KINDS and array.ndim == 2 and min(array.shape) > 1}
-    array = the_only(arrays, names, variable, path)
+    return _labelled(the_only(arrays, list(stored), variable, path), _region_names(stored, variable), path)
+
+
+def read_matlab_pages(path: Path, variable: str | None = None) -> list[LabelledArray]:
+    """The matrices that lie one behind the other in an array `[rows, columns, pages]`, as CONN writes those of all subjects into one `Z`.
+
+    Args:
+        path: The file.
+        variable: Name of the array; may be left out where there is one of three axes only.
+
+    Raises:
+        DataError: If there is no such array of two or three axes.
+    """
+    stored = _stored(path)
+    arrays = {name: _dense(value) for name, value in stored.items() if variable in (None, name)}
+    if variable is None:
+        arrays = {name: array for name, array in arrays.items() if array.dtype.kind in REAL_KINDS and array.ndim == 3}
+    array = the_only(arrays, list(stored), variable, path)
+    if array.ndim not in (2, 3):
+        raise DataError(f"Expected matrices one behind the other in {path}, found shape {array.shape}. Save them as [regions, regions, subjects].")
     regions = _region_names(stored, variable)
-    if regions is not None and array.ndim == 2 and len(regions) == len(array) <= array.shape[1]:
-        return LabelledArray(real_numbers(array[:, : len(array)], path), regions, regions)
-    return LabelledArray(real_numbers(array, path))
+    # MATLAB drops a last axis of length one.
+    return [_labelled(page, regions, path) for page in np.moveaxis(np.atleast_3d(array), 2, 0)]
 
 
 def matlab_variables(path: Path) -> dict[str, tuple[int, ...]]:
@@ -53,9 +66,9 @@ def matlab_variables(path: Path) -> dict[str, tuple[int, ...]]:
     from scipy.io import whosmat
 
     try:
-        return {name: tuple(shape) for name, shape, _ in whosmat(path)}
-    except Exception as error:  # damaged bytes make the reader fail in any way
-        raise DataError(f"Expected a MATLAB file up to version 7.2 at {path}, found one that cannot be read ({error}). Save it again.") from error
+        return hdf5_shapes(path) if is_hdf5(path) else {name: tuple(shape) for name, shape, _ in whosmat(path)}
+    except Exception as error:  # damaged bytes make the readers fail in any way
+        raise DataError(f"Expected an array in {path}, found a file that cannot be read ({error}). Copy or make it again.") from error
 
 
 def the_only(arrays: Mapping[str, npt.NDArray[Any]], names: list[str], variable: str | None, path: Path) -> npt.NDArray[Any]:
@@ -80,6 +93,22 @@ def real_numbers(array: npt.NDArray[Any], path: Path) -> npt.NDArray[np.float32]
         raise DataError(f"Expected real numbers in {path}, found values of type {array.dtype}. Save the numbers alone.")
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused as such
         return array.astype(np.float32)
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    from scipy.io import loadmat
+
+    try:
+        found = read_hdf5(path) if is_hdf5(path) else loadmat(path)
+    except Exception as error:  # damaged bytes make the readers fail in any way
+        raise DataError(f"Expected an array in {path}, found a file that cannot be read ({error}). Copy or make it again.") from error
+    return {name: value for name, value in found.items() if not name.startswith("__")}
+
+
+def _labelled(array: npt.NDArray[Any], regions: Names | None, path: Path) -> LabelledArray:
+    if regions is not None and array.ndim == 2 and len(regions) == len(array) <= array.shape[1]:
+        return LabelledArray(real_numbers(array[:, : len(array)], path), regions, regions)
+    return LabelledArray(real_numbers(array, path))
 
 
 def _dense(value: Any) -> npt.NDArray[Any]:

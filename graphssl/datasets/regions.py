@@ -12,7 +12,8 @@ import numpy.typing as npt
 from graphssl.data import Atlas, Provenance, RegionData
 from graphssl.data.regions import HOLLOW_KINDS, STRUCTURAL_KINDS
 from graphssl.datasets.arrays import is_whole_number, read_labelled
-from graphssl.datasets.labelled import Array, LabelledArray, Names
+from graphssl.datasets.labelled import Array, LabelledArray, Names, Page, Place
+from graphssl.datasets.matlab import read_matlab_pages
 from graphssl.errors import AtlasError, ConfigError, DataError, InputError
 
 MissingRegions = Literal["error", "mask"]
@@ -45,6 +46,8 @@ class FileFormat:
     log1p: bool = False
     # Hundreds of files share one header; its order is worked out once.
     _orders: dict[Names, npt.NDArray[np.intp] | None] = field(default_factory=dict, repr=False)
+    # A file with the matrices of hundreds of subjects is read once.
+    _pages: dict[Path, list[LabelledArray]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if self.log1p and self.provenance.kind != "streamline count":
@@ -58,7 +61,7 @@ class FileFormat:
         """Of what `read` gives."""
         return replace(self.provenance, kind="log streamline count") if self.log1p else self.provenance
 
-    def read(self, path: Path) -> Array:
+    def read(self, path: Place) -> Array:
         """Read a file into the order of the atlas: time series `[T, R]` or a matrix `[R, R]`.
 
         Raises:
@@ -67,13 +70,13 @@ class FileFormat:
         """
         return self.arrange(self.load(path))
 
-    def load(self, path: Path) -> LabelledArray:
+    def load(self, path: Place) -> LabelledArray:
         """Read a file as it is, with regions as columns.
 
         Raises:
             DataError: If the file cannot be read.
         """
-        found = read_labelled(path, variable=self.variable)
+        found = self._page(path) if isinstance(path, Page) else read_labelled(path, variable=self.variable)
         return found.transposed if self.transpose else found
 
     def arrange(self, found: LabelledArray) -> Array:
@@ -93,6 +96,11 @@ class FileFormat:
         values = values if order is None else _taken(_taken(values, order, axis=1), order, axis=0)
         return np.log1p(values) if self.log1p else values
 
+    def _page(self, page: Page) -> LabelledArray:
+        if page.file not in self._pages:
+            self._pages[page.file] = read_matlab_pages(page.file, self.variable)
+        return self._pages[page.file][page.number]
+
     def _check_orientation(self, found: LabelledArray) -> None:
         n_regions = len(self.atlas)
         if found.values.shape[1] != n_regions and found.values.shape[0] == n_regions:
@@ -111,7 +119,7 @@ class FileFormat:
         return self._orders[columns]
 
 
-def read_regions(files: Mapping[str, Path], layout: FileFormat, missing_regions: MissingRegions = "error") -> RegionData:
+def read_regions(files: Mapping[str, Place], layout: FileFormat, missing_regions: MissingRegions = "error") -> RegionData:
     """Read one file a subject, with the problems of all files in one message.
 
     Columns with names are matched to the atlas by label id, or by region name; regions in another order are put into that of the atlas.
@@ -129,10 +137,10 @@ def read_regions(files: Mapping[str, Path], layout: FileFormat, missing_regions:
         DataError: If some files cannot be read or do not fit, regions lack a signal and are not to be masked, or files differ in what can hide a
             mixture: some name their regions and some do not, or some correlations have ones and some the infinity of a Fisher z on the diagonal.
     """
-    layout = replace(layout, partial=missing_regions == "mask", _orders={})
+    layout = replace(layout, partial=missing_regions == "mask", _orders={}, _pages={})
     values: dict[str, Array] = {}
     observed: dict[str, npt.NDArray[np.bool_]] = {}
-    problems: list[tuple[Path, InputError]] = []
+    problems: list[tuple[Place, InputError]] = []
     named: dict[bool, str] = {}
     for subject, path in files.items():
         try:
@@ -280,7 +288,7 @@ def _check_names(found: list[Any], expected: list[Any], what: str, atlas: Atlas)
     )
 
 
-def _gathered(problems: list[tuple[Path, InputError]], n_files: int) -> InputError:
+def _gathered(problems: list[tuple[Place, InputError]], n_files: int) -> InputError:
     """One error for all files: of the atlas where no file fits it, else of the data."""
     shown = " | ".join(f"{path.name}: {error}" for path, error in problems[:_SHOWN])
     more = f" | and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""

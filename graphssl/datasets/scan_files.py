@@ -13,8 +13,9 @@ from typing import Literal
 from graphssl.data import Atlas
 from graphssl.data.regions import MatrixKind, ValueKind
 from graphssl.datasets.folder import check_option
+from graphssl.datasets.labelled import Page, Place
 from graphssl.datasets.regions import HeaderUse
-from graphssl.errors import ChoiceError, ConfigError
+from graphssl.errors import ChoiceError, ConfigError, DataError
 
 Repeats = Literal["choose", "group"]
 Excluded = list[tuple[str, str, str]]
@@ -34,6 +35,7 @@ class Content:
         variable: Name of the array in the file.
         rank: Of several contents of the same scans, the one of the lowest rank is read.
         measure: A measure that is named and not known; its kind has to be given.
+        no_scan: Why it is not read, for what is no connectome of a scan.
     """
 
     words: str
@@ -42,6 +44,7 @@ class Content:
     variable: str | None = None
     rank: int = 0
     measure: str = ""
+    no_scan: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Scan:
         entities: What else the name says, such as `{"ses": "1", "desc": "simple"}`.
         pipeline: What made it, with its version where known.
         n_timepoints: Number of time points, where a sidecar tells it.
+        page: Place of its matrix in the file, from 0, where the file holds those of several subjects.
     """
 
     path: Path
@@ -65,6 +69,12 @@ class Scan:
     entities: Mapping[str, str] = field(default_factory=dict)
     pipeline: str = ""
     n_timepoints: int | None = None
+    page: int | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where its array is."""
+        return self.path if self.page is None else Page(self.path, self.page)
 
 
 @dataclass(frozen=True)
@@ -122,6 +132,23 @@ def selected(scans: Sequence[Scan], choices: Choices) -> list[Scan]:
     return chosen
 
 
+def readable(scans: Sequence[Scan], excluded: Excluded) -> list[Scan]:
+    """Files that hold scans; others that the layout knows are added to `excluded`, with the reason.
+
+    Raises:
+        DataError: If there are only others.
+    """
+    by_reason: defaultdict[str, list[Scan]] = defaultdict(list)
+    for scan in scans:
+        by_reason[scan.content.no_scan].append(scan)
+    chosen = by_reason.pop("", [])
+    for reason, members in by_reason.items():
+        if not chosen:
+            raise DataError(f"Expected scans, found {_counted(members)} only: {reason}.")
+        excluded.append(("file", _counted(members), reason))
+    return chosen
+
+
 def by_atlas(scans: Sequence[Scan], atlases: Sequence[Atlas], excluded: Excluded) -> list[tuple[Atlas, list[Scan]]]:
     """Files of each atlas; those of others are added to `excluded`.
 
@@ -160,7 +187,7 @@ def one_version(scans: list[Scan], choices: Choices, excluded: Excluded) -> list
     best = min(by_rank, key=lambda rank: (-len({scan_key(scan) for scan in by_rank[rank]}), rank))
     chosen = by_rank.pop(best)
     for members in by_rank.values():
-        excluded.append(("file", f"{members[0].content.words} ({len(members)} files)", f"not read: {chosen[0].content.words} was"))
+        excluded.append(("file", _counted(members), f"not read: {chosen[0].content.words} was"))
     keys = dict.fromkeys(key for scan in chosen for key in scan.entities if key not in SCAN_ENTITIES)
     if choices.repeats == "choose":
         keys["task"] = None
@@ -200,6 +227,12 @@ def _same(found: str, wanted: str) -> bool:
 
 def _plain(name: str) -> str:
     return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def _counted(scans: Sequence[Scan]) -> str:
+    """What files of one content are called, and how many they are."""
+    n_files = len({scan.path for scan in scans})
+    return f"{scans[0].content.words} ({n_files} {'file' if n_files == 1 else 'files'})"
 
 
 def _of_kind(scans: list[Scan], choices: Choices) -> list[Scan]:

@@ -13,8 +13,9 @@ from graphssl.data.regions import ValueKind
 from graphssl.datasets.arrays import read_labelled
 from graphssl.datasets.folder import PERSON, People, join, match_files, unmatched_rows
 from graphssl.datasets.kinds import is_fisher_z, kind_of
+from graphssl.datasets.labelled import Place
 from graphssl.datasets.regions import FileFormat
-from graphssl.datasets.scan_files import SCAN_ENTITIES, Choices, Excluded, Scan, by_atlas, one_version, scan_key, selected, shown
+from graphssl.datasets.scan_files import SCAN_ENTITIES, Choices, Excluded, Scan, by_atlas, one_version, readable, scan_key, selected, shown
 from graphssl.errors import ChoiceError, DataError
 
 
@@ -40,7 +41,8 @@ def load_scans(root: Path, scans: Sequence[Scan], *, atlases: Sequence[Atlas], c
         ConfigError: If an option does not fit what the files hold.
     """
     excluded: Excluded = []
-    chosen = {atlas.name: one_version(members, choices, excluded) for atlas, members in by_atlas(selected(scans, choices), atlases, excluded)}
+    fitting = by_atlas(selected(readable(scans, excluded), choices), atlases, excluded)
+    chosen = {atlas.name: one_version(members, choices, excluded) for atlas, members in fitting}
     everything = [scan for members in chosen.values() for scan in members]
     keys = _varying(everything, choices)
     rows, table, people = _rows(root, everything, keys, people, excluded)
@@ -49,7 +51,7 @@ def load_scans(root: Path, scans: Sequence[Scan], *, atlases: Sequence[Atlas], c
         mine = [scan for scan in chosen[atlas.name] if _unit(scan, keys) in rows]
         if not mine:
             raise DataError(f"Expected scans in atlas {atlas.name!r} of subjects in the table, found none. Check the ids.")
-        files = {rows[_unit(scan, keys)]: scan.path for scan in mine}
+        files = {rows[_unit(scan, keys)]: scan.place for scan in mine}
         _check_apart(mine, files, keys)
         sources.append((_layout(atlas, mine, choices, source), files))
     return join(people.name or root.resolve().name, table, sources, people, excluded)
@@ -87,7 +89,7 @@ def _unit(scan: Scan, keys: Sequence[str]) -> str:
     return "_".join([scan.subject, *(f"{key}-{scan.entities[key]}" for key in keys if scan.entities.get(key))])
 
 
-def _check_apart(scans: Sequence[Scan], files: Mapping[str, Path], keys: Sequence[str]) -> None:
+def _check_apart(scans: Sequence[Scan], files: Mapping[str, Place], keys: Sequence[str]) -> None:
     if len(files) == len(scans):
         return
     by_unit: defaultdict[str, list[Path]] = defaultdict(list)
@@ -152,7 +154,7 @@ def _settled(scan: Scan, choices: Choices) -> tuple[ValueKind, bool]:
             "such as adjacency for the weights of any graph."
         )
     if kind in ("correlation", "partial correlation"):
-        return kind, bool(is_fisher_z(read_labelled(scan.path, variable=scan.content.variable).values) if fisher_z is None else fisher_z)
+        return kind, bool(is_fisher_z(read_labelled(scan.place, variable=scan.content.variable).values) if fisher_z is None else fisher_z)
     if kind is not None:
         return kind, bool(fisher_z)
-    return kind_of(read_labelled(scan.path, variable=scan.content.variable).values, fisher_z, scan.path.name)
+    return kind_of(read_labelled(scan.place, variable=scan.content.variable).values, fisher_z, scan.path.name)

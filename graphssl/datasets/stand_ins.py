@@ -6,7 +6,7 @@ import numpy as np
 
 from graphssl.data import Atlas
 from graphssl.datasets.arrays import is_whole_number, read_labelled
-from graphssl.datasets.scan_files import Choices, Scan, selected
+from graphssl.datasets.scan_files import Choices, Scan, readable, selected
 
 # What the stand-in for an atlas is called where files do not name theirs.
 UNNAMED = "unnamed"
@@ -21,11 +21,12 @@ def unknown_atlases(scans: Sequence[Scan], choices: Choices) -> list[Atlas]:
         DataError: If a file cannot be read.
     """
     found: dict[str, Atlas] = {}
+    scans = readable(scans, [])
     for scan in selected(scans, choices):
         if scan.atlas not in found:
             content = min((other.content for other in scans if other.atlas == scan.atlas), key=lambda content: content.rank)
             first = next(other for other in scans if other.atlas == scan.atlas and other.content == content)
-            array = read_labelled(first.path, variable=content.variable)
+            array = read_labelled(first.place, variable=content.variable)
             array = array.transposed if choices.transpose else array
             found[scan.atlas] = stand_in(scan.atlas or UNNAMED, array.columns, array.values.shape[1])
     return list(found.values())

@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import networkx as nx
 import nibabel as nib
 import numpy as np
@@ -184,6 +185,40 @@ def conn(folder: Path, atlas: Atlas) -> list[str]:
     return ["--select", "cond-001"]
 
 
+def write_hdf5(path: Path, **variables: object) -> None:
+    """A MATLAB 7.3 file: HDF5 behind 512 bytes of header, axes in reverse, text as numbers, cells as references."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, value in variables.items():
+            store_variable(file, name, value)
+    with path.open("r+b") as stored:
+        stored.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64 HDF5 schema 1.00 .".ljust(116) + b" " * 8 + b"\x00\x02IM")
+
+
+def store_variable(file: h5py.File, name: str, value: object) -> h5py.Dataset:
+    if isinstance(value, str):
+        node = file.create_dataset(name, data=np.array([[ord(letter)] for letter in value], dtype=np.uint16))
+        node.attrs["MATLAB_class"] = np.bytes_("char")
+    elif isinstance(value, list):
+        cells = [store_variable(file, f"#refs#/{name}{number}", entry).ref for number, entry in enumerate(value)]
+        node = file.create_dataset(name, data=np.array(cells, dtype=h5py.ref_dtype).reshape(-1, 1), dtype=h5py.ref_dtype)
+        node.attrs["MATLAB_class"] = np.bytes_("cell")
+    else:
+        node = file.create_dataset(name, data=np.asarray(value).T)
+        node.attrs["MATLAB_class"] = np.bytes_("double")
+    return node
+
+
+def conn_all_subjects(folder: Path, atlas: Atlas) -> list[str]:
+    """CONN: all subjects of a condition in one file, of MATLAB 7.3 as those of large projects are, and a table with CONN's names of them."""
+    place = folder / "results" / "firstlevel" / "SBC_01"
+    place.mkdir(parents=True)
+    wide = [np.hstack([fisher_of(subject, np.nan), np.ones((N_REGIONS, 2))]) for subject in SUBJECTS]
+    names = list(atlas.names)
+    write_hdf5(place / "resultsROI_Condition001.mat", Z=np.stack(wide, axis=2), names=names, names2=[*names, "x", "y"], SE=np.ones((4, 22)))
+    write_participants(folder, ("Subject001", "Subject002", "Subject003", "Subject004"), prefix="")
+    return []
+
+
 def dpabi(folder: Path, atlas: Atlas) -> list[str]:
     """DPABI: r, Fisher z with an infinite diagonal, as .mat and as text."""
     for subject in SUBJECTS:
@@ -195,13 +230,17 @@ def dpabi(folder: Path, atlas: Atlas) -> list[str]:
 
 
 def gretna(folder: Path, atlas: Atlas) -> list[str]:
-    """GRETNA: static matrices in folders of their own, with a node index beside them; r is cut off below one before it becomes z."""
+    """GRETNA: static and dynamic matrices in folders of their own, with a node index beside them; r is cut off below one before it becomes z."""
     for kind, letter, matrix_of in (("R", "r", correlation_of), ("Z", "z", lambda subject: fisher_of(subject, 18.7))):
         place = folder / f"GretnaSFCMatrix{kind}"
         place.mkdir()
         for subject in SUBJECTS:
             np.savetxt(place / f"{letter}HC0{subject}.txt", matrix_of(subject), delimiter="\t")
         (place / "NodalIndex.txt").write_text("1\n2\n")
+    windows = folder / "GretnaDFCMatrixR"
+    windows.mkdir()
+    for subject in SUBJECTS:
+        savemat(windows / f"rHC0{subject}.mat", {"DRStruct": {"W_0001_0015": correlation_of(subject), "W_0016_0030": correlation_of(subject)}})
     return []
 
 
@@ -297,8 +336,8 @@ def plain_matrices(folder: Path, atlas: Atlas) -> list[str]:
 WRITERS: dict[str, Callable[[Path, Atlas], list[str]]] = {
     writer.__name__: writer
     for writer in (
-        *(xcpd, xcpd_old, xcpd_cifti, giga_connectome, cpac, qsirecon, hcp, conn, dpabi, gretna, population_gcn, mrtrix, graphml, edge_list),
-        *(brainnet_viewer, braingb, ptgb, braingfm, plain_series, plain_matrices),
+        *(xcpd, xcpd_old, xcpd_cifti, giga_connectome, cpac, qsirecon, hcp, conn, conn_all_subjects, dpabi, gretna, population_gcn),
+        *(mrtrix, graphml, edge_list, brainnet_viewer, braingb, ptgb, braingfm, plain_series, plain_matrices),
     )
 }
 

@@ -343,9 +343,3 @@ def test_several_arrays_need_a_name(tmp_path):
             read_array(tmp_path / name)
         with pytest.raises(DataError, match="Expected the variable 'z' in .*, found x, y"):
             read_array(tmp_path / name, variable="z")
-
-
-def test_matlab_7_3_is_named(tmp_path):
-    (tmp_path / "a.mat").write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(116) + b" " * 8 + b"\x00\x02IM" + b"\x00" * 64)
-    with pytest.raises(DataError, match=r"up to version 7\.2 .*, found version 7\.3\. Save it again"):
-        read_array(tmp_path / "a.mat")

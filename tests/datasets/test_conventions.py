@@ -8,6 +8,8 @@ from graphssl.datasets.listing import Listing
 
 KNOWN = [
     ("CONN", "firstlevel/SBC_01/resultsROI_Subject012_Condition002.mat", "Subject012", {"cond": "002"}, ("correlation", True, "Z")),
+    ("CONN", "NDAR_7_resultsROI_Condition002.mat", "NDAR_7", {"cond": "002"}, ("correlation", True, "Z")),
+    ("CONN", "resultsROI_Condition002.mat", "", {"cond": "002"}, ("correlation", True, "Z")),
     ("DPABI", "ROISignals_Sub_001.mat", "Sub_001", {}, ("timeseries", False, "ROISignals")),
     ("DPABI", "ROICorrelation_Sub_001.txt", "Sub_001", {}, ("correlation", False, None)),
     ("DPABI", "ROICorrelation_FisherZ_Sub_001.mat", "Sub_001", {}, ("correlation", True, "ROICorrelation_FisherZ")),
@@ -36,16 +38,28 @@ def test_names(tmp_path, tool, name, subject, entities, content):
 @pytest.mark.parametrize(
     ("tool", "name"),
     [
-        ("CONN", "resultsROI_Condition001.mat"),  # all subjects together, another shape
+        ("CONN", "resultsDATA_Subject001_Condition001.mat"),
         ("DPABI", "ROI_OrderKey_Sub_001.tsv"),
         ("GRETNA", "GretnaSFCMatrixR/NodalIndex.txt"),
-        ("GRETNA", "GretnaDFCMatrixZ/zHC001.mat"),
         ("POPULATION_GCN", "correlation.mat"),
         ("MRTRIX", "connectome.csv"),
     ],
 )
 def test_other_names(tmp_path, tool, name):
     assert not list(find_by(getattr(conventions, tool), Listing(tmp_path, tmp_path, (name,))))
+
+
+def test_the_folder_that_was_given_may_say_what_its_files_are(tmp_path):
+    folder = tmp_path / "GretnaSFCMatrixZ"
+    folder.mkdir()
+    [scan] = find_by(conventions.GRETNA, Listing(folder, folder, ("zHC001.txt",)))
+    assert (scan.subject, scan.content.fisher_z) == ("HC001", True)
+
+
+@pytest.mark.parametrize("name", ["GretnaDFCMatrixR/rHC001.mat", "GretnaDFCMatrixZ/zHC001.mat"])
+def test_windows_of_a_scan_are_known_and_no_scans(tmp_path, name):
+    [scan] = find_by(conventions.GRETNA, Listing(tmp_path, tmp_path, (name,)))
+    assert scan.content.no_scan.startswith("sliding windows of a scan")
 
 
 def test_the_atlas_in_a_name(tmp_path):

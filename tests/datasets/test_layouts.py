@@ -21,6 +21,7 @@ KNOWN = {
     "qsirecon": ("bids", "streamline count", False, ""),
     "hcp": ("cifti", "correlation", True, ""),
     "conn": ("conn", "correlation", True, "CONN"),
+    "conn_all_subjects": ("conn", "correlation", True, "CONN"),
     "dpabi": ("dpabi", "correlation", True, "DPABI"),
     "gretna": ("gretna", "correlation", False, "GRETNA"),
     "population_gcn": ("population_gcn", "correlation", True, "population-gcn"),

@@ -1,13 +1,14 @@
 """Choosing among the files of a pipeline: the same for everybody, and nothing is dropped in silence."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from graphssl.data import Atlas
-from graphssl.datasets.scan_files import Choices, Content, Scan, by_atlas, one_version, scan_key, selected
-from graphssl.errors import ChoiceError, ConfigError
+from graphssl.datasets.scan_files import Choices, Content, Scan, by_atlas, one_version, readable, scan_key, selected
+from graphssl.errors import ChoiceError, ConfigError, DataError
 
 MATRIX = Content("relmat.tsv", "correlation", False, rank=2)
 SERIES = Content("timeseries.tsv", "timeseries", False, rank=0)
@@ -69,6 +70,21 @@ def test_the_first_content_that_serves_most_scans_is_read():
     assert one_version([*matrices, *series], Choices(kind="correlation"), []) == matrices
     with pytest.raises(ChoiceError, match="Expected files with kind='covariance', found those with correlation, timeseries. Leave kind out"):
         one_version([*matrices, *series], Choices(kind="covariance"), [])
+
+
+def test_what_is_no_scan_is_listed_with_its_reason():
+    windows = [scan("1", Content("windows", no_scan="parts of a scan")), scan("2", Content("windows", no_scan="parts of a scan"))]
+    excluded = []
+    assert readable([scan("1"), *windows], excluded) == [scan("1")]
+    assert excluded == [("file", "windows (2 files)", "parts of a scan")]
+    with pytest.raises(DataError, match=r"Expected scans, found windows \(1 file\) only: parts of a scan"):
+        readable(windows[:1], [])
+
+
+def test_a_scan_is_a_file_or_a_page_of_one():
+    assert scan("1").place == Path("1_relmat.tsv")
+    page = replace(scan("1"), page=2).place
+    assert (page.name, page.parent) == ("1_relmat.tsv (matrix 3)", Path())
 
 
 def test_files_of_one_scan_have_one_key():
