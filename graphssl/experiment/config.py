@@ -3,7 +3,7 @@
 import inspect
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from graphssl.errors import ConfigError, InputError
 from graphssl.evaluation.baselines import BASELINES
 from graphssl.evaluation.protocols import ProtocolName
 from graphssl.experiment.parser import Parser, nearest, reason
+from graphssl.experiment.sources import Source, open_source, several
 from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.objectives.base import AbstractObjective
 from graphssl.training.finetune import FINETUNING
@@ -83,15 +84,25 @@ EVALUATION = EvaluationSettings()
 
 @dataclass(frozen=True)
 class CohortSource:
-    """A function that gives a cohort, and its arguments.
+    """A path that holds a cohort, or a function that gives one.
 
     Args:
         adapter: Name of a function of `graphssl.datasets`, such as `load_timeseries`, or the dotted name of any other.
-        arguments: Its arguments. Atlases are given as names, files or `NAME=FILE`; paths count from the folder in which the command is run.
+        arguments: Its arguments, or the options of `graphssl build` for the path. Atlases are given as names, files or `NAME=FILE`; paths count from
+            the folder in which the command is run.
+        path: What `graphssl validate` recognises: a saved cohort, a folder of files or one file; instead of an adapter.
+
+    Raises:
+        ConfigError: If neither of the two is given, or both.
     """
 
-    adapter: str
+    adapter: str | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
+    path: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.adapter is None) == (self.path is None):
+            raise ConfigError(f"Expected the cohort to have a path or an adapter, found {'neither' if self.path is None else 'both'}.")
 
     def load(self) -> tuple[Cohort, GroundTruth | None]:
         """The cohort, and what was put into it if it is simulated.
@@ -100,6 +111,8 @@ class CohortSource:
             ConfigError: If there is no such function, or an argument of it is unknown or missing.
             InputError: If the data cannot be read.
         """
+        if self.path is not None:
+            return open_source(self._source(self.path)), None
         function = self._function()
         name, signature = function.__name__, inspect.signature(function)
         arguments = dict(self.arguments)
@@ -115,19 +128,31 @@ class CohortSource:
         return (made.cohort, made.truth) if isinstance(made, Simulation) else (made, None)
 
     def absent(self) -> list[str]:
-        """Files and folders among the arguments at which there is nothing.
+        """Files and folders that are named and at which there is nothing.
 
         Raises:
             ConfigError: If there is no such function, or an argument of it is unknown.
         """
-        parameters = inspect.signature(self._function()).parameters
-        places = [str(value) for key, value in self.arguments.items() if "PathLike" in str(parameters[key].annotation) and isinstance(value, str)]
-        atlases = [self.arguments.get("atlas"), *(self.arguments.get("atlases") or [])]
+        atlases: list[Any]
+        if self.path is not None:
+            source = self._source(self.path)
+            places, atlases = [source.path, *filter(None, [source.participants])], [*several(source.atlas)]
+        else:
+            parameters = inspect.signature(self._function()).parameters
+            places = [str(value) for key, value in self.arguments.items() if "PathLike" in str(parameters[key].annotation) and isinstance(value, str)]
+            atlases = [self.arguments.get("atlas"), *(self.arguments.get("atlases") or [])]
         places += [entry.rpartition("=")[2] for entry in atlases if isinstance(entry, str) and "/" in entry]
         return [place for place in places if not Path(place).exists()]
 
+    def _source(self, path: str) -> Source:
+        known = [entry.name for entry in fields(Source) if entry.name != "path"]
+        for key in self.arguments:
+            if key not in known:
+                raise ConfigError(f"Expected arguments that graphssl build has as options, found {key!r}.{nearest(key, known)}")
+        return Source(path, **self.arguments)
+
     def _function(self) -> Callable[..., Any]:
-        module, _, name = self.adapter.rpartition(".")
+        module, _, name = str(self.adapter).rpartition(".")
         try:
             function: Callable[..., Any] = getattr(import_module(module or "graphssl.datasets"), name)
             parameters = list(inspect.signature(function).parameters)
@@ -147,7 +172,7 @@ class Experiment:
 
     Args:
         name: Name of the run and of its folder.
-        cohort: Where the cohort comes from: an adapter and its arguments.
+        cohort: Where the cohort comes from: a path, or an adapter, and the arguments.
         target: Column to predict; the cohort's one target when left out.
         classes: Names of the classes in order, the positive one last.
         encoder: The encoder.
@@ -209,6 +234,8 @@ def instantiate(parser: ArgumentParser, parsed: Namespace) -> tuple[Experiment, 
     """
     known = inspect.signature(Experiment).parameters
     settings = {key: value for key, value in parsed.as_dict().items() if key in known}
+    # Of a path and an adapter one is given; the other is not written, nor does it count in the hash of the run.
+    settings["cohort"] = {key: value for key, value in settings["cohort"].items() if value is not None}
     text = yaml.safe_dump(json.loads(json.dumps(settings, default=str)), sort_keys=False)
     try:
         made = parser.instantiate(parsed)

@@ -32,7 +32,7 @@ def instantiate_small(parser: ArgumentParser, parsed: Namespace) -> tuple[Experi
         experiment, text = instantiate(parser, parser.parse_object(parsed.as_dict()))
     cohort, truth = experiment.cohort.load()
     small = _two_sites(cohort, experiment)
-    experiment.cohort = _Loaded(experiment.cohort.adapter, experiment.cohort.arguments, small, truth)
+    experiment.cohort = _Loaded(**vars(experiment.cohort), cohort=small, truth=truth)
     experiment.name = f"{experiment.name}-smoke"
     seeds = experiment.evaluation.seeds[:1]
     experiment.evaluation = replace(experiment.evaluation, seeds=seeds, label_fractions=(1.0,), n_splits=2, n_jobs=1)
@@ -42,7 +42,7 @@ def instantiate_small(parser: ArgumentParser, parsed: Namespace) -> tuple[Experi
 
 @dataclass(frozen=True)
 class _Loaded(CohortSource):
-    """An adapter whose cohort is at hand."""
+    """A source whose cohort is at hand."""
 
     cohort: Cohort | None = None
     truth: GroundTruth | None = None

@@ -78,8 +78,8 @@ class Source:
     def options(self) -> dict[str, Any]:
         """What was given, by name of the adapters' arguments."""
         given = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("path", "atlas")}
-        several = {name: _several(given[name]) for name in ("covariates", "select") if given[name] is not None}
-        return {**given, **several}
+        lists = {name: several(given[name]) for name in ("covariates", "select") if given[name] is not None}
+        return {**given, **lists}
 
 
 @dataclass(frozen=True)
@@ -162,14 +162,14 @@ def _choices(source: Source) -> Choices:
 
 def _atlases(source: Source, listing: Listing) -> list[Atlas]:
     """The atlases that are given; else the one BrainNet Viewer's node file beside the matrices describes."""
-    given = [load_atlas(entry) for entry in _several(source.atlas)]
+    given = [load_atlas(entry) for entry in several(source.atlas)]
     nodes = listing.ending(".node")
     if not given and len(nodes) == 1 and listing.ending(".edge"):
         return [load_atlas(listing.root / nodes[0])]
     return given
 
 
-def _several(words: Sequence[str] | str) -> tuple[str, ...]:
+def several(words: Sequence[str] | str) -> tuple[str, ...]:
     """One word or several, as the command line gives them."""
     return (words,) if isinstance(words, str) else tuple(words)
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -261,7 +262,7 @@ def test_a_file_that_is_missing(tmp_path):
 
 
 def test_a_cohort_is_needed():
-    with pytest.raises(ConfigError, match=r"required: .*cohort"):
+    with pytest.raises(ConfigError, match="Expected the cohort to have a path or an adapter, found neither"):
         read_experiment(["--name", "study"])
 
 
@@ -337,6 +338,29 @@ def test_unknown_adapters(adapter, message):
         CohortSource(adapter).load()
 
 
+def test_a_path_is_opened_as_what_it_is_recognised_as(write, make_cohort, tmp_path):
+    cohort = make_cohort(n_subjects=8)
+    folder = str(cohort.save(tmp_path / "saved"))
+    experiment, text = read(write(cohort={"path": folder}))
+    assert experiment.cohort.load()[0].hash == cohort.hash
+    assert yaml.safe_load(text)["cohort"] == {"path": folder, "arguments": {}}
+    assert "path" not in yaml.safe_load(read(write())[1])["cohort"], "runs of adapters keep their hash"
+    np.savetxt(tmp_path / "01.csv", np.full((20, 20), 0.3), delimiter=",")
+    matrices = {"path": str(tmp_path / "01.csv"), "arguments": {"atlas": "simulated20"}}
+    experiment, _ = read(write(cohort=matrices), "--cohort.arguments.fisher_z", "true")
+    assert experiment.cohort.load()[0].regions["simulated20"].provenance.fisher_z
+
+
+def test_options_of_a_path_are_those_of_the_command_line(write, tmp_path):
+    with pytest.raises(ConfigError, match=r"options, found 'atlases'\. Did you mean 'atlas'\?"):
+        CohortSource(path=str(tmp_path), arguments={"atlases": ["simulated20"]}).load()
+    with pytest.raises(DataError, match="Expected a folder or a file at .*none, found nothing"):
+        CohortSource(path=str(tmp_path / "none")).load()
+    for settings, found in (({}, "neither"), ({"path": "x", "adapter": "simulate"}, "both")):
+        with pytest.raises(ConfigError, match=f"Expected the cohort to have a path or an adapter, found {found}"):
+            read(write(cohort=settings))
+
+
 def test_arguments_of_the_adapter():
     with pytest.raises(ConfigError, match=r"arguments of simulate, found 'n_subject'\. Did you mean 'n_subjects'\?"):
         CohortSource("simulate", {"atlases": ["simulated20"], "n_subject": 8}).load()
@@ -355,6 +379,8 @@ def test_absent_files_are_named(tmp_path):
         "no/such.csv",
     ]
     assert CohortSource("simulate", {"atlases": ["simulated20"]}).absent() == []
+    assert CohortSource(path=here, arguments={"atlas": f"own={table}", "participants": "none.tsv"}).absent() == ["none.tsv", table]
+    assert CohortSource(path="no/such").absent() == ["no/such"]
     with pytest.raises(ConfigError, match="Did you mean 'folder'"):
         CohortSource("load_timeseries", {"foldr": here}).absent()
 
