@@ -15,13 +15,11 @@ from graphssl.data.cohort import EXCLUDED_COLUMNS
 from graphssl.data.regions import missing_regions as list_missing_regions
 from graphssl.data.schema import Role
 from graphssl.datasets.arrays import SUFFIXES
+from graphssl.datasets.data_dictionary import read_data_dictionary, with_units
 from graphssl.datasets.labelled import Place
-from graphssl.datasets.participants import drop_empty_columns, find_participants, read_participants, roles_of
+from graphssl.datasets.participants import PERSON, drop_empty_columns, find_participants, is_longitudinal, read_participants, roles_of
 from graphssl.datasets.regions import FileFormat, HeaderUse, MissingRegions, read_regions, without_signal
 from graphssl.errors import ConfigError, DataError, SchemaError
-
-# Column of the person where a row is a scan.
-PERSON = "person"
 
 OnUnmatched = Literal["error", "exclude"]
 
@@ -84,20 +82,29 @@ class People:
         given = roles_of(self.target, self.site, self.group, self.covariates)
         return {**given, PERSON: "group"} if self.repeated else given
 
-    def read_table(self, source: Path) -> pd.DataFrame | None:
-        """The table of participants, or None where there is none and no column has a role.
+    def with_table(self, source: Path) -> "tuple[pd.DataFrame | None, People]":
+        """The table of participants, or None where there is none and no column has a role; and what its columns are for.
 
         Raises:
             DataError: If it cannot be read.
             SchemaError: If it does not fit, or is needed and absent.
         """
         if self.participants is not None:
-            return read_participants(self.participants, id_column=self.id_column, roles=self.roles)
+            table = read_participants(self.participants, id_column=self.id_column, roles=self.roles)
+            return table, replace(self, repeated=is_longitudinal(table))
         if self.roles:
             raise SchemaError(
                 f"Expected a table with the columns {list(self.roles)}, found no participants.tsv or .csv in {source}. Pass participants=…"
             )
-        return None
+        return None, self
+
+    def schema(self, table: pd.DataFrame) -> Schema:
+        """The columns of a table that was read.
+
+        Raises:
+            SchemaError: If a role names a column that is absent.
+        """
+        return with_units(Schema.infer(table, self.roles), read_data_dictionary(self.participants))
 
     def check_all_matched(self, matches: Matches) -> None:
         """Refuse subjects without a file and files without a subject, where that is asked for.
@@ -125,7 +132,7 @@ def load_folder(folder: str | os.PathLike[str], layout: FileFormat, people: Peop
         people = replace(people, participants=find_participants(root))
     given = people.participants
     files = [source] if source.is_file() else find_files(source, pattern, leave_out=given if isinstance(given, str | os.PathLike) else None)
-    table = people.read_table(root)
+    table, people = people.with_table(root)
     matches = match_stems(files) if table is None else match_files(files, table.index.tolist())
     people.check_all_matched(matches)
     if table is None:
@@ -166,7 +173,7 @@ def join(
         rows += [("region", subject, f"no file of atlas {layout.atlas.name}") for subject in ids if subject not in files]
     chosen, empty = drop_empty_columns(table.loc[ids], people.roles)
     excluded_table = pd.DataFrame([*rows, *empty], columns=list(EXCLUDED_COLUMNS), dtype="str")
-    return Cohort(name, chosen, Schema.infer(chosen, people.roles), regions, excluded_table)
+    return Cohort(name, chosen, people.schema(chosen), regions, excluded_table)
 
 
 def check_option(name: str, value: str, options: object) -> None:
@@ -219,7 +226,8 @@ def match_files(files: Sequence[Path], ids: Sequence[str]) -> Matches:
     """Find the subject of each file in its name.
 
     An id fits a name that equals it, or that holds it as a whole token (`Olin_0050102_rois_cc200` holds `0050102` and `Olin_0050102`); the longest
-    id that fits counts. In a BIDS name (`sub-01_task-rest_run-1`) it is what follows `sub-`, so that a run is not taken for a subject.
+    id that fits counts; `0012_ses-baseline` is also found as `0012_baseline`. In a BIDS name (`sub-01_task-rest_run-1`) it is what follows `sub-`, so
+    that a run is not taken for a subject.
 
     Args:
         files: The files.
@@ -229,7 +237,8 @@ def match_files(files: Sequence[Path], ids: Sequence[str]) -> Matches:
         DataError: If a name fits two subjects, two names fit one subject, or nothing fits.
         SchemaError: If ids and names differ in leading zeros only.
     """
-    known = {subject.removeprefix("sub-"): subject for subject in ids} | {subject: subject for subject in ids}
+    known = {subject.removeprefix("sub-").replace("_ses-", mark): subject for mark in ("_", "_ses-") for subject in ids}
+    known |= {subject: subject for subject in ids}
     by_id: defaultdict[str, list[Path]] = defaultdict(list)
     strangers = []
     for path in files:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from graphssl.data.cohort import check_ids
 from graphssl.data.schema import Role
+from graphssl.datasets.data_dictionary import read_data_dictionary
 from graphssl.errors import DataError, SchemaError
 
 
@@ -21,10 +22,11 @@ def read_participants(
     id_column: str = "participant_id",
     roles: Mapping[str, Role] | None = None,
 ) -> pd.DataFrame:
-    """Read a table with one row a subject, as BIDS lays it out.
+    """Read a table with one row a subject, as BIDS lays it out, or one a session where a column `session_id` tells rows of one subject apart.
 
     Text files are read as text: `n/a`, `NaN` and empty cells become missing, and a column of numbers becomes numeric unless its values have leading
     zeros (scanner `01`). Ids, sites and groups stay as they are written, and so does a target of up to ten whole numbers: these are names of classes.
+    Codes of which `participants.json` tells the levels become their words, or stay as text where these are long.
 
     Args:
         source: A `.tsv`, `.csv` or `.parquet` file, or a table that was read already.
@@ -32,11 +34,11 @@ def read_participants(
         roles: Role by column name.
 
     Returns:
-        The table, indexed by subject id.
+        The table, indexed by subject id; with a row a session by ids such as `sub-01_ses-2`, and with the column `person`.
 
     Raises:
         DataError: If the file is missing, empty or cannot be read.
-        SchemaError: If the id column is absent, or ids are numbers, empty or repeated.
+        SchemaError: If the id column is absent, or ids are numbers, empty or repeated, or a session is empty.
     """
     from_text = False
     if isinstance(source, pd.DataFrame):
@@ -48,13 +50,21 @@ def read_participants(
     table = _indexed(table, id_column)
     if from_text:
         table.index = table.index.str.strip()
-    check_ids(table.index.tolist())
+    table = _by_session(table)
     roles = roles or {}
+    notes = read_data_dictionary(source)
     for name in table.columns:
         column = _as_numbers(table[name]) if from_text else table[name]
         names_classes = roles.get(name) in ("site", "group") or (roles.get(name) == "target" and _is_class(column))
         table[name] = _as_text(table[name]) if names_classes else column
+        if name in notes and notes[name].levels:
+            table[name] = _as_text(table[name]).replace(dict(notes[name].levels))
     return table
+
+
+def is_longitudinal(table: pd.DataFrame | None) -> bool:
+    """Whether a table has a row a session, as `read_participants` gives it."""
+    return table is not None and {SESSION, PERSON} <= set(table.columns)
 
 
 def find_participants(folder: Path) -> Path | None:
@@ -121,6 +131,27 @@ def _indexed(table: pd.DataFrame, id_column: str) -> pd.DataFrame:
     )
 
 
+def _by_session(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with ids of sessions, where subjects have several."""
+    ids = table.index
+    if not ids.has_duplicates or SESSION not in table.columns:
+        if ids.has_duplicates and isinstance(ids[0], str):
+            repeated = ids[ids.duplicated()].unique().tolist()
+            raise SchemaError(
+                f"Expected each subject id once, found {len(repeated)} repeated: {repeated[:5]}. Call the column that tells their rows apart "
+                f"{SESSION}, or give repeated scans ids of their own and name the column of the person as group."
+            )
+        check_ids(ids.tolist())
+        return table
+    check_ids(ids.unique().tolist())
+    sessions = _as_text(table[SESSION])
+    if sessions.isna().any():
+        raise SchemaError(f"Expected a {SESSION} in every row, found none for {ids[sessions.isna()][0]!r}. Fill it in, or leave the row out.")
+    made = [f"{subject}_ses-{session.removeprefix('ses-')}" for subject, session in zip(ids, sessions, strict=True)]
+    check_ids(made)
+    return table.assign(**{PERSON: ids.tolist()}).set_index(pd.Index(made, dtype="str"))
+
+
 def _is_class(column: "pd.Series[Any]") -> bool:
     present = column.dropna()
     is_whole = not pd.api.types.is_numeric_dtype(column) or bool((present.astype("float64") % 1 == 0).all())
@@ -144,6 +175,8 @@ def _as_numbers(column: "pd.Series[Any]") -> "pd.Series[Any]":
     return numbers
 
 
+# Column of the person where a row is a scan or a session, and that of the session, as BIDS calls it.
+PERSON, SESSION = "person", "session_id"
 _MAX_CLASSES = 10
 # What the field writes for "not known" (BIDS: n/a).
 _MISSING = ("", "n/a", "na", "nan", "null", "none", "<na>", "#n/a")

@@ -11,9 +11,10 @@ import pandas as pd
 from graphssl.data import Atlas, Cohort, Provenance
 from graphssl.data.regions import ValueKind
 from graphssl.datasets.arrays import read_labelled
-from graphssl.datasets.folder import PERSON, People, join, match_files, unmatched_rows
+from graphssl.datasets.folder import People, join, match_files, unmatched_rows
 from graphssl.datasets.kinds import is_fisher_z, kind_of
 from graphssl.datasets.labelled import Place
+from graphssl.datasets.participants import PERSON
 from graphssl.datasets.regions import FileFormat
 from graphssl.datasets.scan_files import SCAN_ENTITIES, Choices, Excluded, Scan, by_atlas, one_version, readable, scan_key, selected, shown
 from graphssl.errors import ChoiceError, DataError
@@ -85,8 +86,9 @@ def _varying(scans: Sequence[Scan], choices: Choices) -> tuple[str, ...]:
     )
 
 
-def _unit(scan: Scan, keys: Sequence[str]) -> str:
-    return "_".join([scan.subject, *(f"{key}-{scan.entities[key]}" for key in keys if scan.entities.get(key))])
+def _unit(scan: Scan, keys: Sequence[str], subject: str | None = None) -> str:
+    """What tells a scan from others: its subject, here perhaps under another id, and the entities by which scans differ."""
+    return "_".join([subject or scan.subject, *(f"{key}-{scan.entities[key]}" for key in keys if scan.entities.get(key))])
 
 
 def _check_apart(scans: Sequence[Scan], files: Mapping[str, Place], keys: Sequence[str]) -> None:
@@ -101,25 +103,28 @@ def _check_apart(scans: Sequence[Scan], files: Mapping[str, Place], keys: Sequen
 
 def _rows(root: Path, scans: Sequence[Scan], keys: Sequence[str], people: People, excluded: Excluded) -> tuple[dict[str, str], pd.DataFrame, People]:
     """Row by unit of the scans that have one, the table of these rows, and the roles of its columns."""
-    ids = {scan.subject: scan.subject for scan in scans}
-    table = people.read_table(root)
+    table, people = people.with_table(root)
+    # A table with a row a session is met by the sessions of the files.
+    own = ["ses"] if people.repeated else []
+    ids = {_unit(scan, own): _unit(scan, own) for scan in scans}
     if table is not None:
-        called = {Path(f"{scan.subject}{scan.path.suffix}"): scan.subject for scan in scans}
+        called = {Path(f"{unit}{scan.path.suffix}"): unit for scan in scans for unit in [_unit(scan, own)]}
         matches = match_files(list(called), table.index.tolist())
         people.check_all_matched(matches)
         excluded += unmatched_rows(matches)
         ids = {called[path]: subject for subject, path in matches.files.items()}
-    units = {_unit(scan, keys): scan.subject for scan in scans if scan.subject in ids}
-    rows = {unit: ids[subject] + unit.removeprefix(subject) for unit, subject in units.items()}
-    persons = pd.Series([ids[subject] for subject in units.values()], index=pd.Index(list(rows.values()), dtype="str"), dtype="str")
+    others = [key for key in keys if key not in own]
+    found = {_unit(scan, keys): (ids[_unit(scan, own)], scan) for scan in scans if _unit(scan, own) in ids}
+    rows = {unit: _unit(scan, others, subject) for unit, (subject, scan) in found.items()}
+    origin = pd.Series([subject for subject, _ in found.values()], index=pd.Index(list(rows.values()), dtype="str"), dtype="str")
     if table is None:
-        table = pd.DataFrame(index=persons.index)
+        table = pd.DataFrame(index=origin.index)
     else:
         position = {subject: place for place, subject in enumerate(table.index)}
-        persons = persons.iloc[np.argsort([position[person] for person in persons], kind="stable")]
-        table = table.loc[persons.tolist()].set_index(persons.index)
-    if keys:
-        table, people = table.assign(**{PERSON: persons}), replace(people, repeated=True)
+        origin = origin.iloc[np.argsort([position[subject] for subject in origin], kind="stable")]
+        table = table.loc[origin.tolist()].set_index(origin.index)
+    if keys and not own:
+        table, people = table.assign(**{PERSON: origin}), replace(people, repeated=True)
     return rows, table, people
 
 

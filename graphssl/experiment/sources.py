@@ -10,6 +10,7 @@ from graphssl.atlases import guess_atlases, load_atlas
 from graphssl.data.atlas import Atlas
 from graphssl.data.cohort import Cohort
 from graphssl.data.regions import MatrixKind, RegionData
+from graphssl.data.schema import Column
 from graphssl.datasets import recognise
 from graphssl.datasets.abide_lists import LISTS, ListName
 from graphssl.datasets.layouts import Layout
@@ -179,9 +180,13 @@ def several(words: Sequence[str] | str) -> tuple[str, ...]:
 
 def _details(cohort: Cohort) -> list[str]:
     lines = [f"  {name:<9} {_provenance(data)}" for name, data in cohort.regions.items()]
-    columns = [f"{column.name} ({column.kind}{'' if column.role == 'feature' else ', ' + column.role})" for column in cohort.schema]
+    columns = [f"{column.name} ({', '.join(filter(None, _column(column)))})" for column in cohort.schema]
     lines += [f"  columns   {_shortened(columns)}"] if columns else []
     return lines + ([f"  list      {LISTS[cohort.name].describe(cohort.ids)}"] if cohort.name in LISTS else [])
+
+
+def _column(column: Column) -> tuple[str, str | None, str | None]:
+    return column.kind, column.unit, column.role if column.role != "feature" else None
 
 
 def _provenance(data: RegionData) -> str:

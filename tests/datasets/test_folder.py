@@ -145,3 +145,10 @@ def test_options_are_checked():
     check_option("on_unmatched", "error", OnUnmatched)
     with pytest.raises(ConfigError, match="Expected on_unmatched to be one of 'error', 'exclude'; found 'ignore'"):
         check_option("on_unmatched", "ignore", OnUnmatched)
+
+
+@pytest.mark.parametrize("mark", ["_ses-", "_"])
+def test_sessions_in_the_names_of_files(mark):
+    files = [Path(f"0012{mark}{session}_fc.csv") for session in ("baseline", "month12")]
+    matches = match_files(files, ["0012_ses-baseline", "0012_ses-month12"])
+    assert list(matches.files.values()) == files

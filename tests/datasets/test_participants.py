@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphssl.datasets import read_participants
-from graphssl.datasets.participants import drop_empty_columns, find_participants, roles_of
+from graphssl.datasets.participants import drop_empty_columns, find_participants, is_longitudinal, roles_of
 from graphssl.errors import DataError, SchemaError
 
 TSV = "participant_id\tage\tsex\tscanner\tsite\tdiagnosis\nsub-01\t31.5\tM\t01\t1\t0\nsub-02\tn/a\tF\t02\t2\t1\nsub-03\t40\tn/a\t01\t2\tn/a\n"
@@ -87,10 +87,37 @@ def test_ids_that_are_numbers_have_lost_their_zeros(tmp_path):
 
 
 def test_ids_repeated_or_empty(tmp_path):
-    with pytest.raises(SchemaError, match=r"Expected each subject id once, found 1 repeated: \['a'\]"):
+    with pytest.raises(SchemaError, match=r"Expected each subject id once, found 1 repeated: \['a'\]\. Call the column that tells .* session_id"):
         read_participants(write(tmp_path / "a.csv", "participant_id,age\na,1\na,2\n"))
     with pytest.raises(SchemaError, match="Expected an id for every subject, found an empty one"):
         read_participants(write(tmp_path / "b.csv", "participant_id,age\na,1\n,2\n"))
+
+
+def test_a_row_a_session(tmp_path):
+    text = "participant_id\tsession_id\tage\nsub-01\tses-pre\t30\nsub-01\tpost\t31\nsub-02\tpre\t40\n"
+    table = read_participants(write(tmp_path / "a.tsv", text))
+    assert table.index.tolist() == ["sub-01_ses-pre", "sub-01_ses-post", "sub-02_ses-pre"]
+    assert table["person"].tolist() == ["sub-01", "sub-01", "sub-02"]
+    assert table["age"].tolist() == [30, 31, 40]
+    assert is_longitudinal(table)
+    again = read_participants(pd.read_csv(tmp_path / "a.tsv", sep="\t", dtype="str"))
+    assert again.index.tolist() == table.index.tolist()
+
+
+def test_one_session_of_everybody_is_an_ordinary_table(tmp_path):
+    table = read_participants(write(tmp_path / "a.csv", "participant_id,session_id\na,1\nb,1\n"))
+    assert table.index.tolist() == ["a", "b"]
+    assert not is_longitudinal(table)
+    assert not is_longitudinal(None)
+
+
+def test_sessions_that_do_not_tell_rows_apart(tmp_path):
+    with pytest.raises(SchemaError, match="Expected a session_id in every row, found none for 'a'. Fill it in"):
+        read_participants(write(tmp_path / "a.csv", "participant_id,session_id\na,1\na,n/a\n"))
+    with pytest.raises(SchemaError, match=r"Expected each subject id once, found 1 repeated: \['a_ses-1'\]"):
+        read_participants(write(tmp_path / "b.csv", "participant_id,session_id\na,1\na,1\n"))
+    with pytest.raises(SchemaError, match="Expected subject ids as strings, found int 7"):
+        read_participants(pd.DataFrame({"participant_id": [7, 7], "session_id": ["1", "2"]}))
 
 
 def test_id_column_absent_names_a_near_one(tmp_path):

@@ -79,6 +79,28 @@ def test_rows_of_the_table_are_repeated_with_the_scans(repeated):
     assert [row[:2] for row in cohort.excluded.to_numpy().tolist()] == [["subject", "9"], ["subject", "sub-3.tsv"]]
 
 
+SESSIONS = pd.DataFrame(
+    {"participant_id": ["sub-1", "sub-1", "sub-2", "sub-2"], "session_id": ["pre", "post", "pre", "post"], "score": [1.5, 2.5, 3.5, 4.5]}
+)
+
+
+def test_a_table_with_a_row_a_session(repeated):
+    cohort = load(repeated, repeats="group", people=People(SESSIONS))
+    assert cohort.ids == [f"sub-{s}_ses-{e}_run-{r}" for s in "12" for e in ("pre", "post") for r in "12"]
+    assert cohort.subjects["score"].tolist() == [1.5, 1.5, 2.5, 2.5, 3.5, 3.5, 4.5, 4.5]
+    assert cohort.subjects["person"].tolist() == ["sub-1"] * 4 + ["sub-2"] * 4
+    assert cohort.schema.named("group") == ["person"]
+    np.testing.assert_allclose(cohort.regions["A"].values["sub-2_ses-pre_run-1"], matrix_of("sub-2_ses-pre_run-1_stat-pearson_relmat.tsv"), rtol=1e-5)
+    assert ["subject", "sub-3_ses-pre.tsv", "a file, without a row in the table"] in cohort.excluded.to_numpy().tolist()
+
+
+def test_one_session_of_such_a_table(repeated):
+    cohort = load(repeated, select=["ses-post", "run-1"], people=People(SESSIONS, target="score"))
+    assert cohort.ids == ["sub-1_ses-post", "sub-2_ses-post"]
+    assert cohort.subjects["score"].tolist() == [2.5, 4.5]
+    assert cohort.excluded["id"].tolist() == ["sub-1_ses-pre", "sub-2_ses-pre"]
+
+
 def test_runs_put_together_have_no_run_in_their_name(tmp_path):
     write(tmp_path, *(f"sub-{s}_task-rest{run}_relmat.tsv" for s in "12" for run in ("", "_run-1", "_run-2")))
     with pytest.raises(ChoiceError, match=r"several of 2 subjects \(run: none, 1, 2\)"):
