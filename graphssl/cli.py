@@ -68,23 +68,27 @@ def demo(words: Sequence[str]) -> None:
 
 def validate(words: Sequence[str]) -> None:
     """say what a folder or configuration holds, what is missing, what was left out and why"""
-    from graphssl.experiment.sources import report_source
+    from graphssl.experiment.source_report import report_source
+    from graphssl.experiment.sources import told_as_options
 
     parser = _source_parser()
     parsed = _parse(parser, words)
-    text, record = report_source(_source(parsed))
+    with told_as_options():
+        text, record = report_source(_source(parsed))
     print(json.dumps(record) if parsed.json else text)
 
 
 def build(words: Sequence[str]) -> None:
     """turn a folder of files into a cohort folder that loads in a moment"""
-    from graphssl.experiment.sources import open_source, report_source
+    from graphssl.experiment.source_report import report_source
+    from graphssl.experiment.sources import open_source, told_as_options
 
     parser = _source_parser()
     parser.add_argument("--out", type=str, required=True, help="cohort folder to write")
     parsed = _parse(parser, words)
     source = _source(parsed)
-    cohort = open_source(source)
+    with told_as_options():
+        cohort = open_source(source)
     folder = cohort.save(parsed.out)
     text, record = report_source(source, cohort)
     _print(f"{text}\nWritten to {folder}", {**record, "written": str(folder)}, parsed)

@@ -65,14 +65,14 @@ CONN = (
 DPABI = tuple(
     _convention(
         rf"{stem}_(?!FisherZ_|ROI)(?P<subject>[^/]+)\.{ending}",
-        replace(content, variable=stem if ending == "mat" else None, rank=2 * rank + late),
+        replace(content, words=f"{stem}.{ending}", variable=stem if ending == "mat" else None, rank=2 * rank + late),
         "DPABI",
     )
     for rank, (stem, content) in enumerate(
         (
-            ("ROISignals", Content("ROISignals", "timeseries", False)),
-            ("ROICorrelation", Content("ROICorrelation", "correlation", False)),
-            ("ROICorrelation_FisherZ", Content("ROICorrelation_FisherZ", "correlation", True)),
+            ("ROISignals", Content("", "timeseries", False)),
+            ("ROICorrelation", Content("", "correlation", False)),
+            ("ROICorrelation_FisherZ", Content("", "correlation", True)),
         )
     )
     for late, ending in enumerate(("mat", "txt"))

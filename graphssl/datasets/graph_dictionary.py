@@ -81,7 +81,7 @@ def load_graph_dictionary(
     seen = [subject for subject in ids if data.observed[subject].any()]
     excluded = [("subject", subject, f"no region of {atlas.name} has a signal") for subject in ids if subject not in seen]
     excluded += list_missing_regions(data, seen)
-    excluded += [("file", key, f"not read: {chosen.key} was") for key in record if key in _ARRAYS and key != chosen.key]
+    excluded += [("file", key, f"{chosen.key} was read instead") for key in record if key in _ARRAYS and key != chosen.key]
     excluded_table = pd.DataFrame(excluded, columns=list(EXCLUDED_COLUMNS), dtype="str")
     return Cohort(name or file.stem, table.loc[seen], Schema(columns), {atlas.name: data.select(seen)}, excluded_table)
 

@@ -167,7 +167,7 @@ def by_atlas(scans: Sequence[Scan], atlases: Sequence[Atlas], excluded: Excluded
             names = ", ".join(name or "one without a name" for name in there)
             raise ChoiceError(
                 f"Expected files in the atlas {atlas.name!r}, found the atlases {names}. Name the atlas as they do "
-                f"(--atlas '{next(iter(there))}=FILE', or load_atlas(…, name=…)), or choose the files with select, such as atlas-{next(iter(there))}."
+                f"(--atlas '{next(iter(there))}=FILE', or load_atlas(…, name=…)), or choose the files with select=[\"atlas-{next(iter(there))}\"]."
             )
         found.append((atlas, there.pop(token)))
     excluded += [("file", f"atlas {name} ({len(members)} files)", "no atlas of that name was given") for name, members in there.items()]
@@ -187,7 +187,7 @@ def one_version(scans: list[Scan], choices: Choices, excluded: Excluded) -> list
     best = min(by_rank, key=lambda rank: (-len({scan_key(scan) for scan in by_rank[rank]}), rank))
     chosen = by_rank.pop(best)
     for members in by_rank.values():
-        excluded.append(("file", _counted(members), f"not read: {chosen[0].content.words} was"))
+        excluded.append(("file", _counted(members), f"{chosen[0].content.words} was read instead"))
     keys = dict.fromkeys(key for scan in chosen for key in scan.entities if key not in SCAN_ENTITIES)
     if choices.repeats == "choose":
         keys["task"] = None
@@ -254,4 +254,4 @@ def _which(key: str, values: Sequence[str], n_files: int) -> str:
         return f"Expected one matrix a scan, found {len(values)} in each file: {', '.join(values)}. Name the one to read with variable=…"
     shown = ", ".join(value or "none" for value in values)
     word = next(value for value in values if value)
-    return f"Expected files of one {key}, found {n_files} of several: {shown}. Choose with select, such as {key}-{word}."
+    return f'Expected files of one {key}, found {n_files} of several: {shown}. Choose with select=["{key}-{word}"].'

@@ -79,9 +79,9 @@ def _varying(scans: Sequence[Scan], choices: Choices) -> tuple[str, ...]:
     if choices.repeats == "group":
         return tuple(differing)
     there = "; ".join(f"{key}: {', '.join(value or 'none' for value in values)}" for key, values in differing.items())
-    words = " ".join(f"{key}-{next(value for value in values if value)}" for key, values in differing.items())
+    words = ", ".join(f'"{key}-{next(value for value in values if value)}"' for key, values in differing.items())
     raise ChoiceError(
-        f"Expected one scan a subject, found several of {len(repeated)} subjects ({there}). Choose with select, such as {words}, "
+        f"Expected one scan a subject, found several of {len(repeated)} subjects ({there}). Choose with select=[{words}], "
         'or keep all of them with repeats="group": a row a scan, whose person never stands on both sides of a split.'
     )
 
@@ -135,7 +135,7 @@ def _layout(atlas: Atlas, scans: Sequence[Scan], choices: Choices, source: str) 
     contents = {(scan.content.kind, scan.content.fisher_z, scan.content.variable) for scan in scans}
     if len(contents) > 1:
         there = shown(scan.content.words for scan in scans)
-        raise ChoiceError(f"Expected files of one content in atlas {atlas.name!r}, found {there}. Choose with kind=…, fisher_z=… or select.")
+        raise ChoiceError(f"Expected files of one content in atlas {atlas.name!r}, found {there}. Choose with kind=…, fisher_z=… or select=…")
     content = scans[0].content
     lengths = [scan.n_timepoints for scan in scans if scan.n_timepoints is not None]
     kind, fisher_z = _settled(scans[0], choices)

@@ -50,7 +50,7 @@ def test_files_of_subjects_come_first_and_say_the_same(tmp_path, atlas):
     assert both.ids == alone.ids
     for subject in both.ids:
         np.testing.assert_array_equal(both.regions["simulated20"].values[subject], alone.regions["simulated20"].values[subject])
-    assert both.excluded.to_numpy().tolist() == [["file", "resultsROI_Condition (Z) (1 file)", "not read: resultsROI_Subject (Z) was"]]
+    assert both.excluded.to_numpy().tolist() == [["file", "resultsROI_Condition (Z) (1 file)", "resultsROI_Subject (Z) was read instead"]]
 
 
 def test_conditions_have_to_be_chosen_or_grouped(tmp_path, atlas):

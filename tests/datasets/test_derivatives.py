@@ -19,7 +19,7 @@ def test_a_region_below_the_coverage_threshold_is_not_observed(write_layout, atl
     assert [int((~seen).sum()) for seen in observed.values()] == [0, 1, 0, 0]
     rows = cohort.excluded.to_numpy().tolist()
     assert ["region", "sub-02", "1 of 20 regions of simulated20 without signal: 4"] in rows
-    assert ["file", "pearsoncorrelation relmat.tsv (4 files)", "not read: timeseries.tsv was"] in rows
+    assert ["file", "pearsoncorrelation relmat.tsv (4 files)", "timeseries.tsv was read instead"] in rows
 
 
 def test_matrices_are_read_where_they_are_asked_for(write_layout, atlas):

@@ -73,7 +73,8 @@ def test_the_screen_says_what_was_found_and_what_to_do(name, write_layout, capsy
     folder, _ = write_layout(name)
     assert main(["validate", str(folder)]) == 0
     text = capsys.readouterr().out
-    assert text.startswith(f"Recognised as  {KNOWN[name][0]}: {folder} (")
+    assert text.startswith(f"Recognised as {KNOWN[name][0]}: ")
+    assert f"\nPath          {folder}\n" in text
     assert "To do: " in text
     assert len(text.splitlines()) < 30
 
@@ -81,10 +82,10 @@ def test_the_screen_says_what_was_found_and_what_to_do(name, write_layout, capsy
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("giga_connectome", "several: denoiseSimple, scrubbing5. Choose with select, such as desc-denoiseSimple"),
-        ("conn", "(cond: 001, 002). Choose with select, such as cond-001, or keep all of them"),
-        ("qsirecon", "Expected one matrix a scan, found 2 in each file: radius2_count, radius2_meanlength. Name the one to read with variable=…"),
-        ("graphml", "for Fisher z, or kind=… with one of"),
+        ("giga_connectome", "several: denoiseSimple, scrubbing5. Choose with --select desc-denoiseSimple"),
+        ("conn", "(cond: 001, 002). Choose with --select cond-001, or keep all of them with --repeats group"),
+        ("qsirecon", "Expected one matrix a scan, found 2 in each file: radius2_count, radius2_meanlength. Name the one to read with --variable …"),
+        ("graphml", "for Fisher z, or --kind … with one of"),
     ],
 )
 def test_what_only_the_user_can_decide_is_asked_for(name, words, write_layout, capsys):

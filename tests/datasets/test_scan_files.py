@@ -51,7 +51,7 @@ def test_a_variable_is_named_whole_or_by_its_end():
 @pytest.mark.parametrize("key", ["desc", "space", "res", "stat", "task"])
 def test_versions_are_chosen_for_everybody(key):
     scans = [scan("1", **{key: "one"}), scan("2", **{key: "two"})]
-    with pytest.raises(ChoiceError, match=f"Expected files of one {key}, found 2 of several: one, two. Choose with select, such as {key}-one"):
+    with pytest.raises(ChoiceError, match=f'Expected files of one {key}, found 2 of several: one, two. Choose with select=."{key}-one"'):
         one_version(scans, Choices(), [])
     assert one_version(scans[:1], Choices(), []) == scans[:1]
 
@@ -65,7 +65,7 @@ def test_the_first_content_that_serves_most_scans_is_read():
     series, matrices = [scan("1", SERIES), scan("2", SERIES)], [scan("1"), scan("2")]
     excluded = []
     assert one_version([*matrices, *series], Choices(), excluded) == series
-    assert excluded == [("file", "relmat.tsv (2 files)", "not read: timeseries.tsv was")]
+    assert excluded == [("file", "relmat.tsv (2 files)", "timeseries.tsv was read instead")]
     assert one_version([*matrices, *series[:1]], Choices(), []) == matrices, "more scans"
     assert one_version([*matrices, *series], Choices(kind="correlation"), []) == matrices
     with pytest.raises(ChoiceError, match="Expected files with kind='covariance', found those with correlation, timeseries. Leave kind out"):

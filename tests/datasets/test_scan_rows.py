@@ -48,7 +48,7 @@ def repeated(tmp_path):
 def test_several_scans_of_a_subject_have_to_be_chosen(repeated):
     with pytest.raises(
         ChoiceError,
-        match=r"several of 2 subjects \(ses: post, pre; run: 1, 2\)\. Choose with select, such as ses-post run-1, or keep all of them with repeats=",
+        match=r'several of 2 subjects \(ses: post, pre; run: 1, 2\)\. Choose with select=\["ses-post", "run-1"\], or keep all of them with repeats=',
     ):
         load(repeated)
     assert load(repeated, select=["ses-post", "run-02"]).ids == ["sub-1", "sub-2"], "02 is 2"

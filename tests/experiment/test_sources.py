@@ -1,16 +1,12 @@
-"""Sources: each layout is recognised by what it holds, opened, and told of in one screen."""
-
-import json
-from dataclasses import replace
+"""Sources: each layout is recognised by what it holds, and opened or looked at."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from graphssl.data import Cohort, Column, Schema
 from graphssl.datasets import recognise
-from graphssl.errors import AtlasError, ConfigError, DataError
-from graphssl.experiment.sources import Source, open_source, report_source
+from graphssl.errors import AtlasError, ConfigError, DataError, SchemaError
+from graphssl.experiment.sources import Source, look, open_source, told_as_options
 
 N_REGIONS, N_TIMEPOINTS = 12, 30
 
@@ -129,10 +125,9 @@ def test_an_atlas_is_asked_for_with_the_number_of_regions(tmp_path, cohort, matr
     what = "matrices" if matrices else "timeseries"
     with pytest.raises(ConfigError, match=rf"atlas of the regions for {what} data, found none\. The files have 12 regions, .*--atlas"):
         open_source(Source(str(folder)))
-    text, record = report_source(Source(str(folder)))
-    assert "8 subjects × 12 regions" in text
-    assert "To do: The files have 12 regions, with the labels 1, 2, 3, 4 … 12, and say not where these are." in text
-    assert (record["complete"], record["n_subjects"]) == (False, 8)
+    found = look(Source(str(folder)))
+    assert (len(found.cohort), found.complete) == (8, False)
+    assert found.advice[0].startswith("The files have 12 regions, with the labels 1, 2, 3, 4 … 12, and say not where these are.")
 
 
 def test_one_atlas_for_a_folder(tmp_path, cohort, atlas_file):
@@ -162,90 +157,8 @@ def test_the_arrays_of_abide_are_recognised_and_opened(shared_data):
     assert kind_of(source.path) == "abide_arrays"
 
 
-@pytest.mark.shared_data
-def test_the_text_files_of_abide_are_looked_at_without_an_atlas(shared_data):
-    text, record = report_source(Source(str(shared_data / "brain" / "abide1" / "pcp_layout")))
-    assert (record["recognised"], record["n_subjects"], record["complete"]) == ("abide", 8, False)
-    assert "8 subjects × 200 regions of cc200" in text
-    assert "aal116    labels 2001, 2002, 2101, 2102 … 9170; dparsf filt_global; 145 to 235 time points" in text
-
-
-@pytest.mark.shared_data
-def test_group_matrices_of_several_atlases_have_to_be_chosen(shared_data):
-    folder = str(shared_data / "brain" / "hcp_group")
-    _, record = report_source(Source(folder, kind="adjacency"))
-    assert "found 68 × 68 in 2 files such as funcMatrix_ctx.csv; 100 × 100 in 2 files" in record["advice"][0]
-    _, record = report_source(Source(folder, kind="adjacency", pattern="*Matrix_ctx_schaefer_100.csv"))
-    assert (record["n_subjects"], record["complete"]) == (2, False)
-
-
-# Telling
-
-
-def test_the_report_names_what_was_found_and_left_out(tmp_path, cohort, atlas_file):
-    folder = write_folder(tmp_path / "scans", cohort, ids=cohort.ids[:6])
-    np.save(folder / "stranger.npy", cohort.regions["toy"].values["sub-000"])
-    source = Source(str(folder), atlas_file, target="diagnosis", site="site")
-    text, record = report_source(source)
-    assert f"Recognised as  timeseries: {folder}" in text
-    assert "6 subjects" in text
-    assert "Left out, subject (3):" in text
-    assert "  in the table, without a file: sub-006, sub-007 (2)" in text
-    assert "  a file, without a row in the table: stranger.npy" in text
-    assert text.endswith("Nothing to mend.")
-    assert (record["recognised"], record["n_subjects"], record["excluded_count"]) == ("timeseries", 6, {"subject": 3})
-    assert {entry["id"] for entry in record["excluded"]} == {"sub-006", "sub-007", "stranger.npy"}
-    assert record["advice"] == []
-    json.dumps(record)
-
-
-def test_a_long_list_is_cut(tmp_path, cohort):
-    excluded = pd.DataFrame({"what": "subject", "id": [f"s{k}" for k in range(20)], "reason": "no file"}, dtype="str")
-    folder = replace(cohort, excluded=excluded).save(tmp_path / "saved")
-    text, record = report_source(Source(str(folder)))
-    assert "  no file: s0, s1, s2, s3 … s19 (20)\n" in text
-    assert len(record["excluded"]) == 20
-    excluded["reason"] = [f"reason {k}" for k in range(20)]
-    text, _ = report_source(Source(str(replace(cohort, excluded=excluded).save(tmp_path / "saved"))))
-    assert "  reason 7: s7\n  … and 12 more" in text
-
-
-def test_a_named_list_is_told_with_its_hash(tmp_path, cohort):
-    text, _ = report_source(Source(str(replace(cohort, name="abide1-871").save(tmp_path / "saved"))))
-    assert "list      abide1-871: 8 of 871 subjects (hash " in text
-
-
-def test_a_download_that_is_far_from_complete_is_said_to_be(tmp_path, cohort, atlas_file):
-    folder = write_folder(tmp_path / "scans", cohort, ids=cohort.ids[:2])
-    assert "6 of 8 subjects of the table have no file: complete the download" in report_source(Source(str(folder), atlas_file))[0]
-
-
-def test_a_cohort_at_hand_is_not_opened_again(tmp_path, cohort):
-    cohort.save(tmp_path / "saved")
-    record = report_source(Source(str(tmp_path / "saved")), cohort.select(cohort.ids[:3]))[1]
-    assert record["n_subjects"] == 3
-
-
-def advice_on(tmp_path, cohort):
-    text, record = report_source(Source(str(cohort.save(tmp_path / "saved"))))
-    assert all(f"To do: {line}" in text for line in record["advice"])
-    return record["advice"]
-
-
-def test_advice_on_roles(tmp_path, cohort):
-    bare = Cohort("bare", cohort.subjects[["age"]], Schema([Column("age", "continuous")]), cohort.regions)
-    advice = advice_on(tmp_path, bare)
-    assert len(advice) == 2
-    assert "--target" in advice[0]
-    assert "--site" in advice[1]
-
-
-def test_advice_on_a_site_with_one_subject(tmp_path, cohort):
-    few = cohort.select([subject for subject, site in cohort.sites.items() if site == "site-0"] + ["sub-001"])
-    assert advice_on(tmp_path, few) == ["sites with one subject cannot be left out: ['site-1']"]
-
-
-@pytest.mark.parametrize(("value", "what"), [("control", "one class only"), (None, "no labels")])
-def test_advice_on_a_target_that_nothing_can_be_learned_from(tmp_path, cohort, value, what):
-    one = cohort.with_column(cohort.schema["diagnosis"], pd.Series([value] * 8, index=cohort.subjects.index, dtype="str"))
-    assert advice_on(tmp_path, one) == [f"the target 'diagnosis' has {what}: nothing can be learned from it"]
+def test_errors_speak_of_options_on_the_command_line(tmp_path, cohort, atlas_file):
+    folder = write_folder(tmp_path / "scans", cohort)
+    (folder / "participants.tsv").unlink()
+    with pytest.raises(SchemaError, match=r"found no participants\.tsv or \.csv in .*Pass --participants …"), told_as_options():
+        open_source(Source(str(folder), atlas_file, target="diagnosis"))

@@ -1,0 +1,89 @@
+"""What is left to do before a cohort of somebody's own can be learned from."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from graphssl.atlases import guess_atlases, list_atlases
+from graphssl.data.atlas import Atlas
+from graphssl.data.cohort import Cohort
+from graphssl.datasets.stand_ins import UNNAMED
+
+
+def advice(cohort: Cohort) -> list[str]:
+    """What to name, complete or mend in a cohort, a sentence each; nothing where it can be used as it is."""
+    return [*_labels_advice(cohort), *_files_advice(cohort), *_sites_advice(cohort)]
+
+
+def atlas_advice(regions: Atlas) -> str:
+    """What to say where an atlas is needed and files give but a stand-in for it."""
+    named = [name for name in regions.names if name]
+    carried = f"called {shortened(named)}" if named else f"with the labels {shortened(regions.labels.tolist())}"
+    guesses = guess_atlases(regions)
+    perhaps = f" Perhaps {' or '.join(guesses)}." if guesses else ""
+    whose, name = ("The files", "NAME") if regions.name == UNNAMED else (f"Files of {regions.name!r}", regions.name)
+    return (
+        f"{whose} have {len(regions)} regions, {carried}, and say not where these are.{perhaps} Give the atlas the data were made with: "
+        f"--atlas '{name}=FILE', where FILE is a table (label, name, x, y, z) or a label volume, or one of the names {', '.join(list_atlases())}."
+    )
+
+
+def shortened(values: Sequence[Any]) -> str:
+    """A list in a few words: the first ones and the last."""
+    words = [str(value) for value in values]
+    return ", ".join(words) if len(words) <= SHOWN else f"{', '.join(words[:4])} … {words[-1]}"
+
+
+def as_options(message: str, names: Sequence[str]) -> str:
+    """A message in the words of the command line: `select=["ses-1"]` is `--select ses-1` there.
+
+    Args:
+        message: The message, in the words of Python.
+        names: Arguments that are options of the command.
+    """
+
+    def option(found: "re.Match[str]") -> str:
+        words = re.findall(r"[^\[\]\"', ]+", found["value"])
+        value = words[0] if len(words) == 1 else f"'[{', '.join(words)}]'"
+        return f"--{found['name']} {value.lower() if value in ('True', 'False') else value}"
+
+    return re.sub(rf"\b(?P<name>{'|'.join(names)})=(?P<value>\[[^\]]*\]|\"[^\"]*\"|'[^']*'|True|False|…|[\w-]+)", option, message)
+
+
+def _labels_advice(cohort: Cohort) -> list[str]:
+    columns = [column.name for column in cohort.schema if column.role == "feature"]
+    if not len(cohort.schema):
+        return ["give a table of participants (--participants FILE) and name its columns to predict (--target) and of the site (--site)"]
+    if not cohort.schema.named("target"):
+        there = f", such as {shortened(columns)}" if columns else ""
+        return [f"name the column to predict with --target{there}; without one the data serve for pre-training only"]
+    found = []
+    for name in cohort.schema.named("target"):
+        classes = cohort.subjects[name].dropna().unique()
+        if len(classes) < 2:
+            found.append(f"the target {name!r} has {'one class only' if len(classes) else 'no labels'}: nothing can be learned from it")
+    return found
+
+
+def _files_advice(cohort: Cohort) -> list[str]:
+    without = int(cohort.excluded["reason"].str.contains(_NO_FILE).sum())
+    if without <= len(cohort):
+        return []
+    n_all = without + len(cohort)
+    return [f"{without} of {n_all} subjects of the table have no file: complete the download, or give the folder that has them"]
+
+
+def _sites_advice(cohort: Cohort) -> list[str]:
+    sites = cohort.sites
+    if sites is None:
+        return ["name the column of the site with --site, or scores cannot be checked on unseen sites"] if len(cohort.schema) else []
+    counts = pd.Series(sites.value_counts())
+    alone = counts[counts < 2].index.tolist()
+    return [f"sites with one subject cannot be left out: {shortened(alone)}"] if alone else []
+
+
+SHOWN = 8
+# How the adapters say that a subject of the table has no scan at hand.
+_NO_FILE = "in the table, without a file|^no file, or no region with a signal"

@@ -1,0 +1,77 @@
+"""What is left to do with a cohort, a sentence each, in words that can be typed."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from graphssl.data import Cohort, Column, Schema
+from graphssl.datasets.stand_ins import stand_in
+from graphssl.experiment.source_advice import advice, as_options, atlas_advice, shortened
+
+
+@pytest.fixture(scope="module")
+def cohort(make_cohort):
+    return make_cohort(n_subjects=8)
+
+
+def test_a_cohort_that_is_complete(cohort):
+    assert advice(cohort) == []
+
+
+def test_roles_that_are_missing(cohort):
+    [target, site] = advice(Cohort("bare", cohort.subjects[["age"]], Schema([Column("age", "continuous")]), cohort.regions))
+    assert target == "name the column to predict with --target, such as age; without one the data serve for pre-training only"
+    assert site.startswith("name the column of the site with --site")
+
+
+def test_no_table_at_all(cohort):
+    [line] = advice(Cohort("bare", cohort.subjects[[]], Schema([]), cohort.regions))
+    assert line.startswith("give a table of participants (--participants FILE)")
+
+
+def test_a_site_with_one_subject(cohort):
+    few = cohort.select([subject for subject, site in cohort.sites.items() if site == "site-0"] + ["sub-001"])
+    assert advice(few) == ["sites with one subject cannot be left out: site-1"]
+
+
+@pytest.mark.parametrize(("value", "what"), [("control", "one class only"), (None, "no labels")])
+def test_a_target_that_nothing_can_be_learned_from(cohort, value, what):
+    one = cohort.with_column(cohort.schema["diagnosis"], pd.Series([value] * 8, index=cohort.subjects.index, dtype="str"))
+    assert advice(one) == [f"the target 'diagnosis' has {what}: nothing can be learned from it"]
+
+
+@pytest.mark.parametrize("n_without", [8, 9])
+def test_a_download_that_is_far_from_complete(cohort, n_without):
+    rows = pd.DataFrame({"what": "subject", "id": [f"s{k}" for k in range(n_without)], "reason": "in the table, without a file"}, dtype="str")
+    found = advice(Cohort("part", cohort.subjects, cohort.schema, cohort.regions, rows))
+    expected = ["9 of 17 subjects of the table have no file: complete the download, or give the folder that has them"]
+    assert found == (expected if n_without > 8 else [])
+
+
+def test_an_atlas_that_is_asked_for():
+    line = atlas_advice(stand_in("Sim3", ("a", "b", "c"), 3))
+    assert line.startswith("Files of 'Sim3' have 3 regions, called a, b, c, and say not where these are.")
+    assert "--atlas 'Sim3=FILE', where FILE is a table" in line
+    assert "The files have 12 regions, with the labels 1, 2, 3, 4 … 12, and" in atlas_advice(stand_in("unnamed", None, 12))
+
+
+def test_long_lists_are_shortened():
+    assert shortened(range(8)) == "0, 1, 2, 3, 4, 5, 6, 7"
+    assert shortened(np.arange(9)) == "0, 1, 2, 3 … 8"
+    assert shortened([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ('Choose with select=["ses-1"].', "Choose with --select ses-1."),
+        ('Choose with select=["ses-1", "run-2"], or', "Choose with --select '[ses-1, run-2]', or"),
+        ('Pass missing_regions="mask" to', "Pass --missing_regions mask to"),
+        ("fisher_z=True for Fisher z, or kind=… with", "--fisher_z true for Fisher z, or --kind … with"),
+        ("Pass phenotypic=…, or select what is there.", "Pass phenotypic=…, or select what is there."),
+        ("pattern='*a_20.csv'.", "--pattern *a_20.csv."),
+        ("unselect=[1]", "unselect=[1]"),
+    ],
+)
+def test_messages_in_words_of_the_command_line(message, expected):
+    assert as_options(message, ("select", "missing_regions", "fisher_z", "kind", "pattern")) == expected
