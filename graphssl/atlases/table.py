@@ -122,7 +122,7 @@ def _plain(column: object) -> str:
 
 def _check_there(path: Path) -> None:
     if not path.is_file():
-        raise AtlasError(f"Expected an atlas file at {path}, found none.")
+        raise AtlasError(f"Expected an atlas file at {path}, found none. Check the path.")
     if path.stat().st_size == 0:
         raise AtlasError(f"Expected regions in {path}, found an empty file.")
 

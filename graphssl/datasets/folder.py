@@ -1,5 +1,6 @@
 """A folder of one file a subject, joined with a table of participants."""
 
+import difflib
 import os
 import re
 from collections import defaultdict
@@ -91,6 +92,7 @@ class People:
         """
         if self.participants is not None:
             table = read_participants(self.participants, id_column=self.id_column, roles=self.roles)
+            self._check_columns(table)
             return table, replace(self, repeated=is_longitudinal(table))
         if self.roles:
             raise SchemaError(
@@ -105,6 +107,15 @@ class People:
             SchemaError: If a role names a column that is absent.
         """
         return with_units(Schema.infer(table, self.roles), read_data_dictionary(self.participants))
+
+    def _check_columns(self, table: pd.DataFrame) -> None:
+        absent = [name for name in self.roles if name not in table.columns]
+        if absent:
+            names = [str(name) for name in table.columns]
+            plain = {name.casefold(): name for name in names}
+            near = difflib.get_close_matches(absent[0].casefold(), plain, n=1)
+            perhaps = f" Did you mean {plain[near[0]]!r}?" if near else ""
+            raise SchemaError(f"Expected a column {absent[0]!r} in the table, found {', '.join(names)}.{perhaps}")
 
     def check_all_matched(self, matches: Matches) -> None:
         """Refuse subjects without a file and files without a subject, where that is asked for.
@@ -206,7 +217,7 @@ def find_files(folder: Path, pattern: str | None = None, leave_out: str | os.Pat
     readable = (path for path in candidates if path.suffix.lower() in known and not path.name.startswith(".") and path.is_file())
     files = sorted(path for path in readable if path.resolve() not in left_out)
     if not files:
-        raise DataError(f"Expected files {_wanted(pattern)} in {folder}, found none.{_hint_below(folder, known)}")
+        raise DataError(f"Expected files {_wanted(pattern)} in {folder}, found none.{_hint(folder, known)}")
     return files
 
 
@@ -335,9 +346,21 @@ def _wanted(pattern: str | None) -> str:
     return f"that fit {pattern!r}" if pattern is not None else f"with one of the endings {', '.join(SUFFIXES)}"
 
 
-def _hint_below(folder: Path, known: Collection[str]) -> str:
-    below = next((path for path in folder.glob("*/**/*") if path.suffix.lower() in known), None)
-    return "" if below is None else f' There are some below it, such as {below.relative_to(folder)}: pass pattern="**/*{below.suffix}".'
+def _hint(folder: Path, known: Collection[str]) -> str:
+    """What to do where a folder holds no file of the kind."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    below = next((path for path in paths if path.suffix.lower() in known), None)
+    if below is not None:
+        return f' There are some below it, such as {below.relative_to(folder)}: pass pattern="**/*{below.suffix}".'
+    if any(path.suffix == ".txt" for path in paths):
+        return ' There are .txt files: pass pattern="**/*.txt" if they hold arrays.'
+    image = next((path for path in paths if path.name.endswith((".nii", ".nii.gz"))), None)
+    if image is None:
+        return ""
+    return (
+        f" There are images, such as {image.relative_to(folder)}: regions are taken from them by a pipeline such as XCP-D or C-PAC, or by nilearn's "
+        "NiftiLabelsMasker. Give what these write."
+    )
 
 
 _BIDS = "sub-"

@@ -3,6 +3,7 @@
 import difflib
 import io
 import os
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -104,7 +105,8 @@ def _read_file(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path) if suffix == ".parquet" else _read_text(path)
     except (OSError, ValueError, pd.errors.ParserWarning) as error:
-        raise DataError(f"Expected a table of participants in {path}, found a file that cannot be read ({error}). Save it again as UTF-8.") from error
+        remedy = "Copy or make it again." if suffix == ".parquet" else "Save it again as UTF-8."
+        raise DataError(f"Expected a table of participants in {path}, found a file that cannot be read ({error}). {remedy}") from error
 
 
 def _read_text(path: Path) -> pd.DataFrame:
@@ -124,11 +126,10 @@ def _indexed(table: pd.DataFrame, id_column: str) -> pd.DataFrame:
         return table.set_index(id_column).rename_axis(None)
     if table.index.name == id_column:
         return table.rename_axis(None)
-    near = difflib.get_close_matches(id_column, map(str, table.columns), n=1)
-    raise SchemaError(
-        f"Expected the subject ids in column {id_column!r}, found {[str(name) for name in table.columns][:10]}. "
-        f'Name the column of the ids with id_column="{near[0] if near else "…"}".'
-    )
+    names = [str(name) for name in table.columns]
+    near = difflib.get_close_matches(id_column, names, n=1) or [name for name in names if _ID_WORDS.search(name) and table[name].is_unique]
+    perhaps = f'"{near[0]}"' if near else "…"
+    raise SchemaError(f"Expected the subject ids in column {id_column!r}, found {names[:10]}. Name the column of the ids with id_column={perhaps}.")
 
 
 def _by_session(table: pd.DataFrame) -> pd.DataFrame:
@@ -178,5 +179,7 @@ def _as_numbers(column: "pd.Series[Any]") -> "pd.Series[Any]":
 # Column of the person where a row is a scan or a session, and that of the session, as BIDS calls it.
 PERSON, SESSION = "person", "session_id"
 _MAX_CLASSES = 10
+# What columns of ids are called, as a word of its own or before another.
+_ID_WORDS = re.compile(r"(?:^|[\W_])(?:id|code|nr|no)(?:$|[\W_])|subj|participant|patient|proband", re.IGNORECASE)
 # What the field writes for "not known" (BIDS: n/a).
 _MISSING = ("", "n/a", "na", "nan", "null", "none", "<na>", "#n/a")

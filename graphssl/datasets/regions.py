@@ -1,6 +1,7 @@
 """Region data from one file a subject: every file is read and checked before anything is said."""
 
 import re
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -290,15 +291,21 @@ def _check_names(found: list[Any], expected: list[Any], what: str, atlas: Atlas)
 
 def _gathered(problems: list[tuple[Place, InputError]], n_files: int) -> InputError:
     """One error for all files: of the atlas where no file fits it, else of the data."""
-    shown = " | ".join(f"{path.name}: {error}" for path, error in problems[:_SHOWN])
-    more = f" | and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    by_reason: defaultdict[str, list[str]] = defaultdict(list)
+    for path, error in problems:
+        # What several files have in common is said once, without the name of each.
+        by_reason[re.sub(rf" for subject '[^']*'| in {re.escape(str(path))}", "", str(error))].append(path.name)
+    shown = " | ".join(f"{_some(names, _SHOWN)}: {reason}" for reason, names in list(by_reason.items())[:_SHOWN])
+    n_more = sum(len(names) for names in list(by_reason.values())[_SHOWN:])
+    more = f" | and {n_more} more" if n_more else ""
     no_file_fits = len(problems) == n_files and all(isinstance(error, AtlasError) for _, error in problems)
     kind = AtlasError if no_file_fits else DataError
-    return kind(f"Expected {n_files} files that fit in {problems[0][0].parent}, found {len(problems)} that do not. {shown}{more}")
+    whole, part = "file" if n_files == 1 else f"{n_files} files", "does" if len(problems) == 1 else "do"
+    return kind(f"Expected the {whole} in {problems[0][0].parent} to fit, found {len(problems)} that {part} not. {shown}{more}")
 
 
-def _some(values: list[Any]) -> str:
-    return ", ".join(map(str, values[:8])) + (f" and {len(values) - 8} more" if len(values) > 8 else "") if values else "none"
+def _some(values: list[Any], n_shown: int = 8) -> str:
+    return ", ".join(map(str, values[:n_shown])) + (f" and {len(values) - n_shown} more" if len(values) > n_shown else "") if values else "none"
 
 
 _SHOWN = 3

@@ -187,11 +187,11 @@ def test_another_target(root):
 def test_labels_of_the_header_are_checked(root):
     folder = root / "cpac/filt_global/rois_cc200"
     write_file(folder, FILE_IDS[3], CC200, labels=[1, 2, 5, 10])
-    with pytest.raises(DataError, match=r"found 1 that do not\. Caltech_0051457_rois_cc200\.1D: .*only in the file: 10; only in the atlas: 9\."):
+    with pytest.raises(DataError, match=r"found 1 that does not\. Caltech_0051457_rois_cc200\.1D: .*only in the file: 10; only in the atlas: 9\."):
         load_abide(root, atlases=[CC200])
     write_file(folder, FILE_IDS[3], CC200)
     larger = Atlas("cc200", np.array([1, 2, 5, 9, 11]), ("",) * 5, np.zeros((5, 3)), ("",) * 5)
-    with pytest.raises(AtlasError, match=r"Expected 4 files that fit .*only in the file: none; only in the atlas: 11\. .*atlas\.select"):
+    with pytest.raises(AtlasError, match=r"Expected the 4 files in .* to fit.*only in the file: none; only in the atlas: 11\. .*atlas\.select"):
         load_abide(root, atlases=[larger])
 
 

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphssl.datasets.folder import OnUnmatched, check_option, find_files, match_files, match_stems
+from graphssl.datasets.folder import OnUnmatched, People, check_option, find_files, match_files, match_stems
 from graphssl.errors import ConfigError, DataError, SchemaError
 
 
@@ -152,3 +153,26 @@ def test_sessions_in_the_names_of_files(mark):
     files = [Path(f"0012{mark}{session}_fc.csv") for session in ("baseline", "month12")]
     matches = match_files(files, ["0012_ses-baseline", "0012_ses-month12"])
     assert list(matches.files.values()) == files
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("deep/a.npy", r"There are some below it, such as deep/a\.npy: pass pattern=.\*\*/\*\.npy."),
+        ("deep/a.txt", r"There are \.txt files: pass pattern="),
+        ("sub-01/func/sub-01_bold.nii.gz", "There are images, such as sub-01/func/sub-01_bold.nii.gz: regions are taken from them by a pipeline"),
+        ("notes.docx", r"found none\.$"),
+    ],
+)
+def test_what_to_do_where_there_is_no_file_of_the_kind(tmp_path, name, hint):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(DataError, match=hint):
+        find_files(tmp_path)
+
+
+def test_a_column_with_a_role_has_to_be_there():
+    table = pd.DataFrame({"participant_id": ["a", "b"], "Diagnosis": ["x", "y"]})
+    for target, hint in (("diagnosis", "Did you mean 'Diagnosis'"), ("zzz", r"found Diagnosis\.$")):
+        with pytest.raises(SchemaError, match=rf"Expected a column '{target}' in the table, found Diagnosis\..*{hint}|{hint}"):
+            People(table, target=target).with_table(Path())

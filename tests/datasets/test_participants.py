@@ -125,7 +125,9 @@ def test_id_column_absent_names_a_near_one(tmp_path):
         SchemaError, match=r"Expected the subject ids in column 'participant_id', found \['participants', 'age'\].*id_column=\"participants\""
     ):
         read_participants(write(tmp_path / "a.csv", "participants,age\na,1\n"))
-    with pytest.raises(SchemaError, match='id_column="…"'):
+    with pytest.raises(SchemaError, match='id_column="Study ID"'):
+        read_participants(write(tmp_path / "b.csv", "idle,Study ID,age\n1,a,1\n1,b,2\n"))
+    with pytest.raises(SchemaError, match="id_column=…"):
         read_participants(pd.DataFrame({"x": ["a"]}))
 
 

@@ -122,15 +122,15 @@ def test_all_bad_files_are_counted_and_the_first_named(tmp_path):
     save(tmp_path / "4.csv", SERIES[:5])
     with pytest.raises(
         DataError,
-        match=r"Expected 6 files that fit in .*, found 4 that do not\. 1\.csv: .*empty file.* \| 2\.csv: .*'oops' in line 1.* \| "
-        r"3\.csv: Expected 5 regions of atlas 'aal5' for subject 's3', found 4.* \| and 1 more$",
+        match=r"Expected the 6 files in .* to fit, found 4 that do not\. 1\.csv: .*empty file.* \| 2\.csv: .*'oops' in line 1.* \| "
+        r"3\.csv: Expected 5 regions of atlas 'aal5', found 4.* \| and 1 more$",
     ):
         read_regions(files, TIMESERIES)
 
 
 def test_no_file_fits_the_atlas(tmp_path):
     files = {f"s{k}": save(tmp_path / f"{k}.csv", SERIES[:, :4]) for k in range(2)}
-    with pytest.raises(AtlasError, match=r"Expected 2 files that fit in .*, found 2 that do not\. 0\.csv: Expected 5 regions"):
+    with pytest.raises(AtlasError, match=r"Expected the 2 files in .* to fit, found 2 that do not\. 0\.csv, 1\.csv: Expected 5 regions"):
         read_regions(files, TIMESERIES)
 
 
@@ -155,7 +155,7 @@ def test_regions_without_signal(tmp_path):
 def test_scattered_nan_is_an_error_even_if_masking(tmp_path):
     holes = SERIES.copy()
     holes[3, 2] = np.nan
-    with pytest.raises(DataError, match=r"a\.csv: Expected finite time series for subject 's', found NaN .* in region labels \[2101\]"):
+    with pytest.raises(DataError, match=r"a\.csv: Expected finite time series, found NaN .* in region labels \[2101\]"):
         read_regions({"s": save(tmp_path / "a.csv", holes)}, TIMESERIES, "mask")
 
 
