@@ -13,7 +13,7 @@ import pandas as pd
 
 from graphssl.datasets.cifti import read_cifti
 from graphssl.datasets.graph_files import read_edge_list, read_graphml
-from graphssl.datasets.labelled import Array, LabelledArray, Names, Page
+from graphssl.datasets.labelled import Array, LabelledArray, Names, Page, with_points
 from graphssl.datasets.matlab import read_matlab, read_matlab_pages, real_numbers, the_only
 from graphssl.errors import DataError, InputError
 
@@ -68,7 +68,7 @@ def read_labelled(path: str | os.PathLike[str] | Page, *, variable: str | None =
             raise DataError(f"Expected plain numbers in {source}, found pickled objects, which are never read. Save the numbers alone.") from error
         raise DataError(f"Expected an array in {source}, found a file that cannot be read ({error}). Copy or make it again.") from error
     if found.values.ndim != 2 or found.values.size == 0:
-        raise DataError(f"Expected a two-dimensional array in {source}, found shape {found.values.shape}. Save one array a subject.")
+        raise DataError(f"Expected a two-dimensional array in {source}, found shape {found.values.shape}. {_ONE_EACH}")
     return found
 
 
@@ -83,6 +83,8 @@ def is_whole_number(text: str) -> bool:
 def _read_text(path: Path, variable: str | None) -> LabelledArray:
     comments, lines = _lines(path)
     separator = next((mark for mark in "\t;," if mark in lines[0]), " ")
+    if separator in "\t;":
+        lines = [with_points(line) for line in lines]
     columns = _names_in_comment(comments[-1]) if comments else None
     first_line = len(comments) + 1
     header = _cells(lines[0], separator)
@@ -191,7 +193,7 @@ def _check_numbers(frame: pd.DataFrame, path: Path, first_line: int, n_before: i
             row = int(odd.to_numpy().argmax())
             raise DataError(
                 f"Expected numbers in {path}, found the text {str(column.iloc[row])!r} in line {first_line + row}, column {position}. "
-                "Write decimals with a point, and leave missing values empty or write n/a."
+                "Leave missing values empty or write n/a. A table of participants among the files is named with participants=…"
             )
 
 
@@ -218,6 +220,7 @@ def _check_start(path: Path, expected: bytes, writer: str) -> None:
         raise DataError(f"Expected a file written by {writer} at {path}, found another format. Pickled objects are never read: save plain numbers.")
 
 
+_ONE_EACH = "Save one array a subject, or those of all as numpy.savez('all.npz', corr=…, label=…), where timeseries and site may stand too."
 # A first line of this many rising whole numbers is one of label ids, whatever stands below.
 _MIN_RISING = 8
 _WHOLE_NUMBER = re.compile(r"-?\d+")

@@ -246,7 +246,7 @@ def match_files(files: Sequence[Path], ids: Sequence[str]) -> Matches:
 
     Raises:
         DataError: If a name fits two subjects, two names fit one subject, or nothing fits.
-        SchemaError: If ids and names differ in leading zeros only.
+        SchemaError: If ids and names differ in leading zeros, or in upper and lower case, only.
     """
     known = {subject.removeprefix("sub-").replace("_ses-", mark): subject for mark in ("_", "_ses-") for subject in ids}
     known |= {subject: subject for subject in ids}
@@ -264,6 +264,7 @@ def match_files(files: Sequence[Path], ids: Sequence[str]) -> Matches:
     without = [subject for subject in ids if subject not in by_id]
     _check_zeros(without, strangers)
     if not by_id:
+        _check_case(without, strangers)
         raise DataError(
             f"Expected file names that hold subject ids of the table, found none among {len(files)} files and {len(ids)} subjects: "
             f"files such as {_examples([path.name for path in files])}; ids such as {_examples(list(ids))}. "
@@ -301,6 +302,16 @@ def _check_zeros(ids: Sequence[str], files: Sequence[Path]) -> None:
             f"Expected ids as they stand in the file names, found id {subject!r} in the table and {token!r} in {name}: one number with other leading "
             f"zeros, as in {len(pairs)} files. Read the id column as text (dtype=str), or pad it: "
             f'table[column].astype("str").str.zfill({len(token)}).'
+        )
+
+
+def _check_case(ids: Sequence[str], files: Sequence[Path]) -> None:
+    plain = {name.casefold(): subject for subject in ids for name in (subject.removeprefix(_BIDS), subject)}
+    pairs = [(path.name, fitting[0]) for path in files if (fitting := _ids_in_name(path.stem.casefold(), plain))]
+    if pairs:
+        raise SchemaError(
+            f"Expected ids as they stand in the file names, found id {pairs[0][1]!r} in the table for {pairs[0][0]}: another use of capitals, as in "
+            f"{len(pairs)} files. Write them alike."
         )
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from graphssl.data.cohort import check_ids
 from graphssl.data.schema import Role
 from graphssl.datasets.data_dictionary import read_data_dictionary
+from graphssl.datasets.labelled import with_points
 from graphssl.errors import DataError, SchemaError
 
 
@@ -30,7 +31,7 @@ def read_participants(
     Codes of which `participants.json` tells the levels become their words, or stay as text where these are long.
 
     Args:
-        source: A `.tsv`, `.csv` or `.parquet` file, or a table that was read already.
+        source: A `.tsv`, `.csv`, `.txt` or `.parquet` file, or a table that was read already.
         id_column: Column of the subject ids, or name of the index of a table.
         roles: Role by column name.
 
@@ -100,8 +101,8 @@ def _read_file(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"Expected a table of participants at {path}, found no such file. Check the path.")
     suffix = path.suffix.lower()
-    if suffix not in (".tsv", ".csv", ".parquet"):
-        raise DataError(f"Expected the participants in a .tsv, .csv or .parquet file, found {path}. Convert it to one of them.")
+    if suffix not in (".tsv", ".csv", ".txt", ".parquet"):
+        raise DataError(f"Expected the participants in a .tsv, .csv, .txt or .parquet file, found {path}. Export or convert it to one of them.")
     try:
         return pd.read_parquet(path) if suffix == ".parquet" else _read_text(path)
     except (OSError, ValueError, pd.errors.ParserWarning) as error:
@@ -111,14 +112,23 @@ def _read_file(path: Path) -> pd.DataFrame:
 
 def _read_text(path: Path) -> pd.DataFrame:
     text = path.read_bytes().decode("utf-8-sig")
-    marks = "\t;," if path.suffix.lower() == ".tsv" else ",;\t"
+    marks = ",;\t" if path.suffix.lower() == ".csv" else "\t;,"
     separator = next((mark for mark in marks if mark in text.partition("\n")[0]), marks[0])
     with warnings.catch_warnings():
         # pandas warns where rows are longer than the header, and would cut them.
         warnings.simplefilter("error", pd.errors.ParserWarning)
         # Everything as text first: a number would lose the zeros of an id.
         table = pd.read_csv(io.StringIO(text), sep=separator, dtype="str", keep_default_na=False, skipinitialspace=True, index_col=False)
+    if separator != ",":  # between commas, 1,000 may be a thousand
+        table = table.apply(_with_points)
     return table.rename(columns=str.strip)
+
+
+def _with_points(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """A column of numbers with decimal commas with points instead; any other as it is."""
+    text = column.map(with_points)
+    are_numbers = pd.to_numeric(text, errors="coerce").notna() | column.str.strip().str.lower().isin(_MISSING)
+    return text if are_numbers.all() else column
 
 
 def _indexed(table: pd.DataFrame, id_column: str) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from graphssl.datasets.stand_ins import UNNAMED
 
 def advice(cohort: Cohort) -> list[str]:
     """What to name, complete or mend in a cohort, a sentence each; nothing where it can be used as it is."""
-    return [*_labels_advice(cohort), *_files_advice(cohort), *_sites_advice(cohort)]
+    return [*_labels_advice(cohort), *_values_advice(cohort), *_files_advice(cohort), *_sites_advice(cohort)]
 
 
 def atlas_advice(regions: Atlas) -> str:
@@ -45,9 +45,13 @@ def as_options(message: str, names: Sequence[str]) -> str:
     """
 
     def option(found: "re.Match[str]") -> str:
-        words = re.findall(r"[^\[\]\"', ]+", found["value"])
-        value = words[0] if len(words) == 1 else f"'[{', '.join(words)}]'"
-        return f"--{found['name']} {value.lower() if value in ('True', 'False') else value}"
+        value = found["value"]
+        if value.startswith("["):
+            words = re.findall(r"[\"']([^\"']+)[\"']", value)
+            value = words[0] if len(words) == 1 else f"[{', '.join(words)}]"
+        value = value.strip("\"'")
+        quoted = f"'{value}'" if re.search(r"[\s*\[]", value) else value
+        return f"--{found['name']} {value.lower() if value in ('True', 'False') else quoted}"
 
     return re.sub(rf"\b(?P<name>{'|'.join(names)})=(?P<value>\[[^\]]*\]|\"[^\"]*\"|'[^']*'|True|False|…|[\w-]+)", option, message)
 
@@ -64,6 +68,24 @@ def _labels_advice(cohort: Cohort) -> list[str]:
         classes = cohort.subjects[name].dropna().unique()
         if len(classes) < 2:
             found.append(f"the target {name!r} has {'one class only' if len(classes) else 'no labels'}: nothing can be learned from it")
+    return found
+
+
+def _values_advice(cohort: Cohort) -> list[str]:
+    """What tables of many hands hold: one word in several spellings, and numbers that stand for nothing."""
+    found = []
+    for column in cohort.schema:
+        values = cohort.subjects[column.name].dropna()
+        if column.kind in ("binary", "categorical") and column.role in ("target", "site"):
+            words = pd.Series(values.astype(str).unique())
+            alike = words.groupby(words.str.casefold()).agg(list)
+            several = [" and ".join(spellings) for spellings in alike if len(spellings) > 1]
+            if several:
+                found.append(f"the {column.role} {column.name!r} has one word in several spellings: {shortened(several)}. Write them alike")
+        elif column.kind == "continuous":
+            odd = values[values.isin(_SENTINELS)]
+            if len(odd) and (values.drop(odd.index) >= 0).all():
+                found.append(f"{column.name!r} holds {odd.iloc[0]:g} ({len(odd)}), which looks like a missing value: leave such cells empty")
     return found
 
 
@@ -85,5 +107,7 @@ def _sites_advice(cohort: Cohort) -> list[str]:
 
 
 SHOWN = 8
+# Negative numbers that stand for "not known" in tables of non-negative ones.
+_SENTINELS = (-9, -99, -999, -9999)
 # How the adapters say that a subject of the table has no scan at hand.
 _NO_FILE = "in the table, without a file|^no file, or no region with a signal"

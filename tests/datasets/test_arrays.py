@@ -248,9 +248,7 @@ def test_text_cell_beside_row_names_keeps_its_column(tmp_path):
         read_array(write(tmp_path / "a.csv", "Node,r1,r2\nr1,1.0,x1\nr2,0.5,1.0\n"))
 
 
-def test_decimal_commas_and_booleans_are_text(tmp_path):
-    with pytest.raises(DataError, match=r"found the text '0,2' .* with a point"):
-        read_array(write(tmp_path / "a.csv", "0,25;0,5\n0,1;0,2\n"))
+def test_booleans_are_text(tmp_path):
     with pytest.raises(DataError, match=r"found the text 'True' in line 2"):
         read_array(write(tmp_path / "b.csv", "r1,r2\nTrue,0.5\nFalse,0.5\nTrue,0.5\n"))
 
@@ -343,3 +341,17 @@ def test_several_arrays_need_a_name(tmp_path):
             read_array(tmp_path / name)
         with pytest.raises(DataError, match="Expected the variable 'z' in .*, found x, y"):
             read_array(tmp_path / name, variable="z")
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+@pytest.mark.parametrize("named", [False, True])
+def test_decimal_commas(tmp_path, mark, named):
+    values = np.array([[1.0, -0.25, 3e-7], [-0.25, 1.0, 0.5], [0.125, 0.5, 1.0]])
+    names = ("left, upper", "b", "c")
+    rows = [mark.join(f"{value:.8e}".replace(".", ",") for value in row) for row in values]
+    if named:
+        rows = [mark + mark.join(names), *(name + mark + row for name, row in zip(names, rows, strict=True))]
+    (tmp_path / "a.csv").write_text("\n".join(rows))
+    found, columns = read_array(tmp_path / "a.csv")
+    np.testing.assert_allclose(found, values, rtol=1e-6)
+    assert columns == (names if named else None)

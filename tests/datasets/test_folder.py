@@ -176,3 +176,9 @@ def test_a_column_with_a_role_has_to_be_there():
     for target, hint in (("diagnosis", "Did you mean 'Diagnosis'"), ("zzz", r"found Diagnosis\.$")):
         with pytest.raises(SchemaError, match=rf"Expected a column '{target}' in the table, found Diagnosis\..*{hint}|{hint}"):
             People(table, target=target).with_table(Path())
+
+
+def test_ids_in_another_case_are_named():
+    with pytest.raises(SchemaError, match=r"found id 'p001' in the table for sub-P001_fc\.npy: another use of capitals, as in 2 files"):
+        match_files([Path("sub-P001_fc.npy"), Path("sub-P002_fc.npy")], ["p001", "p002"])
+    assert matched(["a.npy", "A.npy"], ["a", "A"]) == {"a": "a.npy", "A": "A.npy"}

@@ -49,6 +49,17 @@ def test_spreadsheet_quirks(tmp_path):
     assert table["age"].tolist() == [30, 31]
 
 
+def test_decimal_commas_and_a_table_in_a_text_file(tmp_path):
+    text = "participant_id;Alter;Ort;Code\na;20,5;Wien, West;1,2\nb;-3;Graz;x\nc;;Linz;y\n"
+    for name in ("a.csv", "a.txt"):
+        table = read_participants(write(tmp_path / name, text))
+        np.testing.assert_array_equal(table["Alter"], [20.5, -3.0, np.nan])
+        assert table["Ort"].tolist() == ["Wien, West", "Graz", "Linz"]
+        assert table["Code"].tolist() == ["1,2", "x", "y"]
+    quoted = read_participants(write(tmp_path / "b.csv", 'participant_id,age\na,"20,5"\nb,"31,25"\n'))
+    assert quoted["age"].tolist() == ["20,5", "31,25"], "between commas it may be a thousand"
+
+
 def test_parquet_and_a_table_that_was_read_already(tmp_path):
     made = pd.DataFrame({"id": ["0050102", "0050103"], "site": [3, 4], "dx": [1.0, np.nan], "score": [0.5, 1.5]})
     made.to_parquet(tmp_path / "a.parquet")
@@ -134,7 +145,7 @@ def test_id_column_absent_names_a_near_one(tmp_path):
 def test_files_that_are_no_table(tmp_path):
     with pytest.raises(DataError, match=r"Expected a table of participants at .*a\.tsv, found no such file"):
         read_participants(tmp_path / "a.tsv")
-    with pytest.raises(DataError, match=r"in a \.tsv, \.csv or \.parquet file, found .*a\.xlsx"):
+    with pytest.raises(DataError, match=r"in a \.tsv, \.csv, \.txt or \.parquet file, found .*a\.xlsx\. Export or convert"):
         read_participants(write(tmp_path / "a.xlsx", "x"))
     for name in ("a.csv", "b.parquet"):
         (tmp_path / name).touch()

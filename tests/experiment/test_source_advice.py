@@ -48,6 +48,22 @@ def test_a_download_that_is_far_from_complete(cohort, n_without):
     assert found == (expected if n_without > 8 else [])
 
 
+def test_one_word_in_several_spellings(cohort):
+    labels = pd.Series(["Control", "control", "Patient", "patient"] * 2, index=cohort.subjects.index, dtype="str")
+    made = cohort.with_column(Column("dx", "categorical", "target", categories=("Control", "Patient", "control", "patient")), labels)
+    assert advice(made) == [
+        "the target 'dx' has one word in several spellings: Control and control, Patient and patient. Write them alike",
+    ]
+
+
+@pytest.mark.parametrize(("values", "expected"), [([-9999.0, 12.5], 1), ([-9999.0, -3.5], 0), ([9.0, 12.5], 0)])
+def test_numbers_that_stand_for_nothing(cohort, values, expected):
+    made = cohort.with_column(Column("age", "continuous", "covariate"), pd.Series(values * 4, index=cohort.subjects.index))
+    found = advice(made)
+    assert len(found) == expected
+    assert all(line == "'age' holds -9999 (4), which looks like a missing value: leave such cells empty" for line in found)
+
+
 def test_an_atlas_that_is_asked_for():
     line = atlas_advice(stand_in("Sim3", ("a", "b", "c"), 3))
     assert line.startswith("Files of 'Sim3' have 3 regions, called a, b, c, and say not where these are.")
@@ -69,7 +85,8 @@ def test_long_lists_are_shortened():
         ('Pass missing_regions="mask" to', "Pass --missing_regions mask to"),
         ("fisher_z=True for Fisher z, or kind=… with", "--fisher_z true for Fisher z, or --kind … with"),
         ("Pass phenotypic=…, or select what is there.", "Pass phenotypic=…, or select what is there."),
-        ("pattern='*a_20.csv'.", "--pattern *a_20.csv."),
+        ("pattern='*a_20.csv'.", "--pattern '*a_20.csv'."),
+        ('Name it with kind="Study ID".', "Name it with --kind 'Study ID'."),
         ("unselect=[1]", "unselect=[1]"),
     ],
 )
