@@ -10,7 +10,8 @@ from graphssl.data.splits import label_fraction
 from graphssl.datasets import simulate
 from graphssl.encoders import GraphTransformer
 from graphssl.evaluation import saliency
-from graphssl.objectives import MaskedRegions
+from graphssl.evaluation.audits import site_probe
+from graphssl.objectives import MaskedRegions, SiteAdversary, WeightedSum
 from graphssl.training import TrainingSettings, finetune, pretrain, untrained
 
 CLASSES = ("control", "patient")
@@ -53,6 +54,24 @@ def test_pretraining_beats_scratch_with_a_tenth_of_the_labels_over_five_seeds():
     gains = gains_of_pretraining(range(5), n_subjects=400, n_regions=80, epochs=60, draws=10)
     assert gains.mean() > 0
     assert ttest_1samp(gains, 0, alternative="greater").pvalue < 0.05
+
+
+def site_read(objective, seed):
+    """Balanced accuracy of a fresh probe of four sites on the embedding of subjects that pre-training has not seen."""
+    train, others = simulate([simulated_atlas(80)], n_subjects=400, sites=4, seed=seed).cohort.split(0.3, seed=seed)
+    settings = TrainingSettings(max_epochs=15, learning_rate=2e-3, patience=15)
+    model = pretrain(train, objective=objective, encoder=GraphTransformer(width=32, depth=1), settings=settings, seed=seed)
+    folds = site_probe({"embedding": model.embed(others).to_numpy()}, others.sites.tolist(), cohort="simulated")
+    return np.mean([fold.value for fold in folds])
+
+
+@pytest.mark.slow
+def test_the_adversary_hides_most_of_the_site_from_a_fresh_probe():
+    plain = np.asarray([site_read(MaskedRegions(), seed) for seed in range(3)])
+    both = [site_read(WeightedSum({"regions": MaskedRegions(), "sites": SiteAdversary()}, {"sites": 0.3}), seed) for seed in range(3)]
+    assert plain.min() > 0.4
+    assert (both < plain).all()
+    assert np.mean(both) - 0.25 < 0.5 * (plain.mean() - 0.25), "less than half of what chance leaves is read"
 
 
 def planted_and_found(n_subjects, n_regions, epochs, effect):

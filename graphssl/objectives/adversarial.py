@@ -1,12 +1,10 @@
 """Take from the pooled vector what tells the site."""
 
-import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from jaxtyping import Float, Int
+from torch import Tensor
 from torch.nn import functional as F
 
 from graphssl.data.cohort import Cohort
@@ -18,36 +16,38 @@ from graphssl.objectives.two_views import check_positive
 
 
 class SiteAdversary(AbstractObjective):
-    """A head learns to tell the site from the pooled vector, and the encoder learns to make it fail.
+    """Make the best linear head fail to tell the site from the pooled vector.
 
-    Domain-adversarial training with reversed gradients (Ganin et al., JMLR 2016). Made to stand in a [`WeightedSum`][graphssl.objectives.WeightedSum]
-    beside another objective. Sites are looked up by subject id, so that a batch never carries them; where none are given, pre-training takes those of
-    its cohort.
+    Domain-adversarial training (Ganin et al., JMLR 2016) with the adversary in closed form (Sadeghi et al., ICCV 2019): at every step the head is the
+    ridge regression of the sites on the pooled vectors, solved anew, and the loss is the share of the sites that it explains. Where a head is at its
+    best, the gradient of this share is the reversed gradient of the head's error (the envelope theorem), as Ganin et al. have it; but a head that is
+    trained step by step lags behind, and an encoder escapes by writing the site in another way.
 
-    The value of the loss is zero, whatever its gradient: a head that fails may mean a well hidden site or a poor head, so the epoch is chosen by the
-    objectives beside it. `site_error` and `site_accuracy` are noted.
+    Made to stand in a [`WeightedSum`][graphssl.objectives.WeightedSum] beside another objective. The head is solved on the minibatch together with
+    the vectors of those before it, since a head solved on a minibatch alone would explain anything; in evaluation the minibatch stands alone. Sites
+    are looked up by subject id, so that a batch never carries them; where none are given, pre-training takes those of its cohort.
 
     Args:
         sites: Site by subject id.
-        strength: Largest factor of the reversed gradient.
-        warm_up: Whether the factor rises from zero as `2 / (1 + exp(-10 · progress)) - 1` (Ganin et al., section 5.2.2), or is constant.
-        hidden: Width of the head's inner layer.
+        ridge: Penalty of the head as a share of the mean variance of the pooled vector.
+        memory: Rows of earlier minibatches that are remembered; more than the pooled vector is wide.
 
     Raises:
         ConfigError: If a number is not positive.
         DataError: If there are fewer than two sites.
     """
 
-    progress: Tensor
+    remembered: Tensor
+    remembered_sites: Tensor
 
-    def __init__(self, sites: dict[str, str] | None = None, strength: float = 1.0, warm_up: bool = True, hidden: int = 64) -> None:
+    def __init__(self, sites: dict[str, str] | None = None, ridge: float = 0.1, memory: int = 256) -> None:
         super().__init__()
-        check_positive(strength=strength, hidden=hidden)
-        self.sites, self.strength, self.warm_up, self.hidden = None if sites is None else dict(sites), strength, warm_up, hidden
+        check_positive(ridge=ridge, memory=memory)
+        self.sites, self.ridge, self.memory = None if sites is None else dict(sites), ridge, memory
         self.site_names = sorted(set((self.sites or {}).values()))
         if self.sites is not None and len(self.site_names) < 2:
             raise DataError(f"Expected at least two sites to tell apart, found {self.site_names}. Leave the objective out.")
-        self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
+        self._latest: tuple[Tensor, Tensor] | None = None
 
     def for_cohort(self, cohort: Cohort) -> "SiteAdversary":
         """The objective with the sites of the cohort, unless it was given some.
@@ -62,62 +62,68 @@ class SiteAdversary(AbstractObjective):
         return SiteAdversary(**{**self.arguments(), "sites": {str(subject): str(site) for subject, site in cohort.sites.items()}})
 
     def prepare(self, encoder: AbstractEncoder) -> "SiteAdversary":
-        """Make the head for the encoder's pooled width.
+        """Make an empty memory for the encoder's pooled width.
 
         Raises:
             ConfigError: If it was not told the sites.
         """
         if self.sites is None:
             raise ConfigError("Expected a SiteAdversary that knows the sites, found one without. Give sites, or call for_cohort(cohort) first.")
-        self.head = nn.Sequential(
-            nn.LayerNorm(encoder.pooled_width), nn.Linear(encoder.pooled_width, self.hidden), nn.GELU(), nn.Linear(self.hidden, len(self.site_names))
-        )
+        self.register_buffer("remembered", torch.zeros(self.memory, encoder.pooled_width))
+        self.register_buffer("remembered_sites", torch.full((self.memory,), -1))
         return self
 
-    @property
-    def factor(self) -> float:
-        """Factor of the reversed gradient at this point of the training."""
-        return self.strength * ganin_ramp(float(self.progress)) if self.warm_up else self.strength
-
     def forward(self, encoder: AbstractEncoder, batch: ConnectomeBatch, generator: torch.Generator) -> Loss:
-        """The gradient of the head's cross-entropy, reversed on its way into the encoder.
+        """How much of the sites the best head explains.
 
         Raises:
             ConfigError: If `prepare` was not called.
             DataError: If the site of a subject is not known.
         """
-        self.check_prepared("head")
-        target = torch.tensor([self.site_names.index(site) for site in _sites_of(batch, self.sites or {})], device=batch.device)
-        logits = self.head(reverse_gradient(encoder(batch).pooled, self.factor))
-        error = F.cross_entropy(logits, target)
-        accuracy = (logits.detach().argmax(dim=1) == target).float().mean()
-        return Loss(error - error.detach(), {"site_error": error.detach(), "site_accuracy": accuracy})
+        self.check_prepared("remembered")
+        sites = torch.tensor([self.site_names.index(site) for site in _sites_of(batch, self.sites or {})], device=batch.device)
+        pooled = encoder(batch).pooled.float()
+        if not self.training:
+            return _noted(explained_sites(pooled, sites, self.ridge))
+        self._latest = pooled.detach(), sites  # remembered after the step, so that the same step gives the same loss
+        known = self.remembered_sites >= 0
+        # The gradient that all rows would give, as far as the minibatch tells: a weight means the same with any memory.
+        pooled = pooled + int(known.sum()) / len(pooled) * (pooled - pooled.detach())
+        return _noted(explained_sites(torch.cat([self.remembered[known], pooled]), torch.cat([self.remembered_sites[known], sites]), self.ridge))
 
     def after_step(self, encoder: AbstractEncoder, progress: float) -> None:
-        """Note how far the training is, which sets the factor."""
-        self.progress.fill_(progress)
+        """Remember the minibatch of the step, and forget the oldest rows."""
+        if self._latest is not None:
+            pooled, sites = self._latest
+            self.remembered.copy_(torch.cat([self.remembered, pooled])[-self.memory :])
+            self.remembered_sites.copy_(torch.cat([self.remembered_sites, sites])[-self.memory :])
+            self._latest = None
 
 
-def reverse_gradient(values: Float[Tensor, "*shape"], factor: float) -> Float[Tensor, "*shape"]:
-    """The values as they are, with a gradient times `-factor` (Ganin et al., equations 14 and 15)."""
-    reversed_values: Tensor = _Reversed.apply(values, factor)
-    return reversed_values
+def explained_sites(vectors: Float[Tensor, "n P"], sites: Int[Tensor, "n"], ridge: float = 0.1) -> Float[Tensor, ""]:
+    """Share of the differences between sites that the ridge regression of the sites on the vectors explains, from 0 to 1; each site counts alike.
+
+    Without a penalty it is the mean of the squared canonical correlations of vectors and sites. As the penalty is in units of the vectors' variance,
+    longer or shorter vectors hide nothing. Where all rows are of one site it is 0.
+
+    Args:
+        vectors: One vector a row.
+        sites: A number a site, by row.
+        ridge: Penalty as a share of the mean variance of the vectors.
+    """
+    member = F.one_hot(sites.unique(return_inverse=True)[1]).to(vectors.dtype)  # [n, S]
+    share = member.mean(dim=0)
+    target = (member - share) / share.sqrt()
+    centred = vectors - vectors.mean(dim=0)
+    covariance = centred.T @ centred / len(vectors)  # [P, P]
+    shared = centred.T @ target / len(vectors)  # [P, S]
+    penalty = ridge * covariance.diagonal().mean() + torch.finfo(vectors.dtype).eps ** 2  # vectors that are all alike explain nothing
+    head = torch.linalg.solve(covariance + penalty * torch.eye(len(covariance), device=vectors.device, dtype=vectors.dtype), shared)
+    return (shared * head).sum() / max(1, member.shape[1] - 1)
 
 
-def ganin_ramp(progress: float) -> float:
-    """Rise from 0 to nearly 1 over the training (Ganin et al., section 5.2.2)."""
-    return 2 / (1 + math.exp(-10 * progress)) - 1
-
-
-class _Reversed(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor
-        return values.view_as(values)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return -ctx.factor * gradients[0], None
+def _noted(share: Tensor) -> Loss:
+    return Loss(share, {"site_explained": share.detach()})
 
 
 def _sites_of(batch: ConnectomeBatch, sites: Mapping[str, str]) -> list[str]:

@@ -37,6 +37,11 @@ class AbstractObjective(nn.Module, ABC):
         """Whether its views must see the time series, `ConnectomeBuilder.transform(cohort, series=True)`."""
         return False
 
+    @property
+    def selects_epoch(self) -> bool:
+        """Whether its loss on validation subjects says which epoch is the best; not where what it aims at moves with the training."""
+        return True
+
     def for_cohort(self, cohort: Cohort) -> "AbstractObjective":
         """The objective with what it must know of the subjects it will meet; itself where it needs nothing."""
         return self
@@ -62,12 +67,12 @@ class AbstractObjective(nn.Module, ABC):
         """Check that `prepare` was called.
 
         Args:
-            part: Name of a module that `prepare` makes.
+            part: Name of a module or buffer that `prepare` makes.
 
         Raises:
             ConfigError: If it was not.
         """
-        if part not in self._modules:
+        if not hasattr(self, part):
             raise ConfigError(f"Expected a {type(self).__name__} prepared for an encoder, found one without {part!r}. Call prepare(encoder) first.")
 
     def arguments(self) -> dict[str, Any]:

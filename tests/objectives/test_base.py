@@ -16,6 +16,7 @@ from graphssl.objectives import (
     SiteAdversary,
     Supervised,
     SwAV,
+    WeightedSum,
 )
 from graphssl.views import TimeWindow
 
@@ -29,7 +30,7 @@ OBJECTIVES = [
     DINO(TimeWindow(0.4), 5, width=6, hidden=7),
     SwAV(TimeWindow(0.4), 5, width=6, hidden=7),
     AtlasAlignment(TimeWindow(0.4), 0.3, 6, 7),
-    SiteAdversary({"sub-000": "a", "sub-001": "b"}, 0.5, False, 7),
+    SiteAdversary({"sub-000": "a", "sub-001": "b"}, 0.5, 7),
 ]
 
 
@@ -49,13 +50,19 @@ def test_the_arguments_make_the_same_objective_again(objective):
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: type(objective).__name__)
 def test_an_objective_does_not_hold_the_encoder(objective, encoder):
     prepared = objective.fresh().prepare(encoder)
-    mine = {id(parameter) for parameter in prepared.parameters()}
+    mine = {id(value) for value in (*prepared.parameters(), *prepared.buffers())}
     assert mine
     assert not mine & {id(parameter) for parameter in encoder.parameters()}
     assert not any(module is encoder for module in prepared.modules())
     prepared.after_step(encoder, 0.5)
     assert not mine & {id(parameter) for parameter in encoder.parameters()}
     assert not any(module is encoder for module in prepared.modules())
+
+
+def test_targets_that_move_do_not_compare_epochs():
+    assert {type(each).__name__ for each in OBJECTIVES if not each.selects_epoch} == {"BYOL", "DINO", "SwAV"}
+    assert WeightedSum({"regions": MaskedRegions(), "sites": SiteAdversary()}).selects_epoch
+    assert not WeightedSum({"regions": MaskedRegions(), "teacher": BYOL()}).selects_epoch
 
 
 def test_most_objectives_need_no_cohort_and_no_series(make_cohort):
