@@ -45,6 +45,11 @@ class SwAV(AbstractTwoViews):
         check_positive(n_prototypes=n_prototypes, temperature=temperature, epsilon=epsilon, n_iterations=n_iterations)
         self.n_prototypes, self.temperature, self.epsilon, self.n_iterations = n_prototypes, temperature, epsilon, n_iterations
 
+    @property
+    def selects_epoch(self) -> bool:
+        """No: assignments move with the encoder that they are compared with."""
+        return False
+
     def prepare(self, encoder: AbstractEncoder) -> "SwAV":
         """Make projector and prototypes."""
         super().prepare(encoder)

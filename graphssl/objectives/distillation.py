@@ -34,6 +34,11 @@ class BYOL(AbstractTwoViews):
         check_momentum(momentum)
         self.momentum = momentum
 
+    @property
+    def selects_epoch(self) -> bool:
+        """No: a loss against a teacher compares epochs only if the teacher stands still."""
+        return False
+
     def prepare(self, encoder: AbstractEncoder) -> "BYOL":
         """Make projector and predictor, and the teacher as a copy of the encoder and the projector."""
         super().prepare(encoder)
@@ -93,6 +98,11 @@ class DINO(AbstractTwoViews):
         self.momentum, self.center_momentum = momentum, center_momentum
         self.register_buffer("center", torch.zeros(n_prototypes))
         self.register_buffer("taught_mean", torch.zeros(n_prototypes), persistent=False)
+
+    @property
+    def selects_epoch(self) -> bool:
+        """No: a loss against a teacher compares epochs only if the teacher stands still."""
+        return False
 
     def prepare(self, encoder: AbstractEncoder) -> "DINO":
         """Make projector and prototypes, and the teacher as a copy of the encoder and both."""

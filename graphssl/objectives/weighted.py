@@ -49,6 +49,11 @@ class WeightedSum(AbstractObjective):
         """Whether one of them must see the time series."""
         return any(objective.needs_series for objective in self.parts.values())
 
+    @property
+    def selects_epoch(self) -> bool:
+        """Whether the loss of each says which epoch is the best."""
+        return all(objective.selects_epoch for objective in self.parts.values())
+
     def for_cohort(self, cohort: Cohort) -> "WeightedSum":
         """The sum of the objectives with what each must know."""
         return WeightedSum({name: objective.for_cohort(cohort) for name, objective in self.parts.items()}, self.weights)

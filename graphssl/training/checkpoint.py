@@ -15,7 +15,7 @@ LAST = "last.ckpt"
 
 
 class EpochCheckpoint(Checkpoint):
-    """Keeps the weights of the best epoch and, given a folder, writes `last.ckpt` after every epoch.
+    """Keeps the weights of the best epoch, or of the last, and, given a folder, writes `last.ckpt` after every epoch.
 
     The file is whole at any moment. It holds the best weights, the history, the optimiser
     and a fingerprint of the run, so that another run's file is never taken up.
@@ -24,10 +24,11 @@ class EpochCheckpoint(Checkpoint):
         monitor: Name of the logged value; lower is better.
         fingerprint: Hash of everything that decides the run's numbers.
         folder: Where to write; nowhere when left out.
+        keep_last: Whether the last epoch is kept whatever its value.
     """
 
-    def __init__(self, monitor: str, fingerprint: str, folder: Path | None = None) -> None:
-        self.monitor, self.fingerprint, self.folder = monitor, fingerprint, folder
+    def __init__(self, monitor: str, fingerprint: str, folder: Path | None = None, *, keep_last: bool = False) -> None:
+        self.monitor, self.fingerprint, self.folder, self.keep_last = monitor, fingerprint, folder, keep_last
         self.best_score, self.best_epoch = float("inf"), -1
         self.best_weights: dict[str, Tensor] = {}
         self.stopped = False
@@ -35,7 +36,7 @@ class EpochCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare the epoch with the best and write the checkpoint; runs after all other hooks."""
         score = float(trainer.callback_metrics[self.monitor])
-        if score < self.best_score:
+        if self.keep_last or score < self.best_score:
             self.best_score, self.best_epoch = score, trainer.current_epoch
             self.best_weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
         self.stopped = bool(trainer.should_stop)

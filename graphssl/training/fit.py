@@ -60,11 +60,11 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What training leaves behind; encoder and objective hold the weights of the best epoch.
+    """What training leaves behind; encoder and objective hold the weights of the epoch that was kept.
 
     Attributes:
         history: One row an epoch: `epoch`, and train and validation means of the loss and its parts.
-        best_epoch: The epoch whose weights were kept.
+        best_epoch: The epoch whose weights were kept: the best, or the last where the objective's loss does not say which is the best.
         best_score: Its validation loss (training loss where there was no validation).
     """
 
@@ -85,6 +85,8 @@ def fit(
     label: str = "",
 ) -> Fitted:
     """Train encoder and objective in place and keep the best epoch.
+
+    An objective whose loss does not compare epochs (`selects_epoch`) is trained to the end, and the last epoch is kept.
 
     Given a folder, the state after every epoch is in `folder/last.ckpt`; the same call after a kill goes on from there and ends
     with the same numbers. The random numbers of the caller are left as they were.
@@ -108,7 +110,9 @@ def fit(
     n_steps = settings.max_epochs * len(batches.sampler)  # type: ignore[arg-type]
     learner = Learner(encoder, objective, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, n_steps=n_steps, seed=seed)
     monitor = "train_loss" if validation is None else "validation_loss"
-    keeper = EpochCheckpoint(monitor, _fingerprint(learner, train, validation, settings), None if folder is None else Path(folder))
+    keeper = EpochCheckpoint(
+        monitor, _fingerprint(learner, train, validation, settings), None if folder is None else Path(folder), keep_last=not objective.selects_epoch
+    )
     resume = keeper.resume_from()
     if not keeper.stopped:
         held = None if validation is None else loader(validation, settings.batch_size, shuffle=False)
@@ -123,7 +127,7 @@ def fit(
 
 def _trainer(settings: TrainingSettings, monitor: str, keeper: EpochCheckpoint, label: str) -> pl.Trainer:
     callbacks: list[pl.Callback] = [keeper, EarlyStopping(monitor, patience=settings.patience, check_on_train_epoch_end=False)]
-    if monitor == "train_loss":
+    if monitor == "train_loss" or keeper.keep_last:
         callbacks.pop()
     if settings.progress:
         callbacks.append(_EpochBar(label))

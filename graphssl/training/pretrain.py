@@ -29,7 +29,8 @@ def pretrain(
 ) -> ConnectomeModel:
     """Train an encoder on connectomes without their labels.
 
-    Some subjects are held out, families and repeated scans together, to choose the epoch. Labels are never read.
+    Some subjects are held out, families and repeated scans together, to choose the epoch. Where the objective's loss does not compare epochs they are
+    only watched, and the last is kept. Labels are never read.
 
     Args:
         cohort: Training subjects; leave test subjects out of it.
@@ -37,7 +38,7 @@ def pretrain(
         encoder: The encoder whose arguments to use, with new weights; a `GraphTransformer` when left out.
         builder: How connectomes are made; fitted here on the training share.
         settings: How long and how fast.
-        validation_fraction: Share of the subjects that choose the epoch.
+        validation_fraction: Share of the subjects that are held out.
         seed: Seed of weights, order, masks and dropout.
         folder: Where checkpoints go; the same call after a kill goes on from there.
 

@@ -168,6 +168,44 @@ def test_training_stops_when_validation_gets_no_better(run, patience):
     assert len(fitted.history) == fitted.best_epoch + 1 + patience
 
 
+class Adrift(MaskedRegions):
+    """Masked regions whose loss is said not to compare epochs."""
+
+    selects_epoch = False
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_an_objective_that_does_not_compare_epochs_is_trained_to_the_end(run, interrupt, validation, tmp_path, held_out):
+    changes = {
+        "seed": 2,
+        "max_epochs": 6,
+        "learning_rate": 0.03,
+        "batch_size": 6,
+        "patience": 1,
+        "kind": Adrift,
+        "validation": validation if held_out else None,
+    }
+    weights, fitted = run(tmp_path, **changes)
+    losses = fitted.history["validation_loss" if held_out else "train_loss"].tolist()
+    assert fitted.best_epoch == 5
+    assert fitted.best_score == pytest.approx(losses[5], rel=0.1)
+    assert not held_out or min(losses) < losses[5], "the last epoch is the best: this cannot show that a worse one is kept"
+    interrupt(1)
+    assert_same(run(tmp_path, **changes), (weights, fitted))
+
+
+def test_the_last_weights_are_those_of_a_plain_loop(run, make_encoder, make_settings, train, validation):
+    changes = {"max_epochs": 3, "learning_rate": 0.03}
+    weights, _ = run(kind=Adrift, **changes)
+    encoder = make_encoder(dropout=0.1)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        objective = MaskedRegions(rank=4).prepare(encoder)
+        epochs = trained_by_hand(encoder, objective, train, validation, make_settings(**changes), seed=0)
+    for name, value in epochs[-1][1].items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-5, atol=1e-6)
+
+
 def test_the_same_call_gives_the_same_numbers_and_leaves_those_of_the_caller(run, unbroken):
     torch.manual_seed(6)
     state = torch.get_rng_state()
