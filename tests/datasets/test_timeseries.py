@@ -203,3 +203,18 @@ def test_nothing_is_written(folder):
     before = sorted(folder.rglob("*"))
     load_timeseries(folder, atlas=ATLAS)
     assert sorted(folder.rglob("*")) == before
+
+
+def test_a_table_with_a_row_a_session(tmp_path, atlas):
+    rng = np.random.default_rng(0)
+    for subject in ("0012", "0013"):
+        for session in ("baseline", "month12"):
+            np.save(tmp_path / f"{subject}_{session}.npy", rng.standard_normal((30, 20)))
+    rows = ["participant_id,session_id,age", "0012,baseline,30.5", "0012,month12,31.5", "0013,baseline,40.5", "0013,month12,41.5"]
+    (tmp_path / "participants.csv").write_text("\n".join(rows))
+    cohort = load_timeseries(tmp_path, atlas=atlas, covariates=["age"])
+    assert cohort.ids == ["0012_ses-baseline", "0012_ses-month12", "0013_ses-baseline", "0013_ses-month12"]
+    assert cohort.subjects["age"].tolist() == [30.5, 31.5, 40.5, 41.5]
+    assert cohort.schema.named("group") == ["person"]
+    train, test = cohort.split(0.5)
+    assert not set(train.groups) & set(test.groups)
