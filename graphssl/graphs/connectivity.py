@@ -185,8 +185,10 @@ class Connectivity(BaseEstimator):
                 yield rows, self._from_matrices(matrices, observed[rows].to(self.device), [subjects[row] for row in rows], data)
             return
         kind = cast(ConnectivityKind, "covariance" if self.kind == "tangent" else self.kind)
+        precision = torch.float64 if self.kind == "tangent" else torch.float32
         for rows, series in stacks(arrays, self.device):
-            yield rows, connectivity_of(series, observed[rows].to(self.device), kind, self._shrinkage(), [subjects[row] for row in rows])
+            names = [subjects[row] for row in rows]
+            yield rows, connectivity_of(series, observed[rows].to(self.device), kind, self._shrinkage(), names, precision=precision)
 
     def _reference(self, data: RegionData, subjects: Sequence[str]) -> Tensor:
         observed = _observed(data, subjects)

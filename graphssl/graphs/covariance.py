@@ -98,6 +98,8 @@ def connectivity_of(
     kind: ConnectivityKind,
     shrinkage: Shrinkage,
     names: list[str],
+    *,
+    precision: torch.dtype = torch.float64,
 ) -> Float[Tensor, "b R R"]:
     """Matrices of any kind but tangent from scans of one length.
 
@@ -109,6 +111,7 @@ def connectivity_of(
         kind: Kind of connectivity.
         shrinkage: Covariance estimator.
         names: Names of the scans, for messages.
+        precision: Of the result. Whatever single precision could spoil (means, shrinkage, inverses) is in that of the series all the same.
 
     Raises:
         DataError: If an inverse is needed and a covariance has none.
@@ -116,17 +119,19 @@ def connectivity_of(
     if not observed.all():
         series = series.masked_fill(~observed.unsqueeze(1), 0.0)
     centred = series - series.mean(dim=1, keepdim=True)
-    if kind == "correlation" and shrinkage:
-        deviation = torch.linalg.vector_norm(centred, dim=1, keepdim=True) / series.shape[1] ** 0.5
-        centred /= deviation.masked_fill(deviation == 0, 1.0)
+    if kind == "correlation":
+        norm = centred.square().sum(dim=1, keepdim=True).sqrt_()
+        centred /= norm.masked_fill(norm == 0, 1.0)
+        if shrinkage is None:
+            return _bounded(_gram(centred.to(precision)), norm.squeeze(1) > 0)
+        centred *= series.shape[1] ** 0.5
     matrices = _gram(centred).div_(series.shape[1])
     if shrinkage == "ledoit-wolf":
-        matrices = _ledoit_wolf(matrices, centred, observed)
-    if kind == "correlation":
-        return to_correlation(matrices)
-    if kind == "covariance":
-        return matrices
-    inverse = _inverse(matrices, observed, names)
+        _shrink(matrices, centred, observed)
+    if kind in ("correlation", "covariance"):
+        matrices = matrices.to(precision)
+        return matrices if kind == "covariance" else to_correlation(matrices)
+    inverse = _inverse(matrices, observed, names).to(precision)
     return inverse if kind == "precision" else _partial(inverse)
 
 
@@ -134,9 +139,8 @@ def to_correlation(matrices: Float[Tensor, "b R R"]) -> Float[Tensor, "b R R"]:
     """Correlations of covariances; regions without variance correlate with nothing, themselves included."""
     variance = torch.diagonal(matrices, dim1=-2, dim2=-1)
     inverse = torch.where(variance > 0, variance, 1.0).rsqrt()
-    result = (inverse.unsqueeze(-1) * inverse.unsqueeze(-2)).mul_(matrices).clamp_(-1.0, 1.0)  # symmetric to the last bit if they are
-    torch.diagonal(result, dim1=-2, dim2=-1).copy_(variance > 0)
-    return result
+    result = (inverse.unsqueeze(-1) * inverse.unsqueeze(-2)).mul_(matrices)  # symmetric to the last bit if they are
+    return _bounded(result, variance > 0)
 
 
 def check_invertible(matrices: Float[Tensor, "b R R"], observed: Bool[Tensor, "b R"], names: list[str]) -> Float[Tensor, "b R R"]:
@@ -211,22 +215,29 @@ def _gram(series: Tensor) -> Tensor:
     return torch.from_numpy(array.swapaxes(1, 2) @ array)
 
 
-def _ledoit_wolf(matrices: Tensor, centred: Tensor, observed: Tensor) -> Tensor:
-    # Ledoit & Wolf 2004, lemma 3.3 to 3.5, over the observed block. The sum over all pairs of regions of products of squares is a square of sums.
+def _shrink(matrices: Tensor, centred: Tensor, observed: Tensor) -> None:
+    # In place. Ledoit & Wolf 2004, lemma 3.3 to 3.5, over the observed block. The sum over all pairs of regions of products of squares is a square
+    # of sums.
     n_time, count = centred.shape[1], observed.sum(dim=1).clamp(min=1)
-    scale = torch.diagonal(matrices, dim1=-2, dim2=-1).sum(dim=-1) / count
+    diagonal = torch.diagonal(matrices, dim1=-2, dim2=-1)
+    scale = diagonal.sum(dim=-1) / count
     squared = torch.linalg.vector_norm(matrices, dim=(-2, -1)).square()
     fourth = torch.linalg.vector_norm(centred, dim=2).pow(4).sum(dim=1) / n_time
     spread = (squared - count * scale.square()) / count
     noise = torch.minimum((fourth - squared) / (count * n_time), spread)
     weight = torch.where(spread > 0, noise / spread, 0.0)
-    shrunk = matrices * (1 - weight)[:, None, None]
-    torch.diagonal(shrunk, dim1=-2, dim2=-1).add_(observed * (weight * scale).unsqueeze(-1))
-    return shrunk
+    matrices *= (1 - weight)[:, None, None]
+    diagonal += observed * (weight * scale).unsqueeze(-1)
+
+
+def _bounded(matrices: Tensor, defined: Tensor) -> Tensor:
+    # In place: what rounding took beyond one, and the diagonal, which is one where there is a signal.
+    torch.diagonal(matrices.clamp_(-1.0, 1.0), dim1=-2, dim2=-1).copy_(defined)
+    return matrices
 
 
 def _partial(inverse: Tensor) -> Tensor:
-    result = -to_correlation(inverse)
+    result = to_correlation(inverse).neg_()
     torch.diagonal(result, dim1=-2, dim2=-1).neg_()
     return result
 

@@ -109,7 +109,15 @@ def test_fisher_z_of_a_copied_region_stays_finite():
     for series in data.values.values():
         series[:, 1] = series[:, 0]
     z, _ = Connectivity().fit_transform(data, ids_of(data))
-    torch.testing.assert_close(z[:, 0, 1], torch.full((8,), float(np.arctanh(1 - 1e-6))), rtol=1e-4, atol=0)
+    torch.testing.assert_close(z[:, 0, 1], torch.full((8,), float(np.arctanh(1 - 1e-6))), rtol=1e-3, atol=0)
+
+
+def test_a_large_constant_in_every_series_does_not_matter():
+    data = make_data()
+    expected = np.stack([np.corrcoef(data.values[subject].astype(np.float64), rowvar=False) for subject in ids_of(data)])
+    raised = RegionData(data.atlas, {subject: series.astype(np.float64) + 2.0**13 for subject, series in data.values.items()}, data.provenance)
+    found, _ = Connectivity("correlation", fisher_z=False).fit_transform(raised, ids_of(data))
+    np.testing.assert_allclose(found.numpy(), expected * (1 - np.eye(expected.shape[1])), atol=1e-4)
 
 
 @settings(max_examples=15, deadline=None)
