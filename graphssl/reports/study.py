@@ -16,7 +16,7 @@ from graphssl.statistics.compare import paired_comparison, paired_delong
 from graphssl.statistics.difference import Comparison
 from graphssl.statistics.metrics import LOWER_IS_BETTER, METRICS, Interval
 from graphssl.statistics.permutation import permutation_over_splits
-from graphssl.statistics.predictions import bootstrap_over_splits, probability_columns
+from graphssl.statistics.predictions import bootstrap_over_splits, probability_columns, scored_splits
 from graphssl.statistics.summary import summarise
 
 Verdict = Literal["better", "worse", "open", "unknown"]
@@ -187,7 +187,7 @@ class Study:
         frame = self.predictions(method, fraction)
         if frame.empty or self.metric not in METRICS:
             return math.nan
-        return permutation_over_splits(frame, method, self.metric, label_fraction=fraction, n_permutations=_PERMUTATIONS).p_value
+        return permutation_over_splits(scored_splits(frame, method, label_fraction=fraction), self.metric, n_permutations=_PERMUTATIONS).p_value
 
     def verdict(self, comparison: Comparison | None, metric: str | None = None) -> Verdict:
         """What a difference says: better or worse where its interval excludes zero, else open; unknown without an interval."""
@@ -207,7 +207,8 @@ class Study:
         frame = self.predictions(method, fraction)
         if frame.empty or self.metric not in METRICS:
             return {}
-        return {str(split): bootstrap_over_splits(part, method, self.metric, label_fraction=fraction) for split, part in frame.groupby("split")}
+        parts = scored_splits(frame, method, label_fraction=fraction)
+        return {split: bootstrap_over_splits({split: part}, self.metric) for split, part in parts.items()}
 
     def predictions(self, method: str, fraction: float) -> pd.DataFrame:
         """Rows of the predictions of one method; empty where there are none."""
@@ -238,7 +239,7 @@ class Study:
         frame = self.predictions(score.method, score.label_fraction)
         if frame.empty or score.metric not in METRICS:
             return score
-        found = bootstrap_over_splits(frame, score.method, score.metric, label_fraction=score.label_fraction)
+        found = bootstrap_over_splits(scored_splits(frame, score.method, label_fraction=score.label_fraction), score.metric)
         return replace(score, low=found.low, high=found.high, interval_over="subjects")
 
 

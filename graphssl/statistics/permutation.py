@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from scipy import stats
 
 from graphssl.errors import DataError
 from graphssl.statistics.checks import Labels, Scores, check_scores
 from graphssl.statistics.metrics import LOWER_IS_BETTER, Metric, named_metric
-from graphssl.statistics.predictions import scored_splits
+from graphssl.statistics.predictions import ScoredSplit
 
 _SAME = 1e-12
 
@@ -68,13 +67,9 @@ def permutation_test(
 
 
 def permutation_over_splits(
-    predictions: pd.DataFrame,
-    method: str,
+    splits: Mapping[str, ScoredSplit],
     metric: str | Metric = "auroc",
     *,
-    task: str | None = None,
-    protocol: str | None = None,
-    label_fraction: float = 1.0,
     n_permutations: int = 1000,
     seed: int = 0,
 ) -> PermutationTest:
@@ -83,28 +78,21 @@ def permutation_over_splits(
     Seeds of a split meet the same permutations. Test sets in which the metric is not defined are left out.
 
     Args:
-        predictions: Table of predictions; a column `site` says where each subject is from, one site a test set where there is none.
-        method: Name of the method.
+        splits: Predictions by test set, as `scored_splits` gives them.
         metric: Name from `graphssl.statistics.METRICS`, or a function of `(y, p)` of which more is better.
-        task: Task; may be left out where there is only one.
-        protocol: Protocol; may be left out where there is only one.
-        label_fraction: Share of the training labels.
         n_permutations: Number of permutations.
         seed: Seed of the permutations.
 
     Raises:
-        DataError: If there are no such predictions, or there is no permutation.
+        DataError: If the metric is unknown, or there is no permutation.
     """
-    site_of: Mapping[str, str] = {}
-    if "site" in predictions.columns:
-        site_of = dict(zip(predictions["subject_id"].astype(str), predictions["site"].astype(str), strict=True))
     generator = np.random.default_rng(seed)
     observed, chance = [], []
-    for part in scored_splits(predictions, method, task=task, protocol=protocol, label_fraction=label_fraction).values():
-        value = float(np.mean([named_metric(metric)(part.y, p) for p in part.p]))
+    for part in splits.values():
+        value = part.score(metric)
         if np.isnan(value):
             continue
-        drawn = permuted_labels(part.y, np.asarray([site_of.get(subject, "") for subject in part.subjects]), n_permutations, generator)
+        drawn = permuted_labels(part.y, np.asarray(part.sites), n_permutations, generator)
         observed.append(value)
         chance.append(np.mean([_scores(metric, drawn, p) for p in part.p], axis=0))
     if not observed:

@@ -25,11 +25,17 @@ class ScoredSplit:
         subjects: Subject ids `[n]`, sorted.
         y: Class of each subject `[n]`.
         p: Probability of class 1 by seed `[S, n]`, or of each class `[S, n, C]`.
+        sites: Site of each subject `[n]`; an empty word where the table has no column `site`.
     """
 
     subjects: tuple[str, ...]
     y: Labels
     p: Scores
+    sites: tuple[str, ...]
+
+    def score(self, metric: str | Metric) -> float:
+        """The metric, averaged over seeds; NaN where it is not defined."""
+        return float(np.mean([named_metric(metric)(self.y, p) for p in self.p]))
 
 
 def probability_columns(predictions: pd.DataFrame) -> list[str]:
@@ -81,6 +87,7 @@ def scored_splits(
         ordered["subject_id"].to_numpy(dtype=np.str_),
         ordered["seed"].to_numpy(),
         *check_scores(ordered["y_true"].to_numpy(), ordered[columns].to_numpy(dtype=np.float64), probabilities=True),
+        ordered["site"].to_numpy(dtype=np.str_) if "site" in ordered.columns else np.full(len(ordered), "", dtype=np.str_),
     )
     ends = [*starts[1:].tolist(), len(ordered)]
     return {
@@ -90,13 +97,9 @@ def scored_splits(
 
 
 def bootstrap_over_splits(
-    predictions: pd.DataFrame,
-    method: str,
+    splits: Mapping[str, ScoredSplit],
     metric: str | Metric = "auroc",
     *,
-    task: str | None = None,
-    protocol: str | None = None,
-    label_fraction: float = 1.0,
     n_resamples: int = 2000,
     level: float = 0.95,
     seed: int = 0,
@@ -106,24 +109,20 @@ def bootstrap_over_splits(
     A resample draws the same subjects for all seeds. Test sets in which the metric is not defined are left out.
 
     Args:
-        predictions: Table of predictions.
-        method: Name of the method.
+        splits: Predictions by test set, as `scored_splits` gives them.
         metric: Name from `METRICS`, or a function of `(y, p)`.
-        task: Task; may be left out where there is only one.
-        protocol: Protocol; may be left out where there is only one.
-        label_fraction: Share of the training labels.
         n_resamples: Number of resamples.
         level: Coverage of the interval.
         seed: Seed of the draws.
 
     Raises:
-        DataError: If there are no such predictions, or they do not fit.
+        DataError: If the metric or the level is unknown.
     """
     check_level(level)
     generator = np.random.default_rng(seed)
     estimates, draws, n = [], [], 0
-    for part in scored_splits(predictions, method, task=task, protocol=protocol, label_fraction=label_fraction).values():
-        value = float(np.mean([named_metric(metric)(part.y, p) for p in part.p]))
+    for part in splits.values():
+        value = part.score(metric)
         if np.isnan(value):
             continue
         counts = draw_counts(part.y, n_resamples, generator)
@@ -168,6 +167,7 @@ class _Rows(NamedTuple):
     seeds: npt.NDArray[np.int64]
     y: Labels
     p: Scores
+    sites: npt.NDArray[np.str_]
 
 
 def _scored_split(rows: _Rows, part: slice, where: str) -> ScoredSplit:
@@ -180,4 +180,5 @@ def _scored_split(rows: _Rows, part: slice, where: str) -> ScoredSplit:
         )
     if (y != np.tile(y[:n], n_seeds)).any():
         raise DataError(f"Expected the same labels for every seed of {where}, found others. Run the evaluation again.")
-    return ScoredSplit(tuple(subjects[:n].tolist()), y[:n], rows.p[part].reshape(n_seeds, n, *rows.p.shape[1:]))
+    p = rows.p[part].reshape(n_seeds, n, *rows.p.shape[1:])
+    return ScoredSplit(tuple(subjects[:n].tolist()), y[:n], p, tuple(rows.sites[part][:n].tolist()))

@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from graphssl.errors import DataError
-from graphssl.statistics import METRICS, PermutationTest, auroc, permutation_over_splits, permutation_test
+from graphssl.statistics import METRICS, PermutationTest, auroc, permutation_over_splits, permutation_test, scored_splits
 from graphssl.statistics.permutation import _scores, against_permutations, permuted_labels
 
 
@@ -88,7 +88,7 @@ def test_over_splits_seeds_are_averaged_first():
         name: (np.arange(n) % 2, {s: np.clip(rng.random(n) + 0.1 * (np.arange(n) % 2), 0, 1) for s in (0, 1)}, None)
         for name, n in (("a", 12), ("b", 9))
     }
-    found = permutation_over_splits(predictions_of(splits, seeds=(0, 1)), "ours", n_permutations=60, seed=4)
+    found = permutation_over_splits(scored_splits(predictions_of(splits, seeds=(0, 1)), "ours"), n_permutations=60, seed=4)
     generator = np.random.default_rng(4)
     observed, chance = [], []
     for y, p_by_seed, _ in splits.values():
@@ -105,16 +105,16 @@ def test_over_splits_a_site_column_keeps_labels_at_their_site():
     y = np.concatenate([np.arange(50) < 5, np.arange(50) >= 5]).astype(int)
     p = np.where(sites == "s2", 0.9, 0.1)
     with_sites, without = predictions_of({"fold": (y, {0: p}, sites)}), predictions_of({"fold": (y, {0: p}, None)})
-    assert permutation_over_splits(with_sites, "ours").p_value == 1.0
-    assert permutation_over_splits(without, "ours").p_value < 0.01
+    assert permutation_over_splits(scored_splits(with_sites, "ours")).p_value == 1.0
+    assert permutation_over_splits(scored_splits(without, "ours")).p_value < 0.01
 
 
 def test_splits_without_a_score_are_left_out():
     good = (np.arange(10) % 2, {0: np.linspace(0, 1, 10)}, None)
     one_class = (np.ones(5, dtype=int), {0: np.linspace(0, 1, 5)}, None)
-    both = permutation_over_splits(predictions_of({"a": good, "b": one_class}), "ours")
-    assert both.score == permutation_over_splits(predictions_of({"a": good}), "ours").score
-    none = permutation_over_splits(predictions_of({"b": one_class}), "ours")
+    both = permutation_over_splits(scored_splits(predictions_of({"a": good, "b": one_class}), "ours"))
+    assert both.score == permutation_over_splits(scored_splits(predictions_of({"a": good}), "ours")).score
+    none = permutation_over_splits(scored_splits(predictions_of({"b": one_class}), "ours"))
     assert np.isnan([none.score, none.p_value]).all()
 
 

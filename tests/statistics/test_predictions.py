@@ -30,6 +30,8 @@ def test_test_sets_hold_seeds_side_by_side() -> None:
     assert parts["b"].subjects == ("b000", "b001", "b002", "b003")
     expected = frame[(frame["split"] == "a") & (frame["seed"] == 1)]["p_1"].to_numpy()
     np.testing.assert_allclose(parts["a"].p[1], expected)
+    assert parts["a"].sites == ("",) * 6
+    assert scored_splits(frame.assign(site=frame["subject_id"].str[-1]), "m")["b"].sites == ("0", "1", "2", "3")
 
 
 def test_many_classes_keep_their_columns() -> None:
@@ -40,7 +42,7 @@ def test_many_classes_keep_their_columns() -> None:
 
 def test_one_split_and_seed_is_the_plain_bootstrap() -> None:
     frame = predictions({"a": 60})
-    found = bootstrap_over_splits(frame, "m", n_resamples=4000)
+    found = bootstrap_over_splits(scored_splits(frame, "m"), n_resamples=4000)
     plain = bootstrap_interval(frame["y_true"], frame["p_1"], n_resamples=4000)
     assert found.estimate == pytest.approx(plain.estimate)
     assert (found.low, found.high) == pytest.approx((plain.low, plain.high), abs=0.01)
@@ -48,11 +50,11 @@ def test_one_split_and_seed_is_the_plain_bootstrap() -> None:
 
 def test_splits_count_the_same_and_one_class_is_left_out() -> None:
     frame = predictions({"a": 40, "b": 20, "c": 1}, seeds=(0, 1))
-    found = bootstrap_over_splits(frame, "m", n_resamples=200)
+    found = bootstrap_over_splits(scored_splits(frame, "m"), n_resamples=200)
     by_split = [np.mean([auroc(part["y_true"], part["p_1"]) for _, part in frame[frame["split"] == split].groupby("seed")]) for split in ("a", "b")]
     assert found.estimate == pytest.approx(np.mean(by_split))
     assert found.n == 60
-    assert math.isnan(bootstrap_over_splits(predictions({"c": 1}), "m").estimate)
+    assert math.isnan(bootstrap_over_splits(scored_splits(predictions({"c": 1}), "m")).estimate)
 
 
 def test_predictions_that_do_not_fit() -> None:
