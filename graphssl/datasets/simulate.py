@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.signal import lfilter
+from threadpoolctl import threadpool_limits
 
 from graphssl.data import Atlas, Cohort, Column, Provenance, RegionData, Schema
 from graphssl.data.regions import missing_regions
@@ -169,12 +170,14 @@ def simulate(
     places = _ordinary_sites(sites) if isinstance(sites, int) else tuple(sites)
     _check_numbers(n_subjects, places, share_patients, share_siblings, missing_region_rate)
     pairs = _check_pairs(affected)
-    field = draw_sources(n_sources, np.random.default_rng([seed, _STREAM["sources"]]))
-    people = _draw_people(n_subjects, places, share_patients, share_siblings, np.random.default_rng([seed, _STREAM["people"]]))
-    latent = _draw_latent(people, effect, pairs, np.random.default_rng([seed, _STREAM["latent"]]))
-    patterns = _site_patterns(field, len(places), np.random.default_rng([seed, _STREAM["sites"]]))
-    seen = {atlas.name: _seen_through(atlas, field) for atlas in atlases}
-    values, missing = _scan(field, people, latent, places, patterns, seen, missing_region_rate, seed)
+    # The last bits of a matrix product depend on the number of threads, and the hash of a cohort on the last bits.
+    with threadpool_limits(limits=1, user_api="blas"):
+        field = draw_sources(n_sources, np.random.default_rng([seed, _STREAM["sources"]]))
+        people = _draw_people(n_subjects, places, share_patients, share_siblings, np.random.default_rng([seed, _STREAM["people"]]))
+        latent = _draw_latent(people, effect, pairs, np.random.default_rng([seed, _STREAM["latent"]]))
+        patterns = _site_patterns(field, len(places), np.random.default_rng([seed, _STREAM["sites"]]))
+        seen = {atlas.name: _seen_through(atlas, field) for atlas in atlases}
+        values, missing = _scan(field, people, latent, places, patterns, seen, missing_region_rate, seed)
     regions = {key: RegionData(view.atlas, values[key], Provenance("timeseries", pipeline="none", source="simulate")) for key, view in seen.items()}
     cohort = _cohort(name, people, regions, places, label_fraction, seed)
     return Simulation(cohort, _truth(field, people, latent, pairs, places, patterns, seen, missing))

@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from graphssl.atlases import simulated_atlas
 from graphssl.data import Atlas, Cohort
@@ -87,6 +88,14 @@ def test_the_cohort_has_subjects_sites_and_typed_columns(simulation: Simulation)
 def test_one_seed_gives_one_cohort_and_another_gives_another() -> None:
     runs = [simulate([SMALL], n_subjects=8, sites=2, seed=seed).cohort.hash for seed in (3, 3, 4)]
     assert runs[0] == runs[1] != runs[2]
+
+
+def test_the_number_of_threads_does_not_matter() -> None:
+    hashes = set()
+    for n_threads in (1, 2):
+        with threadpool_limits(limits=n_threads, user_api="blas"):
+            hashes.add(simulate([SMALL], n_subjects=4, sites=2).cohort.hash)
+    assert len(hashes) == 1
 
 
 def test_another_atlas_changes_nothing_in_the_first() -> None:
