@@ -89,18 +89,7 @@ class Connectivity(BaseEstimator):
             ConfigError: If the kind or the shrinkage is unknown.
             DataError: If there is no subject, one has no data, the data are matrices of another kind, or a covariance to invert is singular.
         """
-        check_choice("kind", self.kind, VALUE_KINDS[1:])
-        check_choice("shrinkage", self.shrinkage, ("ledoit-wolf", "auto", None))
-        _check_subjects(data, subjects)
-        if not subjects:
-            raise DataError(f"Expected at least one training subject for {self.kind} in atlas {data.atlas.name!r}, found none.")
-        self._check_provenance(data)
-        self.atlas_hash_: str | None = data.atlas.hash
-        self.mean_: Tensor | None = None
-        self.whitening_: Tensor | None = None
-        if self.kind == "tangent" and data.provenance.kind == "timeseries":
-            self.mean_ = self._reference(data, subjects).cpu()
-            self.whitening_ = tangent.map_eigenvalues(self.mean_, torch.rsqrt)
+        self._fit(data, subjects)
         return self
 
     def transform(self, data: RegionData, subjects: Sequence[str]) -> tuple[Float[Tensor, "n R R"], Bool[Tensor, "n R"]]:
@@ -130,8 +119,15 @@ class Connectivity(BaseEstimator):
         return result, observed
 
     def fit_transform(self, data: RegionData, subjects: Sequence[str]) -> tuple[Float[Tensor, "n R R"], Bool[Tensor, "n R"]]:
-        """Fit on subjects and give their matrices."""
-        return self.fit(data, subjects).transform(data, subjects)
+        """Fit on subjects and give their matrices; what the tangent reference needed of them is not computed again."""
+        logs = torch.empty((len(subjects), len(data.atlas), len(data.atlas)), dtype=torch.float32, device=self.device)
+        if not self._fit(data, subjects, logs):
+            return self.transform(data, subjects)
+        observed = _observed(data, subjects)
+        part = ~observed.all(dim=1)
+        if part.any():  # they were completed as a first reference predicts, not the last
+            logs[part], _ = self.transform(data, [subjects[row] for row in part.nonzero().flatten().tolist()])
+        return logs.cpu(), observed
 
     def state(self) -> dict[str, Tensor]:
         """What was fitted, as tensors: `mean` and `whitening` of the tangent space; empty for other kinds."""
@@ -140,12 +136,29 @@ class Connectivity(BaseEstimator):
 
     def load_state(self, state: dict[str, Tensor]) -> Self:
         """The inverse of `state`. Whoever loads it checks the atlas: tensors do not hold it."""
-        self.mean_, self.whitening_, self.atlas_hash_ = state.get("mean"), state.get("whitening"), None
+        self.mean_: Tensor | None = state.get("mean")
+        self.whitening_: Tensor | None = state.get("whitening")
+        self.atlas_hash_: str | None = None
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
         """Whether there is something to transform with."""
         return hasattr(self, "atlas_hash_")
+
+    def _fit(self, data: RegionData, subjects: Sequence[str], logs: Tensor | None = None) -> bool:
+        """Fit, and whether there was a tangent reference to learn; tangent vectors at it are written into `logs`."""
+        check_choice("kind", self.kind, VALUE_KINDS[1:])
+        check_choice("shrinkage", self.shrinkage, ("ledoit-wolf", "auto", None))
+        _check_subjects(data, subjects)
+        if not subjects:
+            raise DataError(f"Expected at least one training subject for {self.kind} in atlas {data.atlas.name!r}, found none.")
+        self._check_provenance(data)
+        self.atlas_hash_, self.mean_, self.whitening_ = data.atlas.hash, None, None
+        if self.kind != "tangent" or data.provenance.kind != "timeseries":
+            return False
+        self.mean_ = self._reference(data, subjects, logs).cpu()
+        self.whitening_ = tangent.map_eigenvalues(self.mean_, torch.rsqrt)
+        return True
 
     def _check_fitted(self, data: RegionData) -> None:
         if not self.__sklearn_is_fitted__():
@@ -190,7 +203,7 @@ class Connectivity(BaseEstimator):
             names = [subjects[row] for row in rows]
             yield rows, connectivity_of(series, observed[rows].to(self.device), kind, self._shrinkage(), names, precision=precision)
 
-    def _reference(self, data: RegionData, subjects: Sequence[str]) -> Tensor:
+    def _reference(self, data: RegionData, subjects: Sequence[str], logs: Tensor | None) -> Tensor:
         observed = _observed(data, subjects)
         whole = observed.all(dim=1)
         if not observed.any(dim=0).all():
@@ -200,12 +213,12 @@ class Connectivity(BaseEstimator):
             check_invertible(covariances, observed[rows].to(self.device), [subjects[row] for row in rows])
             matrices[rows] = covariances
         if whole.all():
-            return tangent.geometric_mean(matrices)
+            return tangent.geometric_mean(matrices, logs=logs)
         seen = observed.to(self.device)
         enough = 2 * int(whole.sum()) >= len(subjects)
         mean = tangent.geometric_mean(matrices[whole]) if enough else tangent.completed_mean(matrices, seen)
         matrices[~whole] = tangent.complete(matrices[~whole], seen[~whole], mean)
-        return tangent.geometric_mean(matrices, init=mean)
+        return tangent.geometric_mean(matrices, init=mean, logs=logs)
 
     def _from_matrices(self, matrices: Tensor, observed: Tensor, names: list[str], data: RegionData) -> Tensor:
         matrices = (matrices + matrices.mT) / 2
@@ -226,7 +239,8 @@ class Connectivity(BaseEstimator):
         if self.kind in HOLLOW_KINDS:
             torch.diagonal(matrices, dim1=-2, dim2=-1).zero_()
         if self.kind in CORRELATION_KINDS and self.fisher_z:
-            matrices = matrices.clamp_(-LARGEST_CORRELATION, LARGEST_CORRELATION).atanh_()
+            # In double precision: the cut is closer to one than single precision tells, and arctanh is then the same in both triangles.
+            matrices = matrices.double().clamp_(-LARGEST_CORRELATION, LARGEST_CORRELATION).atanh_()
         return matrices
 
 
@@ -267,17 +281,12 @@ class ConnectivityFeatures(TransformerMixin, BaseEstimator):
             ConfigError: If no atlas, the same one twice, or an unknown kind is asked for.
             DataError: If the cohort, or one of its subjects, has no data in the atlases.
         """
-        names = self._atlas_names()
-        self.atlases_: dict[str, Atlas] = {name: cohort.atlas(name) for name in names}
-        self.connectivity_: dict[str, Connectivity] = {}
-        for name in names:
-            data = cohort.regions[name]
-            fitted = Connectivity(self.kind, self.fisher_z, self.shrinkage)
-            self.connectivity_[name] = fitted.fit(data, _with_data(data, cohort.ids))
-        values, observed = self._columns(cohort)
-        count = observed.sum(axis=0)
-        self.mean_ = (np.where(observed, values, 0.0).sum(axis=0, dtype=np.float64) / np.maximum(count, 1)).astype(np.float32)
+        self._fit(cohort)
         return self
+
+    def fit_transform(self, cohort: Cohort, y: object = None) -> npt.NDArray[np.float32]:
+        """Fit on a training cohort and give its connections `[n, E]`, computed once."""
+        return self._filled(*self._fit(cohort))
 
     def transform(self, cohort: Cohort) -> npt.NDArray[np.float32]:
         """Connections of every subject of a cohort `[n, E]`, in the order of its table.
@@ -288,8 +297,7 @@ class ConnectivityFeatures(TransformerMixin, BaseEstimator):
         """
         if not hasattr(self, "mean_"):
             raise DataError("Expected fitted ConnectivityFeatures, found none. Call fit with training subjects first.")
-        values, observed = self._columns(cohort)
-        return np.where(observed, values, self.mean_)
+        return self._filled(*self._columns(cohort))
 
     def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:
         """Names of the columns `[E]`: `"region~region"`, with the atlas before a colon where there are several.
@@ -315,7 +323,19 @@ class ConnectivityFeatures(TransformerMixin, BaseEstimator):
     def _pairs(self, n_regions: int) -> npt.NDArray[np.int64]:
         return np.stack(np.triu_indices(n_regions, k=1 if self.kind in HOLLOW_KINDS else 0))
 
-    def _columns(self, cohort: Cohort) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def _fit(self, cohort: Cohort) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        names = self._atlas_names()
+        self.atlases_: dict[str, Atlas] = {name: cohort.atlas(name) for name in names}
+        self.connectivity_ = {name: Connectivity(self.kind, self.fisher_z, self.shrinkage) for name in names}
+        values, observed = self._columns(cohort, fit=True)
+        count = observed.sum(axis=0)
+        self.mean_ = (np.where(observed, values, 0.0).sum(axis=0, dtype=np.float64) / np.maximum(count, 1)).astype(np.float32)
+        return values, observed
+
+    def _filled(self, values: npt.NDArray[np.float32], observed: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+        return np.where(observed, values, self.mean_)
+
+    def _columns(self, cohort: Cohort, *, fit: bool = False) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         values, observed = [], []
         for name, atlas in self.atlases_.items():
             pairs = self._pairs(len(atlas))
@@ -323,8 +343,9 @@ class ConnectivityFeatures(TransformerMixin, BaseEstimator):
             seen = np.zeros(block.shape, dtype=bool)
             data = cohort.regions.get(name)
             rows = [] if data is None else [row for row, subject in enumerate(cohort.ids) if subject in data.values]
-            if data is not None and rows:
-                matrices, regions = self.connectivity_[name].transform(data, [cohort.ids[row] for row in rows])
+            if data is not None and (rows or fit):
+                connectivity, subjects = self.connectivity_[name], [cohort.ids[row] for row in rows]
+                matrices, regions = connectivity.fit_transform(data, subjects) if fit else connectivity.transform(data, subjects)
                 block[rows], seen[rows] = _upper(matrices.numpy(), pairs), _both(regions.numpy(), pairs)
             values.append(block)
             observed.append(seen)
@@ -352,10 +373,6 @@ def _observed(data: RegionData, subjects: Sequence[str]) -> Bool[Tensor, "n R"]:
     if not subjects:
         return torch.zeros((0, len(data.atlas)), dtype=torch.bool)
     return torch.from_numpy(np.stack([data.observed[subject] for subject in subjects]))
-
-
-def _with_data(data: RegionData, subjects: Sequence[str]) -> list[str]:
-    return [subject for subject in subjects if subject in data.values]
 
 
 def _check_subjects(data: RegionData, subjects: Sequence[str]) -> None:

@@ -17,6 +17,9 @@ from graphssl.errors import CheckpointError, ConfigError, DataError
 from graphssl.graphs.connectivity import Connectivity
 from graphssl.graphs.harmonize import CohortHarmonizer
 
+# Matrices `[n, R, R]` and observed regions `[n, R]` of the subjects with data in an atlas.
+_Matrices = tuple[Tensor, Tensor]
+
 
 class ConnectomeBuilder(BaseEstimator):
     """Region data in, connectomes out: connectivity, then the difference from the training subjects' mean, in units of its spread.
@@ -59,24 +62,7 @@ class ConnectomeBuilder(BaseEstimator):
         Raises:
             DataError: If the cohort has no data in an atlas, or its sites cannot be harmonised.
         """
-        names = list(self.atlases) if self.atlases is not None else list(cohort.regions)
-        if not names:
-            raise DataError(f"Expected {cohort.name!r} to have region data, found none. Load time series or matrices.")
-        self.harmonizer_ = None if self.harmonizer is None else clone(self.harmonizer).fit(cohort)
-        cohort = self._harmonized(cohort)
-        self.atlases_ = {name: cohort.atlas(name) for name in names}
-        self.network_names_ = tuple(sorted({n for atlas in self.atlases_.values() for n in atlas.network_names}))
-        self.connectivity_: dict[str, Connectivity] = {}
-        self.mean_: dict[str, Tensor] = {}
-        self.scale_: dict[str, float] = {}
-        for name in names:
-            data = cohort.regions[name]
-            subjects = [subject for subject in cohort.ids if subject in data.values]
-            if not subjects:
-                raise DataError(f"Expected training subjects with data in atlas {name!r}, found none among {len(cohort)}.")
-            self.connectivity_[name] = Connectivity(self.kind, self.fisher_z).fit(data, subjects)
-            matrices, observed = self.connectivity_[name].transform(data, subjects)
-            self.mean_[name], self.scale_[name] = _mean_and_scale(matrices, _visible(observed))
+        self._fit(cohort)
         return self
 
     def transform(self, cohort: Cohort, *, series: bool = False) -> ConnectomeBatch:
@@ -95,33 +81,11 @@ class ConnectomeBuilder(BaseEstimator):
             raise DataError("Expected a fitted builder, found one without training subjects. Call fit first.")
         if series:
             self._check_series()
-        cohort = self._harmonized(cohort)
-        batches = []
-        for name, atlas in self.atlases_.items():
-            data = cohort.regions.get(name)
-            subjects = [s for s in cohort.ids if data is not None and s in data.values]
-            if data is None or not subjects:
-                continue
-            check_atlas(atlas, data.atlas)
-            matrices, observed = self.connectivity_[name].transform(data, subjects)
-            batch = self._batch(name, subjects, matrices, observed)
-            if series and data.provenance.kind == "timeseries":
-                scale = self.scale_[name] if self.center else 1.0
-                scans = Scans.of([data.values[s] for s in subjects], observed, scale=scale, fisher_z=self.fisher_z)
-                batch = replace(batch, scans=scans)
-            batches.append(batch)
-        served = {subject for batch in batches for subject in batch.subject_ids}
-        absent = [subject for subject in cohort.ids if subject not in served]
-        if absent:
-            raise DataError(
-                f"Expected every subject of {cohort.name!r} to have data in one of the atlases {list(self.atlases_)}, found none for "
-                f"{len(absent)}: {absent[:5]}. Leave them out, or convert their data."
-            )
-        return ConnectomeBatch.cat(batches)
+        return self._connectomes(self._harmonized(cohort), {}, series=series)
 
     def fit_transform(self, cohort: Cohort, y: object = None) -> ConnectomeBatch:
-        """Fit on a training cohort and give its connectomes."""
-        return self.fit(cohort).transform(cohort)
+        """Fit on a training cohort and give its connectomes, computed once."""
+        return self._connectomes(*self._fit(cohort))
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Arguments and atlases as plain values, and fitted arrays as tensors, for a model folder."""
@@ -169,6 +133,54 @@ class ConnectomeBuilder(BaseEstimator):
             fitted = _below(tensors, f"connectivity.{name}.")
             builder.connectivity_[name] = Connectivity(builder.kind, builder.fisher_z).load_state(fitted)
         return builder
+
+    def _fit(self, cohort: Cohort) -> tuple[Cohort, dict[str, _Matrices]]:
+        """Fit, and the harmonised cohort with what its connectivity was on the way."""
+        names = list(self.atlases) if self.atlases is not None else list(cohort.regions)
+        if not names:
+            raise DataError(f"Expected {cohort.name!r} to have region data, found none. Load time series or matrices.")
+        self.harmonizer_ = None if self.harmonizer is None else clone(self.harmonizer).fit(cohort)
+        cohort = self._harmonized(cohort)
+        self.atlases_ = {name: cohort.atlas(name) for name in names}
+        self.network_names_ = tuple(sorted({n for atlas in self.atlases_.values() for n in atlas.network_names}))
+        self.connectivity_: dict[str, Connectivity] = {}
+        self.mean_: dict[str, Tensor] = {}
+        self.scale_: dict[str, float] = {}
+        found: dict[str, _Matrices] = {}
+        for name in names:
+            data = cohort.regions[name]
+            subjects = [subject for subject in cohort.ids if subject in data.values]
+            if not subjects:
+                raise DataError(f"Expected training subjects with data in atlas {name!r}, found none among {len(cohort)}.")
+            self.connectivity_[name] = Connectivity(self.kind, self.fisher_z)
+            matrices, observed = found[name] = self.connectivity_[name].fit_transform(data, subjects)
+            self.mean_[name], self.scale_[name] = _mean_and_scale(matrices, _visible(observed))
+        return cohort, found
+
+    def _connectomes(self, cohort: Cohort, known: Mapping[str, _Matrices], *, series: bool = False) -> ConnectomeBatch:
+        """Connectomes of a harmonised cohort; connectivity is computed in atlases where it is not known."""
+        batches = []
+        for name, atlas in self.atlases_.items():
+            data = cohort.regions.get(name)
+            subjects = [s for s in cohort.ids if data is not None and s in data.values]
+            if data is None or not subjects:
+                continue
+            check_atlas(atlas, data.atlas)
+            matrices, observed = known[name] if name in known else self.connectivity_[name].transform(data, subjects)
+            batch = self._batch(name, subjects, matrices, observed)
+            if series and data.provenance.kind == "timeseries":
+                scale = self.scale_[name] if self.center else 1.0
+                scans = Scans.of([data.values[s] for s in subjects], observed, scale=scale, fisher_z=self.fisher_z)
+                batch = replace(batch, scans=scans)
+            batches.append(batch)
+        served = {subject for batch in batches for subject in batch.subject_ids}
+        absent = [subject for subject in cohort.ids if subject not in served]
+        if absent:
+            raise DataError(
+                f"Expected every subject of {cohort.name!r} to have data in one of the atlases {list(self.atlases_)}, found none for "
+                f"{len(absent)}: {absent[:5]}. Leave them out, or convert their data."
+            )
+        return ConnectomeBatch.cat(batches)
 
     def _check_series(self) -> None:
         if self.kind != "correlation":

@@ -6,6 +6,8 @@ MICCAI 2010.
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float
@@ -25,6 +27,8 @@ _CAUTION = 2.0
 # whose norm is not below this number a region.
 _SINGLE_CONDITION = 1e4
 _SINGLE_DIGITS = 1e-5
+# Logarithms follow a last step of the mean to first order if its norm is below this number a region. That is exact to about one part in 500 of it.
+_SHORT_STEP = 1.25e-4
 _CHUNK_ELEMENTS = 2**18
 
 
@@ -34,13 +38,14 @@ def geometric_mean(
     init: Float[Tensor, "R R"] | None = None,
     tolerance: float = 1e-7,
     max_iterations: int = 30,
+    logs: Float[Tensor, "n R R"] | None = None,
 ) -> Float[Tensor, "R R"]:
     """The matrix with the smallest sum of squared affine-invariant distances to the given ones (Karcher or Fréchet mean).
 
     Newton's method along geodesics (Ferreira et al., IEEE Journal of Selected Topics in Signal Processing 2013) with the Hessian of an evenly spaced
     sample of the matrices (Roosta-Khorasani & Mahoney, Mathematical Programming 2019), which costs little beside the gradient, and is close enough to
-    that of all to make the gradient about thirty times smaller a step. Where there are many matrices it starts from the sample's mean. The frame `P`
-    with `P G Pᵀ = I` is carried along; the gradient there is the mean logarithm of `P C Pᵀ`.
+    that of all to make the gradient about thirty times smaller a step. Where there are many matrices it starts from the sample's mean. The gradient
+    at `G` is the mean of `log(W C W)`, where `W` is the inverse square root of `G`.
 
     Args:
         matrices: Symmetric positive definite matrices `[n, R, R]` in double precision, at least one.
@@ -48,18 +53,21 @@ def geometric_mean(
         tolerance: Stop when the norm of the mean logarithm, divided by `R²`, falls below it (nilearn's criterion), or is expected to after the step
             that is taken, judging by how much the one before it helped.
         max_iterations: Warn and stop after that many.
+        logs: Where to write the tangent vectors at the mean `[n, R, R]`, in single precision; see `log_map`, which would decompose every matrix once
+            more for them.
     """
     every = max(1, min(len(matrices) // _SAMPLE, _SPARSEST))
     enough, floor = tolerance * matrices[0].numel(), _SINGLE_DIGITS * matrices.shape[1]
-    frame = map_eigenvalues(matrices[::every].mean(dim=0) if init is None else init, torch.rsqrt)
+    mean = matrices[::every].mean(dim=0) if init is None else init
     if init is None and every > 1:
-        frame = _newton_step(frame, *_mean_log(matrices[::every], frame, torch.float32))
+        mean = _along(_newton_step(*_mean_log(matrices[::every], mean, torch.float32)), mean)
     norm, length, single = float("inf"), 1.0, True
     for _ in range(max_iterations):
-        gradient, logs, vectors = _mean_log(matrices, frame, torch.float32 if single else torch.float64, every)
+        gradient, sample = _mean_log(matrices, mean, torch.float32 if single else torch.float64, every, logs)
         before, norm = norm, float(gradient.norm())
         length = 1.0 if norm < before else length / 2
-        frame = _newton_step(frame, length * gradient, logs, vectors)
+        step = _newton_step(length * gradient, sample)
+        last, mean = mean, _along(step, mean)
         expected = norm * (norm / before if norm < before < float("inf") else 1.0)
         if min(norm, _CAUTION * expected) < enough and (enough > floor or not single):
             break
@@ -70,8 +78,9 @@ def geometric_mean(
             f"{enough:.2g}, found {norm:.2g}. Matrices close to singular do this: shrink the covariances (shrinkage='ledoit-wolf').",
             stacklevel=2,
         )
-    root = torch.linalg.inv(frame)
-    return root @ root.T
+    if logs is not None:
+        _finish_logs(logs, matrices, mean, last, step, sample)
+    return mean
 
 
 def map_eigenvalues(matrices: Float[Tensor, "*n R R"], function: Callable[[Tensor], Tensor]) -> Float[Tensor, "*n R R"]:
@@ -88,8 +97,7 @@ def log_map(matrices: Float[Tensor, "n R R"], whitening: Float[Tensor, "R R"], *
     result = torch.empty(matrices.shape, dtype=precision, device=matrices.device)
     for chunk, found in zip(matrices.split(chunk_length(matrices)), result.split(chunk_length(matrices)), strict=True):
         values, vectors = _spectra(chunk, whitening, precision)
-        half = (vectors * values.log().div_(2).unsqueeze(-2)) @ vectors.mT
-        torch.add(half, half.mT, out=found)  # the two triangles are equal to the last bit
+        found.copy_(_with_eigenvalues(values.log(), vectors))
     return result
 
 
@@ -140,51 +148,104 @@ def chunk_length(matrices: Float[Tensor, "n R R"]) -> int:
     return max(1, _CHUNK_ELEMENTS // max(1, matrices[0].numel() if len(matrices) else 1))
 
 
-def _spectra(chunk: Tensor, frame: Tensor, precision: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and eigenvectors of `P C Pᵀ`."""
-    rough = frame.to(precision)
-    values, vectors = torch.linalg.eigh(rough @ (chunk.to(precision) @ rough.T))
+def _with_eigenvalues(values: Tensor, vectors: Tensor) -> Tensor:
+    half = (vectors * (values / 2).unsqueeze(-2)) @ vectors.mT
+    return half + half.mT  # the two triangles are equal to the last bit
+
+
+def _spectra(chunk: Tensor, whitening: Tensor, precision: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors of `W C W`."""
+    rough = whitening.to(precision)
+    values, vectors = torch.linalg.eigh(rough @ (chunk.to(precision) @ rough))
     poor = ~(values[:, 0] * _SINGLE_CONDITION > values[:, -1])
     if precision == torch.float32 and poor.any():
-        fine, directions = torch.linalg.eigh(frame @ (chunk[poor] @ frame.T))
+        fine, directions = torch.linalg.eigh(whitening @ (chunk[poor] @ whitening))
         values[poor], vectors[poor] = fine.float(), directions.float()
     return values, vectors
 
 
-def _mean_log(matrices: Tensor, frame: Tensor, precision: torch.dtype, every: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-    """The mean of `log(P C Pᵀ)`, and its eigenvalues and eigenvectors for one matrix in `every`."""
-    total, sampled, step = torch.zeros_like(frame), [], chunk_length(matrices)
+@dataclass(frozen=True)
+class _Sample:
+    """Logarithms of eigenvalues `[s, R]` and eigenvectors `[s, R, R]` of a sample of the whitened matrices."""
+
+    logs: Tensor
+    vectors: Tensor
+
+    @cached_property
+    def differences(self) -> Tensor:
+        """Differences of the logarithms `[s, R, R]`."""
+        return self.logs.unsqueeze(2) - self.logs.unsqueeze(1)
+
+    @cached_property
+    def curvature(self) -> Tensor:
+        """The Hessian in the basis of the eigenvectors: `x coth x` of half the differences (Ferreira et al.)."""
+        half = self.differences / 2
+        return torch.where(half == 0, 1.0, half / half.tanh())
+
+
+def _mean_log(matrices: Tensor, mean: Tensor, precision: torch.dtype, every: int = 1, kept: Tensor | None = None) -> tuple[Tensor, _Sample]:
+    """The mean of `log(W C W)`, and one matrix in `every` as a sample; the logarithms themselves are kept if there is room for them."""
+    whitening = map_eigenvalues(mean, torch.rsqrt)
+    total, sampled, step = torch.zeros_like(mean), [], chunk_length(matrices)
     for start in range(0, len(matrices), step):
-        values, vectors = _spectra(matrices[start : start + step], frame, precision)
+        values, vectors = _spectra(matrices[start : start + step], whitening, precision)
         logs = values.log()
-        total += ((vectors * logs.unsqueeze(-2)) @ vectors.mT).sum(dim=0)
+        found = _with_eigenvalues(logs, vectors)
+        if kept is not None:
+            kept[start : start + step] = found
+        total += found.sum(dim=0)
         sampled.append((logs[-start % every :: every].clone(), vectors[-start % every :: every].clone()))
-    logs, vectors = (torch.cat(parts) for parts in zip(*sampled, strict=True))
-    return total / len(matrices), logs, vectors
+    return total / len(matrices), _Sample(*(torch.cat(parts) for parts in zip(*sampled, strict=True)))
 
 
-def _newton_step(frame: Tensor, gradient: Tensor, logs: Tensor, vectors: Tensor) -> Tensor:
-    """The frame after a Newton step. Conjugate gradients solve the equation in few steps: its eigenvalues start at 1 and are close."""
-    half = (logs.unsqueeze(2) - logs.unsqueeze(1)) / 2
-    curvature = torch.where(half == 0, 1.0, half / half.tanh())
+def _newton_step(gradient: Tensor, sample: _Sample) -> Tensor:
+    """The step to the mean, as a tangent vector. Conjugate gradients solve for it in few steps: the Hessian's eigenvalues are close."""
     direction, residual = torch.zeros_like(gradient), gradient
     search, squared = residual, residual.square().sum()
     enough = _UNSOLVED**2 * squared
     for _ in range(_CONJUGATE_STEPS):
         if squared <= enough:
             break
-        image = _hessian(curvature, vectors, search)
+        image = _hessian(sample, search)
         size = squared / (search * image).sum()
         direction, residual = direction + size * search, residual - size * image
         previous, squared = squared, residual.square().sum()
         search = residual + squared / previous * search
-    return map_eigenvalues(-direction / 2, torch.exp) @ frame
+    return direction
 
 
-def _hessian(curvature: Tensor, vectors: Tensor, tangent: Tensor) -> Tensor:
-    """The Hessian of half the mean squared distance: `x coth x` of half the differences of logarithms (Ferreira et al.)."""
-    total, tangent = torch.zeros_like(tangent), tangent.to(vectors.dtype)
-    step = chunk_length(vectors)
-    for weight, basis in zip(curvature.split(step), vectors.split(step), strict=True):
+def _along(step: Tensor, mean: Tensor) -> Tensor:
+    """The mean after a step along the geodesic."""
+    root = map_eigenvalues(mean, torch.sqrt)
+    moved = root @ map_eigenvalues(step, torch.exp) @ root
+    return (moved + moved.T) / 2
+
+
+def _finish_logs(logs: Tensor, matrices: Tensor, mean: Tensor, last: Tensor, step: Tensor, sample: _Sample) -> None:
+    """From logarithms at the last mean to those at the next, a step `D` away, in place.
+
+    To first order a logarithm `L` becomes `L - h(L) D`, where `h` is the Hessian: `x coth x` of half the commutator with `L`. For short steps two
+    terms of it do, `D + c [L, [L, D]]`, with the `c` that fits the sample best. What turns back to a symmetric whitening, a small rotation `I + K`,
+    adds `[L, K]`.
+    """
+    whitening = map_eigenvalues(mean, torch.rsqrt)
+    if float(step.norm()) > _SHORT_STEP * len(step):
+        logs.copy_(log_map(matrices, whitening, precision=logs.dtype))
+        return
+    squares = sample.differences.square()
+    share = float((squares * (sample.curvature - 1)).sum() / squares.square_().sum().clamp(min=torch.finfo(squares.dtype).tiny))
+    turn = map_eigenvalues(-step / 2, torch.exp) @ map_eigenvalues(last, torch.rsqrt) @ map_eigenvalues(mean, torch.sqrt)
+    step, rotation = step.to(logs.dtype), ((turn - turn.T) / 2).to(logs.dtype)
+    for chunk in logs.split(chunk_length(logs)):
+        product = chunk @ (-share * step)
+        moved = chunk @ (product - product.mT + rotation)
+        chunk += moved + moved.mT - step
+
+
+def _hessian(sample: _Sample, tangent: Tensor) -> Tensor:
+    """The Hessian of half the mean squared distance, applied to a tangent vector."""
+    total, tangent = torch.zeros_like(tangent), tangent.to(sample.vectors.dtype)
+    step = chunk_length(sample.vectors)
+    for weight, basis in zip(sample.curvature.split(step), sample.vectors.split(step), strict=True):
         total += (basis @ (basis.mT @ (tangent @ basis)).mul_(weight) @ basis.mT).sum(dim=0)
-    return total / len(vectors)
+    return total / len(sample.vectors)

@@ -74,6 +74,17 @@ def test_mean_is_that_of_nilearn():
     np.testing.assert_allclose(geometric_mean(matrices, tolerance=1e-10).numpy(), expected, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize(("n", "n_regions", "last"), [(1, 4, 0.0), (5, 6, 0.0), (200, 40, 0.0), (200, 40, 1.0)])
+def test_logarithms_on_the_way_are_those_at_the_mean(monkeypatch, n, n_regions, last):
+    monkeypatch.setattr("graphssl.graphs.tangent._SHORT_STEP", last)  # zero: decompose again; one: follow the last step
+    matrices, logs = random_matrices(n, n_regions), torch.empty(n, n_regions, n_regions)
+    mean = geometric_mean(matrices, logs=logs)
+    torch.testing.assert_close(mean, geometric_mean(matrices))
+    torch.testing.assert_close(logs, log_map(matrices, map_eigenvalues(mean, torch.rsqrt)).float(), rtol=0, atol=2e-3)
+    assert torch.equal(logs, logs.mT)
+    assert float(logs.double().mean(dim=0).norm()) < 2e-7 * n_regions**2 + 1e-6 * n_regions
+
+
 def test_chunks_do_not_matter(monkeypatch):
     matrices = random_matrices(130, 8)
     whitening = map_eigenvalues(geometric_mean(matrices, tolerance=1e-11), torch.rsqrt)
