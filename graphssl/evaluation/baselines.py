@@ -21,12 +21,20 @@ from graphssl.estimators import WITHHELD
 from graphssl.evaluation.calibrated import RidgeProbability, SvmProbability
 from graphssl.evaluation.perceptron import Perceptron
 from graphssl.graphs.connectivity import ConnectivityFeatures
+from graphssl.graphs.contrast import ScanContrast
 from graphssl.graphs.harmonize import CohortHarmonizer
 
 _LINEAR = ("logistic", "ridge", "svm")
 _KINDS: dict[str, ConnectivityKind] = {"correlation": "correlation", "partial": "partial correlation", "tangent": "tangent"}
 _HARMONIZED: dict[str, UnseenPolicy] = {"ridge_correlation_combat": "pooled", "ridge_correlation_combat_estimate": "estimate"}
-BASELINES = (*(f"{model}_{kind}" for kind in _KINDS for model in _LINEAR), *_HARMONIZED, "mlp_correlation", "covariates", "majority")
+BASELINES = (
+    *(f"{model}_{kind}" for kind in _KINDS for model in _LINEAR),
+    "ridge_correlation_tangent",
+    *_HARMONIZED,
+    "mlp_correlation",
+    "covariates",
+    "majority",
+)
 
 
 def make_baseline(name: str, atlases: Sequence[str] | None = None) -> "LabelledOnly":
@@ -41,6 +49,8 @@ def make_baseline(name: str, atlases: Sequence[str] | None = None) -> "LabelledO
     `ridge_correlation_combat` takes out first what the sites add (`CohortHarmonizer` without covariates, fitted on all training subjects, labelled
     or not) and leaves a site that was held out as it is. `ridge_correlation_combat_estimate` harmonises the held-out site too, from its unlabelled
     scans taken together: it is transductive over that site, unlike every other baseline.
+
+    `ridge_correlation_tangent` is a ridge on both kinds of connectivity, with each atlas and kind scaled to count the same.
 
     Args:
         name: One of `BASELINES`.
@@ -58,7 +68,9 @@ def make_baseline(name: str, atlases: Sequence[str] | None = None) -> "LabelledO
         return LabelledOnly(make_pipeline(ColumnEncoder(roles=("covariate",)), logistic))
     if name in _HARMONIZED:
         raw = make_baseline("ridge_correlation", atlases)
-        return raw.set_params(harmonizer=CohortHarmonizer(unseen=_HARMONIZED[name], atlases=atlases))
+        return raw.set_params(preparation=CohortHarmonizer(unseen=_HARMONIZED[name], atlases=atlases))
+    if name == "ridge_correlation_tangent":
+        return LabelledOnly(RidgeProbability(), preparation=ScanContrast(atlases, shrinkage=None, sites=None))
     kind_of_model, _, kind = name.partition("_")
     model = {"logistic": logistic, "ridge": RidgeProbability(), "svm": SvmProbability(), "mlp": Perceptron()}[kind_of_model]
     # A perceptron starts from weights made for features of unit variance, the others are penalised by the length of a vector.
@@ -70,37 +82,47 @@ class LabelledOnly(ClassifierMixin, BaseEstimator):
     """Fits a classifier on the subjects whose label is not withheld (`-1`), for it cannot use the others.
 
     Args:
-        classifier: A scikit-learn classifier; its first step takes a cohort.
+        classifier: A scikit-learn classifier; its first step takes a cohort, or what the preparation gives.
         features: None if the classifier does not look at the subjects at all.
-        harmonizer: Takes out what the sites add; fitted on all subjects, for it needs no label.
+        preparation: A transformer fitted on all subjects, for it needs no label, such as `CohortHarmonizer` or `ScanContrast`.
     """
 
-    def __init__(self, classifier: Any, features: str | None = "cohort", harmonizer: CohortHarmonizer | None = None) -> None:
+    def __init__(self, classifier: Any, features: str | None = "cohort", preparation: Any = None) -> None:
         self.classifier = classifier
         self.features = features
-        self.harmonizer = harmonizer
+        self.preparation = preparation
 
     def fit(self, X: Cohort, y: npt.NDArray[Any], groups: object = None) -> "LabelledOnly":
         """Fit on the labelled subjects."""
         labels = np.asarray(y)
-        self.harmonizer_ = None if self.harmonizer is None else clone(self.harmonizer).fit(X)
-        labelled = X.select(labels != WITHHELD)
-        self.classifier_ = clone(self.classifier).fit(self._features(labelled), labels[labels != WITHHELD])
+        labelled = labels != WITHHELD
+        self.preparation_, prepared = self._prepared(X)
+        self.classifier_ = clone(self.classifier).fit(self._features(prepared, labelled), labels[labelled])
         self.classes_ = self.classifier_.classes_
         return self
 
     def predict_proba(self, X: Cohort) -> npt.NDArray[np.float64]:
         """Class probabilities `[n, C]`."""
-        return np.asarray(self.classifier_.predict_proba(self._features(X)))
+        prepared = X if self.preparation_ is None else self.preparation_.transform(X)
+        return np.asarray(self.classifier_.predict_proba(self._features(prepared, np.ones(len(X), dtype=bool))))
 
     def predict(self, X: Cohort) -> npt.NDArray[Any]:
         """The most probable class of each subject `[n]`."""
         return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
 
-    def _features(self, cohort: Cohort) -> Any:
+    def _prepared(self, cohort: Cohort) -> tuple[Any, Any]:
+        """The fitted preparation and what it makes of the training subjects; the same for every label fraction and seed."""
+        if self.preparation is None:
+            return None, cohort
+        fitted = clone(self.preparation)
+        # The hash holds values only; roles of columns say what is a site.
+        key = (cohort.hash, repr([cohort.schema, type(fitted), fitted.get_params()]))
+        return tuple(_remember(_FITTED, key, lambda: (fitted, fitted.fit_transform(cohort))))
+
+    def _features(self, values: Any, rows: npt.NDArray[np.bool_]) -> Any:
         if self.features is None:
-            return np.zeros((len(cohort), 1))
-        return cohort if self.harmonizer_ is None else self.harmonizer_.transform(cohort)
+            return np.zeros((int(rows.sum()), 1))
+        return values.select(rows) if isinstance(values, Cohort) else values[rows]
 
 
 class UnitScaler(StandardScaler):

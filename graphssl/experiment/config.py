@@ -29,7 +29,19 @@ from graphssl.views.base import AbstractView
 
 # What a tuned parameter may be: a class with its arguments, or a plain value.
 Choice = AbstractObjective | AbstractEncoder | bool | int | float | str | None
-OURS = ("pretrained", "pretrained_probe", "scratch", "scratch_probe", "no_edges", "gcn", "gat", "gin", "brain_network_transformer", "mlp")
+OURS = (
+    "pretrained",
+    "pretrained_probe",
+    "pretrained_linear",
+    "scratch",
+    "scratch_probe",
+    "no_edges",
+    "gcn",
+    "gat",
+    "gin",
+    "brain_network_transformer",
+    "mlp",
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,7 @@ class EvaluationSettings:
     Args:
         protocol: `leave_one_site_out` or `k_fold`.
         methods: Methods of ours: `pretrained` and `scratch` (encoder and head trained), `pretrained_probe` and `scratch_probe` (head only),
+            `pretrained_linear` (a ridge on what `ScanContrast` learned from all training scans, which must be time series),
             `no_edges` (pre-trained with every edge cut), and the comparison encoders `gcn`, `gat`, `gin`, `brain_network_transformer` and `mlp`,
             pre-trained alike.
         baselines: Baselines beside them; see `graphssl.evaluation.BASELINES`.

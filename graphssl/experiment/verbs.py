@@ -17,12 +17,14 @@ from graphssl.errors import AtlasError, ConfigError, DataError, InputError
 from graphssl.estimators import ConnectomeClassifier
 from graphssl.evaluation.audits import leading_components, site_probe
 from graphssl.evaluation.baselines import BASELINES, LabelledOnly, make_baseline
+from graphssl.evaluation.calibrated import RidgeProbability
 from graphssl.evaluation.protocols import evaluate, make_splits, make_task
 from graphssl.evaluation.tuning import InnerUnit, Tuned
 from graphssl.experiment.config import EvaluationSettings, Experiment
 from graphssl.experiment.explanation import write_explanation
 from graphssl.experiment.runs import RunFolder
 from graphssl.folders import file_written_whole
+from graphssl.graphs.contrast import ScanContrast
 from graphssl.objectives import AbstractObjective, MaskedRegions
 from graphssl.reports import write_report
 from graphssl.results import Result, write_results
@@ -30,7 +32,6 @@ from graphssl.training.finetune import finetune
 from graphssl.training.fit import TrainingSettings
 from graphssl.training.model import ConnectomeModel
 from graphssl.training.pretrain import pretrain, untrained
-
 
 def run_pretrain(experiment: Experiment, configuration: str, *, progress: bool = False) -> dict[str, Any]:
     """Pre-train on the whole cohort and keep the encoder; goes on where a killed run stopped.
@@ -161,6 +162,8 @@ def make_method(name: str, experiment: Experiment) -> ConnectomeClassifier | Lab
     """
     if name in BASELINES:
         return make_baseline(name, _atlases(experiment))
+    if name == "pretrained_linear":
+        return LabelledOnly(RidgeProbability(), preparation=ScanContrast(_atlases(experiment)))
     others: dict[str, Callable[[], AbstractEncoder]] = {
         "gcn": GCN,
         "gat": GAT,

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -32,7 +32,7 @@ _FORMAT = 1
 _RECORD, _ARRAYS = "harmonizer.json", "harmonizer.safetensors"
 
 
-class CohortHarmonizer(BaseEstimator):
+class CohortHarmonizer(TransformerMixin, BaseEstimator):
     """Takes out of the connections of a cohort what the sites add to them.
 
     [`SiteHarmonizer`][graphssl.data.SiteHarmonizer] over the upper triangle of Fisher-z matrices, atlas by atlas. Fitted on training subjects, it

@@ -12,6 +12,7 @@ SITE_PROBE = "site_probe"
 _METHODS = {
     "pretrained": ("Pre-trained encoder", "the pre-trained encoder"),
     "pretrained_probe": ("Pre-trained encoder, linear probe", "a linear probe on the pre-trained encoder"),
+    "pretrained_linear": ("Ridge on connectivity pre-trained by scan contrast", "a ridge on connectivity pre-trained by scan contrast"),
     "scratch": ("Same encoder from random weights", "the same encoder from random weights"),
     "scratch_probe": ("Random weights, linear probe", "a linear probe on random weights"),
     "gcn": ("Pre-trained GCN", "a pre-trained GCN"),
@@ -27,6 +28,7 @@ _METHODS = {
         "Ridge on correlation, sites and held-out site harmonised",
         "ridge on correlation with the held-out site harmonised too",
     ),
+    "ridge_correlation_tangent": ("Ridge on correlation and tangent", "ridge on correlation and tangent connectivity"),
     "logistic_tangent": ("Logistic regression on tangent", "logistic regression on tangent connectivity"),
     "ridge_tangent": ("Ridge on tangent", "ridge on tangent connectivity"),
     "logistic_partial": ("Logistic regression on partial correlation", "logistic regression on partial correlation"),
