@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +70,7 @@ def make_baseline(name: str, atlases: Sequence[str] | None = None) -> "LabelledO
         raw = make_baseline("ridge_correlation", atlases)
         return raw.set_params(preparation=CohortHarmonizer(unseen=_HARMONIZED[name], atlases=atlases))
     if name == "ridge_correlation_tangent":
-        return LabelledOnly(RidgeProbability(), preparation=ScanContrast(atlases, shrinkage=None, sites=None))
+        return LabelledOnly(make_pipeline(Shared(ScanContrast(atlases, shrinkage=None, sites=None)), RidgeProbability()))
     kind_of_model, _, kind = name.partition("_")
     model = {"logistic": logistic, "ridge": RidgeProbability(), "svm": SvmProbability(), "mlp": Perceptron()}[kind_of_model]
     # A perceptron starts from weights made for features of unit variance, the others are penalised by the length of a vector.
@@ -96,7 +96,8 @@ class LabelledOnly(ClassifierMixin, BaseEstimator):
         """Fit on the labelled subjects."""
         labels = np.asarray(y)
         labelled = labels != WITHHELD
-        self.preparation_, prepared = self._prepared(X)
+        self.preparation_ = None if self.preparation is None else Shared(self.preparation)
+        prepared = X if self.preparation_ is None else self.preparation_.fit_transform(X)
         self.classifier_ = clone(self.classifier).fit(self._features(prepared, labelled), labels[labelled])
         self.classes_ = self.classifier_.classes_
         return self
@@ -109,15 +110,6 @@ class LabelledOnly(ClassifierMixin, BaseEstimator):
     def predict(self, X: Cohort) -> npt.NDArray[Any]:
         """The most probable class of each subject `[n]`."""
         return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
-
-    def _prepared(self, cohort: Cohort) -> tuple[Any, Any]:
-        """The fitted preparation and what it makes of the training subjects; the same for every label fraction and seed."""
-        if self.preparation is None:
-            return None, cohort
-        fitted = clone(self.preparation)
-        # The hash holds values only; roles of columns say what is a site.
-        key = (cohort.hash, repr([cohort.schema, type(fitted), fitted.get_params()]))
-        return tuple(_remember(_FITTED, key, lambda: (fitted, fitted.fit_transform(cohort))))
 
     def _features(self, values: Any, rows: npt.NDArray[np.bool_]) -> Any:
         if self.features is None:
@@ -136,8 +128,42 @@ class UnitScaler(StandardScaler):
         return np.asarray(super().transform(X, copy=copy)) / np.sqrt(self.n_features_in_)
 
 
-class SharedConnectivity(TransformerMixin, BaseEstimator):
-    """Connectivity features that baselines of one fold share, so that a tangent reference is worked out once.
+class Shared(TransformerMixin, BaseEstimator):
+    """A transformer of cohorts that methods, seeds and label fractions of one fold share, so that it is fitted once on the same subjects.
+
+    Args:
+        transformer: A scikit-learn transformer whose input is a cohort.
+    """
+
+    def __init__(self, transformer: Any) -> None:
+        self.transformer = transformer
+
+    def fit(self, X: Cohort, y: object = None) -> Self:
+        """Fit on training subjects, unless somebody has on the same."""
+        self.fit_transform(X)
+        return self
+
+    def fit_transform(self, X: Cohort, y: object = None) -> Any:
+        """Fit on training subjects and give what becomes of them."""
+        transformer = self._unfitted(X)
+        # The hash holds values only; roles of columns say what is a site.
+        self.key_ = (X.hash, repr([X.schema, type(transformer), transformer.get_params()]))
+        if self.key_ not in _FITTED:
+            values = transformer.fit_transform(X)
+            _remember(_TRANSFORMED, (*self.key_, X.hash), lambda: values)
+        self.fitted_ = _remember(_FITTED, self.key_, lambda: transformer)
+        return self.transform(X)
+
+    def transform(self, X: Cohort) -> Any:
+        """What becomes of any subjects."""
+        return _remember(_TRANSFORMED, (*self.key_, X.hash), lambda: self.fitted_.transform(X))
+
+    def _unfitted(self, cohort: Cohort) -> Any:
+        return clone(self.transformer)
+
+
+class SharedConnectivity(Shared):
+    """Connectivity features `[n, E]`, shared.
 
     Args:
         atlases: Atlases, side by side; all of the cohort when left out.
@@ -148,16 +174,8 @@ class SharedConnectivity(TransformerMixin, BaseEstimator):
         self.atlases = atlases
         self.kind = kind
 
-    def fit(self, X: Cohort, y: object = None) -> "SharedConnectivity":
-        """Fit on training subjects, unless another baseline has on the same."""
-        names = tuple(self.atlases) if self.atlases is not None else tuple(X.regions)
-        self.key_ = (X.hash, names, self.kind)
-        self.features_: ConnectivityFeatures = _remember(_FITTED, self.key_, lambda: ConnectivityFeatures(list(names), self.kind).fit(X))
-        return self
-
-    def transform(self, X: Cohort) -> npt.NDArray[np.float32]:
-        """Features `[n, E]` of any subjects."""
-        return np.asarray(_remember(_TRANSFORMED, (*self.key_, X.hash), lambda: self.features_.transform(X)))
+    def _unfitted(self, cohort: Cohort) -> ConnectivityFeatures:
+        return ConnectivityFeatures(list(self.atlases) if self.atlases is not None else list(cohort.regions), self.kind)
 
 
 _FITTED: OrderedDict[Any, Any] = OrderedDict()

@@ -33,6 +33,7 @@ from graphssl.training.fit import TrainingSettings
 from graphssl.training.model import ConnectomeModel
 from graphssl.training.pretrain import pretrain, untrained
 
+
 def run_pretrain(experiment: Experiment, configuration: str, *, progress: bool = False) -> dict[str, Any]:
     """Pre-train on the whole cohort and keep the encoder; goes on where a killed run stopped.
 

@@ -45,12 +45,6 @@ class ScanContrast(TransformerMixin, BaseEstimator):
 
     Attributes:
         blocks_: One fitted block an atlas and kind.
-
-    Example:
-        >>> from graphssl.datasets import simulate
-        >>> cohort = simulate(n_subjects=20, n_regions=8, n_sites=2, seed=0).cohort
-        >>> ScanContrast(kinds=["correlation"]).fit_transform(cohort).shape
-        (20, 28)
     """
 
     def __init__(
@@ -203,14 +197,14 @@ class Block:
 
     def mapped(self, standard: Floats) -> Floats:
         """What differs within scans damped, and scaled."""
-        if self.directions is None:
+        if self.directions is None or self.damping is None:
             return standard / np.float32(self.length)
         damped = (standard @ self.directions * self.damping) @ self.directions.T
         return np.asarray((standard - damped) / np.float32(self.length), dtype=np.float32)
 
 
 def _map(differences: Floats, shrinkage: float) -> tuple[Floats, Floats]:
-    """`√l · (S + l)^(-1/2)` for `S` the second moment of the differences `[n, F]`, as identity − V · diag(damping) · Vᵀ, without a matrix `[F, F]`."""
+    """`√l · (S + l)^(-1/2)` for `S` the second moment of differences `[n, F]`, as identity − V · diag(damping) · Vᵀ, without a matrix `[F, F]`."""
     n, n_features = differences.shape
     moments = (differences @ differences.T).astype(np.float64) / n  # has the eigenvalues of S
     variance, vectors = np.linalg.eigh(moments)

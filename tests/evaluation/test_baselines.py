@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -12,10 +13,11 @@ from graphssl.data import Cohort, Provenance, RegionData, SiteHarmonizer
 from graphssl.errors import ConfigError
 from graphssl.estimators import WITHHELD
 from graphssl.evaluation import baselines
-from graphssl.evaluation.baselines import BASELINES, SharedConnectivity, UnitScaler, make_baseline
+from graphssl.evaluation.baselines import BASELINES, LabelledOnly, SharedConnectivity, UnitScaler, make_baseline
 from graphssl.evaluation.calibrated import RidgeProbability, SvmProbability
 from graphssl.evaluation.perceptron import Perceptron
 from graphssl.graphs.connectivity import ConnectivityFeatures
+from graphssl.graphs.contrast import ScanContrast
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +102,7 @@ def test_the_perceptron_meets_features_of_unit_variance(cohort):
 def test_names_are_models_on_kinds():
     for model in ("logistic", "ridge", "svm"):
         assert {f"{model}_correlation", f"{model}_partial", f"{model}_tangent"} <= set(BASELINES)
-    assert len(BASELINES) == len(set(BASELINES)) == 9 + 2 + 3
+    assert len(BASELINES) == len(set(BASELINES)) == 9 + 1 + 2 + 3
 
 
 @pytest.mark.parametrize("unseen", ["pooled", "estimate"])
@@ -153,9 +155,9 @@ def test_what_is_fitted_does_not_know_the_test_subjects(cohort, kind):
     plain, extreme = model.predict_proba(test), model.predict_proba(other)
     assert_array_equal(plain[1:], extreme[1:])
     shared = SharedConnectivity(None, kind).fit(train)
-    before = shared.features_.mean_.copy()
+    before = shared.fitted_.mean_.copy()
     shared.transform(other)
-    assert_array_equal(shared.features_.mean_, before)
+    assert_array_equal(shared.fitted_.mean_, before)
 
 
 def test_tangent_features_rest_on_the_training_subjects(cohort):
@@ -208,7 +210,7 @@ def two_atlases(cohort, seed=0):
 
 def test_baselines_of_one_fold_share_one_fit(cohort):
     first, second = SharedConnectivity().fit(cohort), SharedConnectivity().fit(cohort)
-    assert first.features_ is second.features_
+    assert first.fitted_ is second.fitted_
     assert first.transform(cohort) is not None
     assert len(baselines._FITTED) == len(baselines._TRANSFORMED) == 1
 
@@ -248,3 +250,30 @@ def test_a_baseline_may_use_one_atlas_of_several(cohort):
     alone = make_baseline("logistic_correlation").fit(cohort, y).predict_proba(cohort)
     assert_array_equal(make_baseline("logistic_correlation", ["toy"]).fit(both, y).predict_proba(both), alone)
     assert (make_baseline("logistic_correlation").fit(both, y).predict_proba(both) != alone).any()
+
+
+def test_ridge_on_both_kinds_is_ridge_on_blocks_of_equal_length(cohort):
+    train, test = cohort.select(cohort.ids[:16]), cohort.select(cohort.ids[16:])
+    found = make_baseline("ridge_correlation_tangent").fit(train, labels_of(train)).predict_proba(test)
+    first, second = [], []
+    for kind in ("correlation", "tangent"):
+        features = ConnectivityFeatures("toy", kind).fit(train)
+        scaler = UnitScaler().fit(features.transform(train))
+        first.append(scaler.transform(features.transform(train)) / np.sqrt(2))
+        second.append(scaler.transform(features.transform(test)) / np.sqrt(2))
+    by_hand = RidgeProbability().fit(np.hstack(first), labels_of(train))
+    assert_allclose(found, by_hand.predict_proba(np.hstack(second)), atol=2e-3)
+
+
+def test_a_preparation_sees_subjects_without_a_label_and_is_fitted_once(cohort, monkeypatch):
+    fits = []
+    plain = ScanContrast.fit_transform
+    monkeypatch.setattr(ScanContrast, "fit_transform", lambda self, X, y=None: fits.append(len(X)) or plain(self, X, y))
+    y = np.where(np.arange(24) < 16, labels_of(cohort), WITHHELD)
+    method = LabelledOnly(RidgeProbability(), preparation=ScanContrast(kinds=["correlation"]))
+    found = method.fit(cohort, y).predict_proba(cohort)
+    again = clone(method).fit(cohort, labels_of(cohort))
+    assert fits == [24]
+    values = plain(ScanContrast(kinds=["correlation"]), cohort)
+    assert_allclose(found, RidgeProbability().fit(values[:16], y[:16]).predict_proba(values), atol=1e-4)
+    assert again.preparation_.fitted_ is method.preparation_.fitted_
