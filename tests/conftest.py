@@ -1,8 +1,9 @@
-"""Fixtures of the whole suite: one thread, the small cohort, and the real data where they lie beside the checkout."""
+"""Fixtures of the whole suite: one thread, the small cohort, a tiny encoder, and the real data where they lie beside the checkout."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from graphssl.data import Atlas, Cohort, Column, ConnectomeBatch, Provenance, RegionData, Schema
+from graphssl.encoders import GraphTransformer
 
 ROOT = Path(__file__).resolve().parents[1]
 NETWORKS = ("default", "visual", "motor")
@@ -46,6 +48,18 @@ def make_cohort() -> Callable[..., Cohort]:
 def make_batch() -> Callable[..., ConnectomeBatch]:
     """Factory of random connectomes: `make_batch(n_rows=4, n_regions=10, seed=0, missing={}, padding=0)`."""
     return random_batch
+
+
+@pytest.fixture(scope="session")
+def make_encoder() -> Callable[..., GraphTransformer]:
+    """Factory of tiny encoders, always with the same weights: `make_encoder(width=8, …)`."""
+
+    def make(**changes: Any) -> GraphTransformer:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return GraphTransformer(**{"width": 8, "depth": 1, "heads": 2, "spacing_mm": 40.0, **changes})
+
+    return make
 
 
 def random_batch(

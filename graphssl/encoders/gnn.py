@@ -1,7 +1,6 @@
 """Message-passing networks of PyTorch Geometric on the strongest connections, for comparison with the transformer."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -27,8 +26,8 @@ class AbstractMessagePassing(AbstractEncoder):
     All graphs of a batch are one graph without edges between them; padding is nodes without edges.
 
     Args:
-        layers: Layers of PyTorch Geometric from `width` to `width`, one a round; they see to a region's own part.
         width: Width of the tokens.
+        depth: Number of rounds.
         dropout: Dropout of what a round adds.
         density: Share of the visible connections that are edges, the strongest first, in (0, 1].
         spacing_mm: Spacing in mm of the spatial neighbourhoods that make the tokens.
@@ -41,27 +40,30 @@ class AbstractMessagePassing(AbstractEncoder):
 
     def __init__(
         self,
-        layers: Sequence[nn.Module],
-        *,
-        width: int,
-        dropout: float,
-        density: float,
-        spacing_mm: float,
-        readout: ReadoutKind,
-        edges: bool,
+        width: int = 64,
+        depth: int = 2,
+        dropout: float = 0.1,
+        density: float = 0.1,
+        spacing_mm: float = 20.0,
+        readout: ReadoutKind = "anchors",
+        edges: bool = True,
     ) -> None:
         super().__init__()
         if not 0 < density <= 1:
             raise ConfigError(f"Expected a density in (0, 1], found {density}. It is the share of the visible connections that are edges.")
-        self.width, self.depth, self.dropout, self.density = width, len(layers), dropout, density
+        self.width, self.depth, self.dropout, self.density = width, depth, dropout, density
         self.spacing_mm, self.readout, self.edges = spacing_mm, readout, edges
         self.tokens = SpatialTokens(width, spacing_mm)
-        self.layers = nn.ModuleList(layers)
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in layers)
+        self.layers = nn.ModuleList(self.make_layer() for _ in range(depth))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.drop = nn.Dropout(dropout)
         self.pool = make_readout(readout, width)
         self.token_width, self.pooled_width = width, self.pool.pooled_width
+
+    @abstractmethod
+    def make_layer(self) -> nn.Module:
+        """A layer of PyTorch Geometric from `width` to `width`, one a round; it sees to a region's own part."""
 
     @abstractmethod
     def edge_weights(self, weights: Float[Tensor, "B R R"]) -> Float[Tensor, "B R R"]:
@@ -122,11 +124,14 @@ class GCN(AbstractMessagePassing):
     ) -> None:
         if signed not in ("positive", "absolute"):
             raise ConfigError(f"Expected the sign policy of a GCN to be 'positive' or 'absolute', found {signed!r}: its degrees cannot be negative.")
+        super().__init__(width, depth, dropout, density, spacing_mm, readout, edges)
+        self.signed = signed
+
+    def make_layer(self) -> nn.Module:
+        """A `GCNConv`."""
         from torch_geometric.nn import GCNConv
 
-        layers = [GCNConv(width, width) for _ in range(depth)]
-        super().__init__(layers, width=width, dropout=dropout, density=density, spacing_mm=spacing_mm, readout=readout, edges=edges)
-        self.signed = signed
+        return GCNConv(self.width, self.width)
 
     def edge_weights(self, weights: Float[Tensor, "B R R"]) -> Float[Tensor, "B R R"]:
         """Weights without their negative part, or without their sign."""
@@ -168,11 +173,14 @@ class GAT(AbstractMessagePassing):
         edges: bool = True,
     ) -> None:
         check_heads(width, heads)
+        self.heads = heads  # before the layers, which are made with it
+        super().__init__(width, depth, dropout, density, spacing_mm, readout, edges)
+
+    def make_layer(self) -> nn.Module:
+        """A `GATv2Conv`, whose self-loops have weight zero."""
         from torch_geometric.nn import GATv2Conv
 
-        layers = [GATv2Conv(width, width // heads, heads, edge_dim=1, fill_value=0.0) for _ in range(depth)]  # self-loops have weight zero
-        super().__init__(layers, width=width, dropout=dropout, density=density, spacing_mm=spacing_mm, readout=readout, edges=edges)
-        self.heads = heads
+        return GATv2Conv(self.width, self.width // self.heads, self.heads, edge_dim=1, fill_value=0.0)
 
     def edge_weights(self, weights: Float[Tensor, "B R R"]) -> Float[Tensor, "B R R"]:
         """Weights as they are."""
@@ -204,20 +212,11 @@ class GIN(AbstractMessagePassing):
         ConfigError: If the density is out of range.
     """
 
-    def __init__(
-        self,
-        width: int = 64,
-        depth: int = 2,
-        dropout: float = 0.1,
-        density: float = 0.1,
-        spacing_mm: float = 20.0,
-        readout: ReadoutKind = "anchors",
-        edges: bool = True,
-    ) -> None:
+    def make_layer(self) -> nn.Module:
+        """A `GINEConv` with a feed-forward network."""
         from torch_geometric.nn import GINEConv
 
-        layers = [GINEConv(feed_forward(width), train_eps=True, edge_dim=1) for _ in range(depth)]
-        super().__init__(layers, width=width, dropout=dropout, density=density, spacing_mm=spacing_mm, readout=readout, edges=edges)
+        return GINEConv(feed_forward(self.width), train_eps=True, edge_dim=1)
 
     def edge_weights(self, weights: Float[Tensor, "B R R"]) -> Float[Tensor, "B R R"]:
         """Weights as they are."""

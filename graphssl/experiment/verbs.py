@@ -95,8 +95,8 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
         "protocol": {"name": settings.protocol, "n_splits": len(splits), "splits_hash": _joint_hash([s.hash for s in splits])},
         "left_out": left_out,
     }
-    methods = {name: make_method(name, experiment) for name in (*settings.methods, *settings.baselines)}
-    methods |= {f"{name}_tuned": make_tuned(name, experiment) for name in settings.tuned}
+    methods = {name: make_method(name, experiment, cohort) for name in (*settings.methods, *settings.baselines)}
+    methods |= {f"{name}_tuned": make_tuned(name, experiment, cohort) for name in settings.tuned}
     with _opened(experiment, "evaluate", configuration, cohort, details) as folder:
         folder.write_splits(splits)
         evaluation = evaluate(
@@ -155,8 +155,13 @@ def embed(model: str | Path, cohort: str | Path, out: str | Path) -> pd.DataFram
     return table
 
 
-def make_method(name: str, experiment: Experiment) -> ConnectomeClassifier | LabelledOnly:
+def make_method(name: str, experiment: Experiment, cohort: Cohort | None = None) -> ConnectomeClassifier | LabelledOnly:
     """A method of ours or a baseline as an estimator.
+
+    Args:
+        name: Name of the method.
+        experiment: The experiment.
+        cohort: Its cohort, which an encoder of one atlas is made for; loaded where one is needed and none is given.
 
     Raises:
         ConfigError: If edges are to be cut of an encoder that has none, or an encoder of one atlas is to read several.
@@ -169,7 +174,7 @@ def make_method(name: str, experiment: Experiment) -> ConnectomeClassifier | Lab
         "gcn": GCN,
         "gat": GAT,
         "gin": GIN,
-        "brain_network_transformer": partial(_brain_network_transformer, experiment),
+        "brain_network_transformer": partial(_brain_network_transformer, experiment, cohort),
         "mlp": MLP,
     }
     encoder = others[name]() if name in others else experiment.encoder or GraphTransformer()
@@ -189,11 +194,11 @@ def make_method(name: str, experiment: Experiment) -> ConnectomeClassifier | Lab
     )
 
 
-def make_tuned(name: str, experiment: Experiment) -> Tuned:
+def make_tuned(name: str, experiment: Experiment, cohort: Cohort | None = None) -> Tuned:
     """A method or baseline whose settings are chosen on inner folds, which hold out what the protocol holds out."""
     settings = experiment.evaluation
     inner: InnerUnit = "site" if settings.protocol == "leave_one_site_out" else "subject"
-    return Tuned(make_method(name, experiment), settings.tuned[name], n_inner=settings.n_inner, inner=inner)
+    return Tuned(make_method(name, experiment, cohort), settings.tuned[name], n_inner=settings.n_inner, inner=inner)
 
 
 def objective_of(experiment: Experiment) -> AbstractObjective:
@@ -285,8 +290,8 @@ def _write_history(folder: RunFolder, stages: dict[str, pd.DataFrame]) -> None:
     folder.write_text("history.csv", table[[*first, *[c for c in table.columns if c not in first]]].to_csv(index=False))
 
 
-def _brain_network_transformer(experiment: Experiment) -> BrainNetworkTransformer:
-    cohort, _ = experiment.cohort.load()  # only the data tell how many regions their atlas has
+def _brain_network_transformer(experiment: Experiment, cohort: Cohort | None) -> BrainNetworkTransformer:
+    cohort = cohort or experiment.cohort.load()[0]  # only the data tell how many regions their atlas has
     atlases = _atlases(experiment) or list(cohort.regions)
     if len(atlases) != 1:
         raise ConfigError(

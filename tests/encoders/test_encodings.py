@@ -77,7 +77,7 @@ def test_gradients_go_through_the_walk(make_batch):
     batch = partly_hidden(make_batch(1, 6))
     weights = batch.weights.double().requires_grad_()
     module = RandomWalkEncoding(3, steps=5).double()
-    torch.autograd.gradcheck(lambda w: module(replace(batch, weights=(w + w.mT) / 2 * batch.visible)), (weights,))
+    assert torch.autograd.gradcheck(lambda w: module(replace(batch, weights=(w + w.mT) / 2 * batch.visible)), (weights,))
 
 
 # The spectrum

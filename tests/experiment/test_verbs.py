@@ -352,6 +352,9 @@ def test_an_encoder_of_one_atlas_is_made_for_the_one_that_is_used(tmp_path):
     experiment.builder = ConnectomeBuilder(atlases=["simulated14"])
     encoder = make_method("brain_network_transformer", experiment).encoder
     assert (encoder.atlas, encoder.n_regions) == ("simulated14", 14)
+    cohort, _ = experiment.cohort.load()
+    experiment.cohort = CohortSource("simulate", {"atlases": ["no such atlas"]})
+    assert make_method("brain_network_transformer", experiment, cohort).encoder.n_regions == 14, "what is loaded is not loaded again"
 
 
 @pytest.mark.parametrize("name", ["gin", "brain_network_transformer"])

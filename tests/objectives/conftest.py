@@ -1,28 +1,11 @@
-"""A tiny encoder and a few simulated scans, shared by the tests of this folder."""
-
-from collections.abc import Callable
-from typing import Any
+"""A few simulated scans, shared by the tests of this folder."""
 
 import pytest
-import torch
 
 from graphssl.atlases import simulated_atlas
 from graphssl.data import ConnectomeBatch
 from graphssl.datasets.simulate import SimulatedSite, simulate
-from graphssl.encoders import GraphTransformer
 from graphssl.graphs import ConnectomeBuilder
-
-
-@pytest.fixture(scope="session")
-def make_encoder() -> Callable[..., GraphTransformer]:
-    """Factory of tiny encoders, always with the same weights: `make_encoder(width=8, …)`."""
-
-    def make(**changes: Any) -> GraphTransformer:
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            return GraphTransformer(**{"width": 8, "depth": 1, "heads": 2, "spacing_mm": 40.0, **changes})
-
-    return make
 
 
 @pytest.fixture(scope="session")

@@ -4,25 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 
 from graphssl.atlases import simulated_atlas
 from graphssl.data import Cohort
 from graphssl.datasets.simulate import SimulatedSite, simulate
-from graphssl.encoders import GraphTransformer
 from graphssl.training import ConnectomeModel, TrainingSettings, finetune, pretrain
-
-
-@pytest.fixture(scope="session")
-def make_encoder() -> Callable[..., GraphTransformer]:
-    """Factory of tiny encoders, always with the same weights: `make_encoder(width=8, …)`."""
-
-    def make(**changes: Any) -> GraphTransformer:
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            return GraphTransformer(**{"width": 8, "depth": 1, "heads": 2, "spacing_mm": 40.0, **changes})
-
-    return make
 
 
 @pytest.fixture(scope="session")
