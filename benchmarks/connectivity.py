@@ -89,11 +89,12 @@ def compare(kind: str, data: RegionData, repeats: int) -> dict[str, object]:
             results[side], cpu, mib = measure(function)
             seconds[side].append(cpu)
             memory[side].append(mib)
+    ours, peer = (float(np.median(seconds[side])) for side in sides)
     off = ~np.eye(len(data.atlas), dtype=bool)
     gap = float(np.abs(results["ours"] - results["peer"])[:, off].max())
     found = {"residual": {side: float(np.linalg.norm(result.mean(axis=0, dtype=np.float64))) for side, result in results.items()}}
     return {
-        **record(kind, float(np.median(seconds["ours"])), float(np.median(seconds["peer"])), max(memory["ours"]), max(memory["peer"]), gap <= TOLERANCE),
+        **record(kind, ours, peer, max(memory["ours"]), max(memory["peer"]), gap <= TOLERANCE),
         "largest_difference": gap,
         **(found if kind == "tangent" else {}),
     }
