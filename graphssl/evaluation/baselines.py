@@ -180,7 +180,7 @@ class SharedConnectivity(Shared):
 
 _FITTED: OrderedDict[Any, Any] = OrderedDict()
 _TRANSFORMED: OrderedDict[Any, Any] = OrderedDict()
-_MAX_REMEMBERED = 4
+_MAX_REMEMBERED = 8
 
 
 def _remember(memory: OrderedDict[Any, Any], key: Any, make: Any) -> Any:
