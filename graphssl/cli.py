@@ -69,12 +69,18 @@ def demo(words: Sequence[str]) -> None:
 def validate(words: Sequence[str]) -> None:
     """say what a folder or configuration holds, what is missing, what was left out and why"""
     from graphssl.experiment.source_report import report_source
-    from graphssl.experiment.sources import told_as_options
+    from graphssl.experiment.sources import open_source, told_as_options
 
     parser = _source_parser()
+    parser.add_argument("--schema_out", type=str | None, default=None, help="file to write the columns to (YAML), to correct and give with --schema")
     parsed = _parse(parser, words)
     with told_as_options():
-        text, record = report_source(_source(parsed))
+        source = _source(parsed)
+        cohort = None if parsed.schema_out is None else open_source(source)
+        text, record = report_source(source, cohort)
+    if cohort is not None:
+        cohort.schema.save(parsed.schema_out)
+        text, record = f"{text}\nSchema written to {parsed.schema_out}", {**record, "schema": parsed.schema_out}
     print(json.dumps(record) if parsed.json else text)
 
 

@@ -60,6 +60,26 @@ def test_validate_and_build_give_a_cohort(scans, capsys):
     assert Cohort.load("cohort").ids == [f"{k:03d}" for k in range(12)]
 
 
+def test_a_table_is_validated_corrected_and_built(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"p{k},{20 + k},{80.5 + k},{'sick' if k % 2 else 'well'}\n" for k in range(8))
+    (tmp_path / "clinic.csv").write_text(f"id,age,glucose (mg/dL),state\n{rows}")
+    assert main(["validate", "clinic.csv", "--target", "state", "--schema_out", "schema.yaml"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("Recognised as table: a table with one row a subject")
+    assert "    glucose (mg/dL)  continuous  feature  mg/dL\n" in said
+    assert said.endswith("Schema written to schema.yaml\n")
+    text = (tmp_path / "schema.yaml").read_text()
+    (tmp_path / "schema.yaml").write_text(text.replace("mg/dL,", "mmol/L,").replace("unit: mg/dL}", "unit: mmol/L}"))
+    assert main(["build", "clinic.csv", "--schema", "schema.yaml", "--out", "cohort", "--quiet"]) == 0
+    cohort = Cohort.load("cohort")
+    assert cohort.schema["glucose (mg/dL)"].unit == "mmol/L"
+    assert cohort.target().tolist() == ["well", "sick"] * 4
+    (tmp_path / "schema.yaml").write_text(text.replace("mg/dL}", "mg/furlong}"))
+    assert main(["validate", "clinic.csv", "--schema", "schema.yaml"]) == 2
+    assert "Expected a unit such as mg/dL" in capsys.readouterr().err
+
+
 def test_a_run_gives_every_file_of_its_folder_and_is_taken_up_again(scans, capsys):
     assert main(["pretrain", "--config", "tiny.yaml", "--quiet", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["encoder"] == "runs/tiny/encoder"

@@ -3,6 +3,7 @@
 from graphssl.data.atlas import Atlas
 from graphssl.data.cohort import Cohort
 from graphssl.data.connectome import ConnectomeBatch
+from graphssl.data.events import Events
 from graphssl.data.harmonize import SiteHarmonizer
 from graphssl.data.regions import Provenance, RegionData
 from graphssl.data.regress import CovariateRemover
@@ -18,6 +19,7 @@ __all__ = [
     "ColumnEncoder",
     "ConnectomeBatch",
     "CovariateRemover",
+    "Events",
     "Provenance",
     "RegionData",
     "Scans",

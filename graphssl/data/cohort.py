@@ -1,10 +1,11 @@
-"""The cohort: subjects, typed columns and region data by atlas. Every adapter returns one, everything else takes one."""
+"""The cohort: subjects, typed columns, region data by atlas and events. Every adapter returns one, everything else takes one."""
 
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ import pandas as pd
 
 from graphssl.data import splits
 from graphssl.data.atlas import Atlas
+from graphssl.data.events import Events
 from graphssl.data.regions import Provenance, RegionData, ValueKind
 from graphssl.data.schema import Column, Schema
-from graphssl.errors import DataError, InputError, SchemaError
+from graphssl.errors import DataError, InputError, LeakageError, SchemaError
 from graphssl.folders import written_whole
 
 EXCLUDED_COLUMNS = ("what", "id", "reason")
@@ -38,11 +40,14 @@ class Cohort:
         subjects: One row a subject, indexed by subject id; ids are strings.
         schema: Kind and role of every column.
         regions: Region data by atlas name.
-        excluded: What was left out, with the columns `what` (subject, region or column), `id` and `reason`.
+        excluded: What was left out, with the columns `what` (subject, region, column or event), `id` and `reason`.
+        events: What was measured, given or noted when. Where a column has the role `prediction_time`, nothing may lie at that time or after it, so
+            that nothing of the future can enter a feature; `predict_at` makes such a cohort.
 
     Raises:
         SchemaError: If ids repeat or are not strings, or a column does not fit its kind.
-        DataError: If there is no subject, or region data belong to nobody in the table.
+        DataError: If there is no subject, or region data or events belong to nobody in the table.
+        LeakageError: If an event lies at the prediction time of its subject or after it.
     """
 
     name: str
@@ -50,18 +55,21 @@ class Cohort:
     schema: Schema
     regions: Mapping[str, RegionData] = field(default_factory=dict)
     excluded: pd.DataFrame = field(default_factory=_no_exclusions)
+    events: Events | None = None
 
     def __post_init__(self) -> None:
         check_ids(self.subjects.index.tolist())
         self.schema.check(self.subjects)
         known = set(self.subjects.index)
-        for atlas, data in self.regions.items():
-            strangers = sorted(set(data.values) - known)
+        owners = {f"{atlas} data": data.values for atlas, data in self.regions.items()} | ({} if self.events is None else {"events": self.events.ids})
+        for what, of_whom in owners.items():
+            strangers = sorted(set(of_whom) - known)
             if strangers:
                 raise DataError(
-                    f"Expected every subject with {atlas} data in the table of {self.name!r}, found {len(strangers)} that are not: "
+                    f"Expected every subject with {what} in the table of {self.name!r}, found {len(strangers)} that are not: "
                     f"{strangers[:5]}. Add their rows, or leave their data out."
                 )
+        _check_no_future(self)
 
     def __len__(self) -> int:
         return len(self.subjects)
@@ -76,6 +84,7 @@ class Cohort:
             counts = self.subjects[target].value_counts(dropna=False)
             lines.append(f"  target    {target}: {', '.join(f'{value} {n}' for value, n in counts.head(6).items())}")
         lines += [f"  {atlas:<9} {data!r}" for atlas, data in self.regions.items()]
+        lines += [] if self.events is None else [f"  events    {self.events!r}"]
         if len(self.excluded):
             counts = self.excluded["what"].value_counts()
             lines.append(f"  left out  {', '.join(f'{n} {what} entries' for what, n in counts.items())}; see .excluded")
@@ -145,6 +154,8 @@ class Cohort:
             for subject in sorted(data.values):
                 digest.update(subject.encode())
                 digest.update(np.ascontiguousarray(data.values[subject]).tobytes())
+        if self.events is not None:
+            digest.update(self.events.hash.encode())
         return digest.hexdigest()[:12]
 
     def atlas(self, name: str) -> Atlas:
@@ -215,13 +226,44 @@ class Cohort:
         """
         chosen = _chosen_ids(self, subjects)
         regions = {name: data.select(chosen) for name, data in self.regions.items()}
-        return Cohort(self.name, self.subjects.loc[chosen], self.schema, regions, self.excluded)
+        events = None if self.events is None else self.events.select(chosen)
+        return Cohort(self.name, self.subjects.loc[chosen], self.schema, regions, self.excluded, events)
 
     def with_column(self, column: Column, values: "pd.Series[Any]") -> "Cohort":
         """The cohort with a column added or replaced; `values` are indexed by subject id."""
         columns = [known for known in self.schema if known.name != column.name]
         subjects = self.subjects.assign(**{column.name: values})
-        return Cohort(self.name, subjects, Schema([*columns, column]), self.regions, self.excluded)
+        return replace(self, subjects=subjects, schema=Schema([*columns, column]))
+
+    @property
+    def prediction_times(self) -> "pd.Series[Any] | None":
+        """Time of each subject at which is predicted, or None where no column has that role."""
+        named = self.schema.named("prediction_time")
+        return self.subjects[named[0]] if named else None
+
+    def predict_at(self, times: "pd.Series[Any]", window: timedelta | None = None) -> "Cohort":
+        """The cohort with a prediction time a subject and the events strictly before it; what is left out is counted in `excluded`.
+
+        Args:
+            times: Time by subject id.
+            window: Leave out what is older than this before the time.
+
+        Raises:
+            DataError: If a subject has no time.
+        """
+        lacking = [subject for subject in self.ids if pd.isna(times.get(subject))]
+        if lacking:
+            raise DataError(f"Expected a prediction time for every subject, found none for {lacking[:5]}. Select the others first.")
+        column = Column("prediction_time", "timestamp", "prediction_time")
+        excluded, events = self.excluded, self.events
+        if events is not None:
+            n_late, n_subjects = events.n_from(times)
+            late = [("event", f"{n_late} of {n_subjects} subjects", "at the prediction time or after it")] if n_late else []
+            events = events.before(times, window)
+            older = len(self.events or ()) - n_late - len(events)
+            late += [("event", f"{older}", f"more than {window} before the prediction time")] if older else []
+            excluded = pd.concat([excluded, pd.DataFrame(late, columns=list(EXCLUDED_COLUMNS), dtype="str")], ignore_index=True)
+        return replace(self, events=events, excluded=excluded).with_column(column, times.loc[self.ids].astype("datetime64[us]"))
 
     def split(self, test_fraction: float = 0.2, *, target: str | None = None, seed: int = 0) -> tuple["Cohort", "Cohort"]:
         """A training and a test cohort, stratified by target (and site), with families and repeated scans kept together."""
@@ -250,7 +292,9 @@ class Cohort:
         for name, data in other.regions.items():
             regions[name] = regions[name].union(data) if name in regions else data
         subjects = pd.concat([self.subjects, other.subjects])
-        return Cohort(f"{self.name}+{other.name}", subjects, schema, regions, pd.concat([self.excluded, other.excluded], ignore_index=True))
+        excluded = pd.concat([self.excluded, other.excluded], ignore_index=True)
+        events = other.events if self.events is None else self.events if other.events is None else self.events.union(other.events)
+        return Cohort(f"{self.name}+{other.name}", subjects, schema, regions, excluded, events)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the cohort to a folder (parquet, npz and JSON, no pickle), whole or not at all.
@@ -265,6 +309,9 @@ class Cohort:
             for name, data in self.regions.items():
                 record["regions"][name] = {"atlas": data.atlas.to_dict(), "provenance": data.provenance.to_dict()}
                 _save_values(aside / f"{name}.npz", data)
+            if self.events is not None:
+                record["n_reordered"] = self.events.n_reordered
+                self.events.save(aside / "events.parquet")
             (aside / "cohort.json").write_text(json.dumps(record), encoding="utf-8")
         return Path(folder)
 
@@ -286,7 +333,8 @@ class Cohort:
             for name, entry in record["regions"].items():
                 values = _load_values(source / f"{name}.npz")
                 regions[name] = RegionData(Atlas.from_dict(entry["atlas"]), values, Provenance(**entry["provenance"]))
-            cohort = cls(record["name"], subjects, Schema.from_dict(record["schema"]), regions, excluded)
+            events = Events(Events.load(source / "events.parquet").table, record["n_reordered"]) if "n_reordered" in record else None
+            cohort = cls(record["name"], subjects, Schema.from_dict(record["schema"]), regions, excluded, events)
         except InputError:
             raise
         except Exception as error:  # damaged bytes make the readers of others fail in any way
@@ -320,6 +368,18 @@ def check_ids(ids: Sequence[Any]) -> None:
         raise SchemaError(
             f"Expected each subject id once, found {len(repeated)} repeated: {repeated[:5]}. "
             "Give repeated scans ids of their own and a 'group' column."
+        )
+
+
+def _check_no_future(cohort: Cohort) -> None:
+    times = cohort.prediction_times
+    if times is None or cohort.events is None:
+        return
+    n_late, n_subjects = cohort.events.n_from(times)
+    if n_late:
+        raise LeakageError(
+            f"Expected all events of {cohort.name!r} before the prediction time, found {n_late} of {n_subjects} subjects at it or after it. "
+            "Leave them out with cohort.predict_at(times)."
         )
 
 

@@ -1,17 +1,24 @@
 """Typed columns: what a column holds and what it is for."""
 
+import difflib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pandas as pd
+import yaml
 
+from graphssl.data.units import read_unit
 from graphssl.errors import SchemaError
 
 Kind = Literal["continuous", "ordinal", "categorical", "binary", "timestamp", "text"]
-Role = Literal["feature", "target", "site", "group", "covariate", "identifier", "split"]
+Role = Literal["feature", "target", "site", "group", "covariate", "identifier", "split", "prediction_time"]
 
 _MAX_CATEGORIES = 20
+_MAX_SHOWN = 6
+_ENTRIES = ("kind", "role", "unit", "range", "categories")
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,8 @@ class Column:
     Args:
         name: Its name in the table.
         kind: What it holds.
-        role: What it is for. `group` marks a family or repeated scans: its members never stand on two sides of a split.
+        role: What it is for. `group` marks a family or repeated scans: its members never stand on two sides of a split. Nothing
+            at or after the `prediction_time`, a timestamp, may tell anything of the subject.
         unit: Unit of a continuous column, such as `"years"`.
         valid_range: Smallest and largest possible value of a continuous column.
         categories: Possible values of a categorical, binary or ordinal column, in order.
@@ -47,7 +55,7 @@ class Schema:
         columns: The columns; names are unique and at most one has the role `site`.
 
     Raises:
-        SchemaError: If a name repeats, or two columns are the site.
+        SchemaError: If a name repeats, two columns are the site, or the prediction times are no one timestamp column.
     """
 
     def __init__(self, columns: tuple[Column, ...] | list[Column]) -> None:
@@ -57,6 +65,9 @@ class Schema:
             raise SchemaError(f"Expected unique column names, found repeated {sorted({n for n in names if names.count(n) > 1})}.")
         if len(self.named("site")) > 1:
             raise SchemaError(f"Expected at most one site column, found {self.named('site')}. Give the others the role 'covariate'.")
+        times = self.named("prediction_time")
+        if len(times) > 1 or any(self._columns[name].kind != "timestamp" for name in times):
+            raise SchemaError(f"Expected at most one column of prediction times, a timestamp; found {times}. Leave the others out.")
 
     def __iter__(self) -> Iterator[Column]:
         return iter(self._columns.values())
@@ -78,6 +89,12 @@ class Schema:
     def __repr__(self) -> str:
         return "Schema(" + ", ".join(f"{c.name}: {c.kind} {c.role}" for c in self) + ")"
 
+    def __str__(self) -> str:
+        """One line a column, aligned: name, kind, role, unit, and what values are possible."""
+        rows = [(column.name, column.kind, column.role, column.unit or "", _possible(column)) for column in self]
+        widths = [max((len(row[k]) for row in rows), default=0) for k in range(4)]
+        return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip() for row in rows)
+
     def named(self, role: Role) -> list[str]:
         """Names of the columns with this role."""
         return [column.name for column in self if column.role == role]
@@ -91,6 +108,31 @@ class Schema:
         """The inverse of `to_dict`."""
         plain: list[dict[str, Any]] = [{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()} for record in records]
         return cls([Column(**record) for record in plain])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the columns as YAML, to be corrected by hand: kind, role, unit, range and categories by name."""
+        record = {}
+        for column in self:
+            entry: dict[str, Any] = {"kind": column.kind, "role": column.role, "unit": column.unit}
+            entry |= {"range": column.valid_range and list(column.valid_range), "categories": column.categories and list(column.categories)}
+            record[column.name] = {key: value for key, value in entry.items() if value is not None}
+        text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True, default_flow_style=None)
+        Path(path).write_text(f"# kind: {', '.join(get_args(Kind))}\n# role: {', '.join(get_args(Role))}\n{text}", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Schema":
+        """Read a schema that `save` wrote and perhaps a person corrected.
+
+        Raises:
+            SchemaError: If the file is no such YAML, or names an unknown kind, role, unit or entry.
+        """
+        try:
+            record = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise SchemaError(
+                f"Expected a schema as YAML in {path}, found a file that cannot be read ({error}). Write one with Schema.save."
+            ) from error
+        return read_columns(record)
 
     @classmethod
     def infer(cls, table: pd.DataFrame, roles: Mapping[str, Role] | None = None) -> "Schema":
@@ -123,6 +165,49 @@ class Schema:
             raise SchemaError(f"Expected the columns {absent} in the table, found {list(table.columns)}.")
         for column in self:
             _check_column(column, table[column.name])
+
+
+def read_columns(record: Any) -> Schema:
+    """The columns of YAML as `Schema.save` writes it.
+
+    Raises:
+        SchemaError: If it is no mapping of columns by name, or names an unknown kind, role, unit or entry.
+    """
+    if not isinstance(record, dict) or not all(isinstance(entry, dict) for entry in record.values()):
+        raise SchemaError("Expected columns by name, each with its kind; found something else. Write them as Schema.save does.")
+    return Schema([_read_column(str(name), entry) for name, entry in record.items()])
+
+
+def _possible(column: Column) -> str:
+    if column.valid_range is not None:
+        return f"{column.valid_range[0]:g} to {column.valid_range[1]:g}"
+    words = column.categories or ()
+    return ", ".join(words[:_MAX_SHOWN]) + (f" … ({len(words)})" if len(words) > _MAX_SHOWN else "")
+
+
+def _read_column(name: str, entry: Mapping[str, Any]) -> Column:
+    for key in entry:
+        if key not in _ENTRIES:
+            near = difflib.get_close_matches(str(key), _ENTRIES, n=1)
+            raise SchemaError(f"Expected {', '.join(_ENTRIES)} for column {name!r}, found {key!r}{f'; perhaps {near[0]}' if near else ''}.")
+    if "kind" not in entry:
+        raise SchemaError(f"Expected the kind of column {name!r}, found none. Add kind: {', '.join(get_args(Kind))}.")
+    limits, words = entry.get("range"), entry.get("categories")
+    if limits is not None and not (isinstance(limits, list) and len(limits) == 2 and all(type(end) in (int, float) for end in limits)):
+        raise SchemaError(f"Expected the range of column {name!r} as [smallest, largest], found {limits!r}.")
+    if words is not None and (not isinstance(words, list) or any(isinstance(word, bool) for word in words)):
+        raise SchemaError(
+            f"Expected the categories of column {name!r} as a list of words, found {words!r}. Words such as yes and no need quotation marks."
+        )
+    unit = entry.get("unit")
+    return Column(
+        name,
+        entry["kind"],
+        entry.get("role", "feature"),
+        None if unit is None else read_unit(str(unit)),
+        None if limits is None else (float(limits[0]), float(limits[1])),
+        None if words is None else tuple(str(word) for word in words),
+    )
 
 
 def _infer_column(values: pd.Series, name: str, role: Role) -> Column:

@@ -8,8 +8,12 @@ from graphssl.datasets.derivatives import load_derivatives
 from graphssl.datasets.graph_dictionary import load_graph_dictionary
 from graphssl.datasets.layouts import load_source, recognise
 from graphssl.datasets.matrices import load_matrices
+from graphssl.datasets.meds import load_meds
 from graphssl.datasets.participants import read_participants
+from graphssl.datasets.physionet2012 import load_physionet2012
+from graphssl.datasets.physionet2019 import load_physionet2019
 from graphssl.datasets.simulate import GroundTruth, SimulatedSite, Simulation, simulate
+from graphssl.datasets.tables import load_tables
 from graphssl.datasets.timeseries import load_timeseries
 
 __all__ = [
@@ -22,7 +26,11 @@ __all__ = [
     "load_derivatives",
     "load_graph_dictionary",
     "load_matrices",
+    "load_meds",
+    "load_physionet2012",
+    "load_physionet2019",
     "load_source",
+    "load_tables",
     "load_timeseries",
     "read_array",
     "read_participants",

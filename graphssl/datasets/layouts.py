@@ -1,4 +1,4 @@
-"""The layouts in which connectome data lie on disks: each is recognised by its file names, and loaded by one adapter."""
+"""The layouts in which connectomes, tables and records lie on disks: each is recognised by its file names, and loaded by one adapter."""
 
 import inspect
 import os
@@ -21,9 +21,13 @@ from graphssl.datasets.kinds import kind_of
 from graphssl.datasets.labelled import LabelledArray
 from graphssl.datasets.listing import Listing, list_files
 from graphssl.datasets.matrices import load_matrices
+from graphssl.datasets.meds import is_meds, load_meds
+from graphssl.datasets.physionet2012 import is_physionet2012, load_physionet2012
+from graphssl.datasets.physionet2019 import is_physionet2019, load_physionet2019
 from graphssl.datasets.regions import MissingRegions
 from graphssl.datasets.scan_files import Choices
 from graphssl.datasets.stand_ins import UNNAMED, stand_in, unknown_atlases
+from graphssl.datasets.tables import is_table, load_tables
 from graphssl.datasets.timeseries import load_timeseries
 from graphssl.errors import AtlasError, ChoiceError, ConfigError, DataError
 
@@ -55,7 +59,7 @@ class Layout:
             options: Arguments of the adapter; those left at None are not given.
 
         Raises:
-            ConfigError: If the adapter has no such argument, or takes one atlas and several are given.
+            ConfigError: If the adapter has no such argument, or takes another number of atlases.
             InputError: If the data cannot be read.
         """
         known = inspect.signature(self.adapter).parameters
@@ -65,6 +69,10 @@ class Layout:
             raise ConfigError(f"Expected options that apply to {self.what}, found {', '.join(strange)}. Leave them out.")
         if "atlases" in known:
             return self.adapter(path, atlases=list(atlases), **given)
+        if "atlas" not in known:
+            if atlases:
+                raise ConfigError(f"Expected no atlas for {self.what}, found {atlases[0].name}. Leave it out.")
+            return self.adapter(path, **given)
         if len(atlases) != 1:
             raise ConfigError(f"Expected one atlas for {self.what}, found {len(atlases)}. Give the one its regions belong to.")
         return self.adapter(path, atlas=atlases[0], **given)
@@ -227,4 +235,8 @@ LAYOUTS = (
     _by_derivative("mrtrix", "connectomes of MRtrix3"),
     _by_derivative("graphs", "graphs with named nodes (GraphML, edge lists)"),
     _by_derivative("brainnet_viewer", "matrices of BrainNet Viewer"),
+    Layout("meds", "records in MEDS", is_meds, load_meds, lambda listing, choices: []),
+    Layout("physionet2012", "stays of the PhysioNet Challenge 2012", is_physionet2012, load_physionet2012, lambda listing, choices: []),
+    Layout("physionet2019", "stays of the PhysioNet Challenge 2019", is_physionet2019, load_physionet2019, lambda listing, choices: []),
+    Layout("table", "a table with one row a subject", is_table, load_tables, lambda listing, choices: []),
 )

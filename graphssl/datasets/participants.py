@@ -1,6 +1,7 @@
 """The table of participants: ids read as text, columns as what they hold."""
 
 import difflib
+import gzip
 import io
 import os
 import re
@@ -56,11 +57,11 @@ def read_participants(
     roles = roles or {}
     notes = read_data_dictionary(source)
     for name in table.columns:
-        column = _as_numbers(table[name]) if from_text else table[name]
-        names_classes = roles.get(name) in ("site", "group") or (roles.get(name) == "target" and _is_class(column))
-        table[name] = _as_text(table[name]) if names_classes else column
+        column = as_numbers(table[name]) if from_text else table[name]
+        names_classes = roles.get(name) in ("site", "group") or (roles.get(name) == "target" and is_class(column))
+        table[name] = as_text(table[name]) if names_classes else column
         if name in notes and notes[name].levels:
-            table[name] = _as_text(table[name]).replace(dict(notes[name].levels))
+            table[name] = as_text(table[name]).replace(dict(notes[name].levels))
     return table
 
 
@@ -104,21 +105,25 @@ def _read_file(path: Path) -> pd.DataFrame:
     if suffix not in (".tsv", ".csv", ".txt", ".parquet"):
         raise DataError(f"Expected the participants in a .tsv, .csv, .txt or .parquet file, found {path}. Export or convert it to one of them.")
     try:
-        return pd.read_parquet(path) if suffix == ".parquet" else _read_text(path)
+        return pd.read_parquet(path) if suffix == ".parquet" else read_text_table(path)
     except (OSError, ValueError, pd.errors.ParserWarning) as error:
         remedy = "Copy or make it again." if suffix == ".parquet" else "Save it again as UTF-8."
         raise DataError(f"Expected a table of participants in {path}, found a file that cannot be read ({error}). {remedy}") from error
 
 
-def _read_text(path: Path) -> pd.DataFrame:
-    text = path.read_bytes().decode("utf-8-sig")
-    marks = ",;\t" if path.suffix.lower() == ".csv" else "\t;,"
+def read_text_table(path: Path, n_rows: int | None = None) -> pd.DataFrame:
+    """A text file, or a gzipped one, or its first rows, as text: tabs, semicolons or commas between columns, no blanks around names of columns."""
+    content = path.read_bytes()
+    text = (gzip.decompress(content) if path.suffix.lower() == ".gz" else content).decode("utf-8-sig")
+    marks = ",;\t" if ".csv" in path.name.lower() else "\t;,"
     separator = next((mark for mark in marks if mark in text.partition("\n")[0]), marks[0])
     with warnings.catch_warnings():
         # pandas warns where rows are longer than the header, and would cut them.
         warnings.simplefilter("error", pd.errors.ParserWarning)
         # Everything as text first: a number would lose the zeros of an id.
-        table = pd.read_csv(io.StringIO(text), sep=separator, dtype="str", keep_default_na=False, skipinitialspace=True, index_col=False)
+        table = pd.read_csv(
+            io.StringIO(text), sep=separator, dtype="str", keep_default_na=False, skipinitialspace=True, index_col=False, nrows=n_rows
+        )
     if separator != ",":  # between commas, 1,000 may be a thousand
         table = table.apply(_with_points)
     return table.rename(columns=str.strip)
@@ -127,7 +132,7 @@ def _read_text(path: Path) -> pd.DataFrame:
 def _with_points(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """A column of numbers with decimal commas with points instead; any other as it is."""
     text = column.map(with_points)
-    are_numbers = pd.to_numeric(text, errors="coerce").notna() | column.str.strip().str.lower().isin(_MISSING)
+    are_numbers = pd.to_numeric(text, errors="coerce").notna() | column.str.strip().str.lower().isin((*_MISSING, "?"))
     return text if are_numbers.all() else column
 
 
@@ -137,7 +142,7 @@ def _indexed(table: pd.DataFrame, id_column: str) -> pd.DataFrame:
     if table.index.name == id_column:
         return table.rename_axis(None)
     names = [str(name) for name in table.columns]
-    near = difflib.get_close_matches(id_column, names, n=1) or [name for name in names if _ID_WORDS.search(name) and table[name].is_unique]
+    near = difflib.get_close_matches(id_column, names, n=1) or [name for name in names if ID_WORDS.search(name) and table[name].is_unique]
     perhaps = f'"{near[0]}"' if near else "…"
     raise SchemaError(f"Expected the subject ids in column {id_column!r}, found {names[:10]}. Name the column of the ids with id_column={perhaps}.")
 
@@ -155,7 +160,7 @@ def _by_session(table: pd.DataFrame) -> pd.DataFrame:
         check_ids(ids.tolist())
         return table
     check_ids(ids.unique().tolist())
-    sessions = _as_text(table[SESSION])
+    sessions = as_text(table[SESSION])
     if sessions.isna().any():
         raise SchemaError(f"Expected a {SESSION} in every row, found none for {ids[sessions.isna()][0]!r}. Fill it in, or leave the row out.")
     made = [f"{subject}_ses-{session.removeprefix('ses-')}" for subject, session in zip(ids, sessions, strict=True)]
@@ -163,13 +168,14 @@ def _by_session(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{PERSON: ids.tolist()}).set_index(pd.Index(made, dtype="str"))
 
 
-def _is_class(column: "pd.Series[Any]") -> bool:
+def is_class(column: "pd.Series[Any]") -> bool:
+    """Whether values of a target name classes: words, or a few whole numbers."""
     present = column.dropna()
     is_whole = not pd.api.types.is_numeric_dtype(column) or bool((present.astype("float64") % 1 == 0).all())
     return is_whole and present.nunique() <= _MAX_CLASSES
 
 
-def _as_text(column: "pd.Series[Any]") -> "pd.Series[Any]":
+def as_text(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """Values as names; what counts as missing stays missing, and whole numbers lose the .0 that a missing value gave them."""
     if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
         column = column.astype("Int64")
@@ -177,8 +183,9 @@ def _as_text(column: "pd.Series[Any]") -> "pd.Series[Any]":
     return text.mask(column.isna() | text.str.lower().isin(_MISSING))
 
 
-def _as_numbers(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    text = _as_text(column)
+def as_numbers(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Text as numbers where all of it is, without leading zeros; else as text."""
+    text = as_text(column)
     numbers = pd.to_numeric(text, errors="coerce")
     has_zeros = text.str.contains(r"^-?0\d", na=False).any()
     if text.isna().all() or has_zeros or numbers.isna().sum() > text.isna().sum():
@@ -190,6 +197,6 @@ def _as_numbers(column: "pd.Series[Any]") -> "pd.Series[Any]":
 PERSON, SESSION = "person", "session_id"
 _MAX_CLASSES = 10
 # What columns of ids are called, as a word of its own or before another.
-_ID_WORDS = re.compile(r"(?:^|[\W_])(?:id|code|nr|no)(?:$|[\W_])|subj|participant|patient|proband", re.IGNORECASE)
+ID_WORDS = re.compile(r"(?:^|[\W_])(?:id|code|nr|no)(?:$|[\W_])|subj|participant|patient|proband", re.IGNORECASE)
 # What the field writes for "not known" (BIDS: n/a).
 _MISSING = ("", "n/a", "na", "nan", "null", "none", "<na>", "#n/a")

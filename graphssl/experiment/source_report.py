@@ -48,8 +48,13 @@ def _lines(cohort: Cohort) -> Iterator[str]:
         yield f"  target   {name}: {_counts(cohort, name)}"
     for name in cohort.schema.named("site"):
         yield f"  site     {name}: {_counts(cohort, name)}"
+    if cohort.events is not None:
+        yield f"  events   {cohort.events!r}"
+    if not cohort.regions and len(cohort.schema):
+        yield "  columns"
+        yield from (f"    {line}" for line in str(cohort.schema).splitlines())
     others = [f"{column.name} ({_column(column)})" for column in cohort.schema if column.role not in ("target", "site")]
-    if others:
+    if others and cohort.regions:
         yield f"  columns  {shortened(others)}"
     if cohort.name in LISTS:
         yield f"  list     {LISTS[cohort.name].describe(cohort.ids)}"

@@ -44,6 +44,10 @@ class Source:
         pipeline: Pipeline of ABIDE files (`cpac`, …), or how the data were made, for the record.
         strategy: Strategy of ABIDE files, such as `filt_global`.
         subjects: Named list of ABIDE subjects: `abide1-1035` or `abide1-871`.
+        schema: Corrected schema of a table (YAML), in place of guesses and roles.
+        positive: Values of a table's target that make one class against all others.
+        drop: Columns of a table to leave out, such as those known only after the target.
+        missing: Values of a table that stand for nothing, such as `-9999`.
     """
 
     path: str
@@ -67,12 +71,16 @@ class Source:
     pipeline: str | None = None
     strategy: str | None = None
     subjects: ListName | None = None
+    schema: str | None = None
+    positive: Sequence[str] | str | None = None
+    drop: Sequence[str] | str | None = None
+    missing: Sequence[str] | str | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """What was given, by name of the adapters' arguments."""
         given = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("path", "atlas")}
-        lists = {name: several(given[name]) for name in ("covariates", "select") if given[name] is not None}
+        lists = {name: several(given[name]) for name in ("covariates", "select", "positive", "drop", "missing") if given[name] is not None}
         return {**given, **lists}
 
 

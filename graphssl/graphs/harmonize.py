@@ -131,7 +131,7 @@ class CohortHarmonizer(TransformerMixin, BaseEstimator):
                 f"Expected {cohort.name!r} to have data in one of the atlases {list(self.atlases_)}, found "
                 f"{list(cohort.regions) or 'no region data'}. Fit on data in its atlas."
             )
-        return Cohort(cohort.name, cohort.subjects, cohort.schema, regions, cohort.excluded)
+        return replace(cohort, regions=regions)
 
     def fit_transform(self, cohort: Cohort, y: npt.ArrayLike | None = None) -> Cohort:
         """Fit on a training cohort and harmonise it."""

@@ -1,6 +1,8 @@
 """The cohort: it checks itself, comes back from disk as it was, and gives new cohorts instead of changing."""
 
 import json
+from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
@@ -10,9 +12,9 @@ from hypothesis import strategies as st
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
-from graphssl.data import Atlas, Cohort, Column, Provenance, RegionData, Schema
+from graphssl.data import Atlas, Cohort, Column, Events, Provenance, RegionData, Schema
 from graphssl.data.cohort import EXCLUDED_COLUMNS, check_ids
-from graphssl.errors import AtlasError, DataError, RunFolderError, SchemaError
+from graphssl.errors import AtlasError, DataError, LeakageError, RunFolderError, SchemaError
 
 ATLAS = Atlas("toy", np.array([2, 5, 9]), ("a", "b", "c"), np.arange(9.0).reshape(3, 3), ("Visual", "", "Default"))
 SCHEMA = Schema(
@@ -414,3 +416,63 @@ def test_arrays_that_are_no_cohort(make_cohort):
         Cohort.from_arrays([], data.atlas)
     with pytest.raises(DataError, match="a square matrix"):
         Cohort.from_arrays(values, data.atlas, kind="correlation")
+
+
+# Events
+
+
+def with_events(**columns):
+    """Heart rates of two subjects at 08:00, 09:00 and 10:00, and a static event."""
+    rows = [(subject, f"2130-01-01 {hour:02}:00", "HR", 60.0 + hour) for subject in ("s0", "s2") for hour in (8, 9, 10)]
+    events = Events.of(pd.DataFrame([*rows, ("s0", None, "SEX//F", np.nan)], columns=["subject_id", "time", "code", "numeric_value"]))
+    return replace(make(**columns), events=events)
+
+
+def at(hour, cohort):
+    return pd.Series(pd.Timestamp(f"2130-01-01 {hour:02}:00"), index=cohort.ids)
+
+
+def test_a_planted_future_value_cannot_enter():
+    cohort = with_events()
+    plain = cohort.predict_at(at(10, cohort))
+    assert set(plain.events.table["numeric_value"].dropna()) == {68.0, 69.0}, "what is at the time is not before it"
+    assert plain.events.table["code"].tolist().count("SEX//F") == 1, "what holds at all times stays"
+    future = pd.DataFrame([("s1", "2130-01-01 10:00", "DIED", 1.0)], columns=["subject_id", "time", "code", "numeric_value"])
+    planted = replace(cohort, events=cohort.events.union(Events.of(future)))
+    assert planted.predict_at(at(10, cohort)).events.hash == plain.events.hash
+    assert planted.predict_at(at(10, cohort)).excluded.values.tolist() == [["event", "3 of 3 subjects", "at the prediction time or after it"]]
+    with pytest.raises(LeakageError, match="found 1 of 1 subjects at it or after it. Leave them out with cohort.predict_at"):
+        replace(plain, events=Events.of(future))
+    with pytest.raises(LeakageError, match="found 2 of 2 subjects"):
+        plain.with_column(plain.schema["prediction_time"], at(9, cohort))
+
+
+def test_window_before_the_prediction_time():
+    cohort = with_events()
+    narrow = cohort.predict_at(at(10, cohort), timedelta(hours=1))
+    assert set(narrow.events.table["numeric_value"].dropna()) == {69.0}
+    assert narrow.excluded["id"].tolist() == ["2 of 2 subjects", "2"]
+    assert narrow.excluded["reason"].tolist()[1] == "more than 1:00:00 before the prediction time"
+    assert narrow.prediction_times.tolist() == at(10, cohort).tolist()
+    assert cohort.prediction_times is None
+    assert make().predict_at(at(10, cohort)).events is None
+    with pytest.raises(DataError, match=r"Expected a prediction time for every subject, found none for \['s3'\]"):
+        cohort.predict_at(at(10, cohort).drop("s3"))
+
+
+def test_events_walk_with_their_subjects(tmp_path):
+    cohort = with_events()
+    cohort = cohort.predict_at(at(10, cohort))
+    assert "  events    Events(5 of 2 subjects, 2 codes)" in repr(cohort).splitlines()
+    parts = cohort.select(["s0", "s1"]), cohort.select(["s2", "s3"])
+    assert [part.events.ids for part in parts] == [["s0"], ["s2"]]
+    assert (parts[0] | parts[1]).events.hash == cohort.events.hash
+    bare = replace(parts[1], events=None)
+    assert (parts[0] | bare).events.ids == (bare | parts[0]).events.ids == ["s0"]
+    assert len({cohort.hash, replace(cohort, events=None).hash, parts[0].hash}) == 3
+    again = Cohort.load(cohort.save(tmp_path / "cohort"))
+    assert again.hash == cohort.hash
+    assert again.prediction_times.tolist() == cohort.prediction_times.tolist()
+    assert again.events.n_reordered == cohort.events.n_reordered
+    with pytest.raises(DataError, match=r"Expected every subject with events in the table of 'toy', found 1 that are not: \['s2'\]"):
+        replace(parts[0], events=cohort.events)

@@ -146,3 +146,60 @@ def test_categories_are_checked():
     with pytest.raises(SchemaError, match=r"Expected 'grade' to be one of \['low', 'middle', 'high'\], found \['HIGH'\]"):
         schema.check(pd.DataFrame({"grade": ["HIGH", "low"]}))
     Schema([Column("grade", "categorical")]).check(pd.DataFrame({"grade": ["anything"]}))
+
+
+def test_prediction_times_are_one_timestamp():
+    times = [Column(name, "timestamp", "prediction_time") for name in ("a", "b")]
+    assert Schema(times[:1]).named("prediction_time") == ["a"]
+    for columns in (times, [Column("a", "text", "prediction_time")]):
+        with pytest.raises(SchemaError, match="Expected at most one column of prediction times, a timestamp; found .*Leave the others out"):
+            Schema(columns)
+
+
+YAML = """age:
+  kind: continuous
+  role: covariate
+  unit: yrs
+  range: [0, 120]
+smoker:
+  kind: binary
+  categories: ['no', 'yes', 3]
+"""
+
+
+def test_a_person_corrects_what_was_written(tmp_path):
+    schema = Schema(
+        [
+            Column("Größe", "continuous", unit="cm", valid_range=(30.0, 250.0)),
+            Column("sex", "binary", "covariate", categories=("f", "no")),
+            Column("seen", "timestamp", "prediction_time"),
+        ]
+    )
+    schema.save(tmp_path / "schema.yaml")
+    assert Schema.load(tmp_path / "schema.yaml") == schema
+    (tmp_path / "schema.yaml").write_text(YAML, encoding="utf-8")
+    corrected = Schema.load(tmp_path / "schema.yaml")
+    assert corrected["age"] == Column("age", "continuous", "covariate", "years", (0.0, 120.0))
+    assert corrected["smoker"].categories == ("no", "yes", "3")
+    assert str(corrected).splitlines() == ["age     continuous  covariate  years  0 to 120", "smoker  binary      feature           no, yes, 3"]
+    assert str(Schema([Column("x", "categorical", categories=tuple("abcdefgh"))])).endswith("a, b, c, d, e, f … (8)")
+    assert str(Schema([])) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (YAML.replace("yrs", "yeers"), "Expected a unit such as mg/dL, mmHg or years, found 'yeers'; perhaps years"),
+        (YAML.replace("range:", "rang:"), "found 'rang'; perhaps range"),
+        (YAML.replace("[0, 120]", "[0]"), r"Expected the range of column 'age' as \[smallest, largest\], found \[0\]"),
+        (YAML.replace("'no'", "no"), "Words such as yes and no need quotation marks"),
+        (YAML.replace("kind: binary", "role: feature"), "Expected the kind of column 'smoker', found none. Add kind"),
+        (YAML.replace("binary", "boolean"), "found 'boolean'"),
+        ("- age", "Expected columns by name, each with its kind; found something else"),
+        ("a: [", "found a file that cannot be read"),
+    ],
+)
+def test_mistakes_in_a_corrected_schema_are_named(tmp_path, text, message):
+    (tmp_path / "schema.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(SchemaError, match=message):
+        Schema.load(tmp_path / "schema.yaml")

@@ -1,0 +1,186 @@
+"""PhysioNet/CinC Challenge 2019: hourly rows of stays in two hospitals, and who becomes septic.
+
+Source: Reyna et al., *Critical Care Medicine* 2020, doi:10.1097/CCM.0000000000004145; https://physionet.org/content/challenge-2019/1.0.0/.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from graphssl.data import Cohort, Column, Events, Schema
+from graphssl.data.cohort import EXCLUDED_COLUMNS
+from graphssl.data.events import ORIGIN
+from graphssl.datasets.listing import Listing
+from graphssl.datasets.table_files import read_shards
+from graphssl.errors import ConfigError, DataError, SchemaError
+
+HOSPITALS = ("A", "B")
+Rule = Literal["landmark", "matched"]
+
+
+def load_physionet2019(
+    folder: str | os.PathLike[str],
+    *,
+    hospitals: Sequence[str] = HOSPITALS,
+    rule: Rule = "landmark",
+    hour: int = 12,
+    lead: int = 6,
+    latest: int = 60,
+    seed: int = 0,
+    name: str = "physionet2019",
+) -> Cohort:
+    """Read the stays of the challenge: descriptors as columns, hourly measurements as events, sepsis as the target, the hospital as the site.
+
+    Prediction times follow one rule for septic and other patients, so that a time says nothing of the outcome. (Windows that end at the onset for the
+    ones and at a random hour for the others can be told apart by their length alone.)
+
+    - `"landmark"`: at `hour` of the stay for everybody who is still there and not septic yet; the target is whether sepsis begins later.
+    - `"matched"`: `lead` hours before the onset for septic patients, and at the very same hours for equally many others each, drawn among those who
+      were still there (incidence density sampling); as many are kept as every hour has. Left out are patients whose time would be before `hour`
+      or after `latest`, and others that were not drawn.
+
+    `SepsisLabel` turns 1 six hours before the onset. Events of row `ICULOS` lie at that hour after `graphssl.data.events.ORIGIN`, and only rows
+    before the prediction time are kept. Who is left out is listed with the reason.
+
+    Args:
+        folder: Folder with `training_setA/p000001.psv` as published, or with `training_setA.parquet`, which has a column `patient_id`.
+        hospitals: Which of A and B to read.
+        rule: How prediction times are set.
+        hour: Landmark, or the earliest prediction time of the matched rule, in hours of the stay.
+        lead: Hours from prediction to onset under the matched rule.
+        latest: Latest prediction time of the matched rule.
+        seed: Seed of the draw of the matched rule.
+        name: Name of the cohort.
+
+    Raises:
+        ConfigError: If an option is none that exists, or no patient fits the rule.
+        DataError: If a file is absent or cannot be read.
+        SchemaError: If a column is absent.
+    """
+    unknown = sorted(set(hospitals) - set(HOSPITALS))
+    if unknown or not hospitals:
+        raise ConfigError(f"Expected hospitals among {', '.join(HOSPITALS)}; found {unknown or 'none'}.")
+    if rule not in ("landmark", "matched") or hour < 1 or lead < 0 or (rule == "matched" and latest < hour):
+        raise ConfigError(f"Expected the rule landmark or matched, hour ≥ 1, lead ≥ 0 and latest ≥ hour; found {rule}, {hour}, {lead}, {latest}.")
+    rows = pd.concat([_read_hospital(Path(folder), hospital) for hospital in hospitals], ignore_index=True)
+    stays = _stays(rows)
+    times, reasons = _landmark(stays, hour) if rule == "landmark" else _matched(stays, hour, lead, latest, np.random.default_rng(seed))
+    if times.empty:
+        raise ConfigError(f"Expected patients who fit the rule {rule!r} at hour {hour}, found none among {len(stays)}. Choose another hour.")
+    table = stays.loc[times.index]
+    table = table.assign(sepsis=np.where(table["onset"].notna(), "yes", "no"))[[column.name for column in _COLUMNS]]
+    kept = rows[rows["patient_id"].isin(times.index)]
+    excluded = [("subject", patient, reason) for patient, reason in reasons.items()]
+    excluded += [("column", "SepsisLabel", "the outcome itself")]
+    listed = pd.DataFrame(excluded, columns=list(EXCLUDED_COLUMNS), dtype="str")
+    cohort = Cohort(name, table, Schema(_COLUMNS), {}, listed, _events(kept))
+    return cohort.predict_at(ORIGIN + pd.to_timedelta(times, unit="h"))
+
+
+def is_physionet2019(listing: Listing) -> bool:
+    """Whether a listing has stays of the challenge."""
+    return any(_FILE.search(name) for name in listing.names)
+
+
+def _read_hospital(root: Path, hospital: str) -> pd.DataFrame:
+    packed = root / f"training_set{hospital}.parquet"
+    if packed.is_file():
+        table = read_shards([packed])
+    else:
+        folders = (f"training_set{hospital}", "training") if hospital == "A" else (f"training_set{hospital}", "training_B")
+        paths = [path for folder in folders for path in sorted((root / folder).glob("p*.psv"))]
+        if not paths:
+            raise DataError(f"Expected {packed.name} or files such as p000001.psv in {root / folders[0]}, found neither. Complete the download.")
+        table = pd.concat([_read_stay(path) for path in paths], ignore_index=True)
+    absent = [column for column in ("patient_id", *_STATIC, "ICULOS", "SepsisLabel") if column not in table.columns]
+    if absent:
+        raise SchemaError(f"Expected the columns of the challenge for hospital {hospital}, found none called {absent}. Give the original.")
+    return table.assign(patient_id=table["patient_id"].astype("str"), hospital=hospital)
+
+
+def _read_stay(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, sep="|", dtype="float64").assign(patient_id=path.stem)
+    except (OSError, ValueError) as error:
+        raise DataError(f"Expected numbers between bars in {path}, found something else ({error}). Copy it again.") from error
+
+
+def _stays(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a patient: descriptors, the last hour, and the hour of the onset where there is one."""
+    by_patient = rows.groupby("patient_id", sort=True)
+    first = by_patient[["hospital", *_STATIC]].first()
+    septic = rows[rows["SepsisLabel"] == 1].groupby("patient_id")["ICULOS"].min()
+    unit = pd.Series(np.select([first["Unit1"] == 1, first["Unit2"] == 1], ["medical", "surgical"], "unknown"), index=first.index)
+    return pd.DataFrame(
+        {
+            "hospital": first["hospital"],
+            "age": first["Age"].astype("float64").round(2),  # as published, whatever the precision of the copy
+            "sex": first["Gender"].map({0: "female", 1: "male"}),
+            "unit": unit.mask(unit == "unknown"),
+            "hours_to_icu": -first["HospAdmTime"].astype("float64").round(2),
+            "last": by_patient["ICULOS"].max().astype("int64"),
+            "onset": septic.reindex(first.index) + _SHIFT,
+        }
+    ).rename_axis(None)
+
+
+def _landmark(stays: pd.DataFrame, hour: int) -> "tuple[pd.Series[Any], dict[str, str]]":
+    early = stays["onset"] <= hour
+    gone = ~early & (stays["last"] < hour)
+    reasons = dict.fromkeys(stays.index[early], f"septic by hour {hour}") | dict.fromkeys(stays.index[gone], f"left before hour {hour}")
+    kept = stays.index[~early & ~gone]
+    return pd.Series(hour, index=kept), reasons
+
+
+def _matched(stays: pd.DataFrame, hour: int, lead: int, latest: int, rng: np.random.Generator) -> "tuple[pd.Series[Any], dict[str, str]]":
+    times = stays["onset"].dropna() - lead
+    outside = times.index[(times < hour) | (times > latest)]
+    reasons = dict.fromkeys(outside, f"septic outside of hours {hour} to {latest} + {lead}")
+    cases = times.drop(outside).sort_values(ascending=False, kind="stable")
+    lasts = stays.loc[stays["onset"].isna(), "last"].sort_values(ascending=False, kind="stable")
+    # As many others a case as all cases can have: those with late times have the fewest to choose from.
+    n_there = np.array([int((lasts >= time).sum()) for time in cases])
+    n_each = int((n_there // np.arange(1, len(cases) + 1)).min()) if len(cases) else 0
+    drawn: dict[str, float] = {}
+    waiting: list[str] = []
+    others = iter([*lasts.items(), (None, -np.inf)])
+    patient, last = next(others)
+    for time in cases:
+        while last >= time:
+            waiting.append(str(patient))
+            patient, last = next(others)
+        for _ in range(n_each):
+            drawn[waiting.pop(int(rng.integers(len(waiting))))] = time
+    reasons |= {str(other): "not drawn" for other in lasts.index if other not in drawn}
+    found = pd.concat([cases, pd.Series(drawn, dtype="float64")]).astype("int64")
+    return found.loc[[patient for patient in stays.index if patient in found.index]], reasons
+
+
+def _events(rows: pd.DataFrame) -> Events:
+    measured = [name for name in rows.columns if name not in ("patient_id", "hospital", *_STATIC, "ICULOS", "SepsisLabel")]
+    hours = ORIGIN + pd.to_timedelta(rows["ICULOS"].astype("int64"), unit="h")
+    patients = rows["patient_id"].astype("category")
+    parts = []
+    for number, code in enumerate(measured):  # a column at a time, and what is there only: most cells are empty
+        there = rows[code].notna()
+        codes = pd.Categorical.from_codes(np.full(int(there.sum()), number), pd.Index(measured))
+        parts.append(pd.DataFrame({"subject_id": patients[there], "time": hours[there], "code": codes, "numeric_value": rows.loc[there, code]}))
+    return Events.of(pd.concat(parts, ignore_index=True))
+
+
+_SHIFT = 6  # hours by which SepsisLabel runs ahead of the onset
+_STATIC = ("Age", "Gender", "Unit1", "Unit2", "HospAdmTime")
+_FILE = re.compile(r"(?:^|/)training_set[AB]\.parquet$|(?:^|/)training(?:_setA|_setB|_B)?/p\d{6}\.psv$")
+_COLUMNS = (
+    Column("sepsis", "binary", "target", categories=("no", "yes")),
+    Column("hospital", "categorical", "site", categories=HOSPITALS),
+    Column("age", "continuous", "feature", "years", (0.0, 120.0)),
+    Column("sex", "binary", "feature", categories=("female", "male")),
+    Column("unit", "categorical", "feature", categories=("medical", "surgical")),
+    Column("hours_to_icu", "continuous", "feature", "hours"),
+)

@@ -1,0 +1,126 @@
+"""PhysioNet 2019: one rule of prediction times for septic and other patients, and nothing after them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from graphssl.datasets import load_physionet2019, recognise
+from graphssl.errors import ConfigError, DataError, SchemaError
+
+HEAD = "HR|Temp|Age|Gender|Unit1|Unit2|HospAdmTime|ICULOS|SepsisLabel\n"
+
+
+def stay(hours, label_from=None, age=60, units="1|0"):
+    rows = [
+        f"{80 + hour}|{'NaN' if hour % 2 else 37}|{age}|1|{units}|-3.5|{hour}|{int(label_from is not None and hour >= label_from)}"
+        for hour in range(1, hours + 1)
+    ]
+    return HEAD + "\n".join(rows) + "\n"
+
+
+def write(root, hospital, stays):
+    folder = root / f"training_set{hospital}"
+    folder.mkdir(parents=True)
+    for patient, text in stays.items():
+        (folder / f"{patient}.psv").write_text(text)
+    return root
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write(tmp_path / "c", "A", {"p000001": stay(30), "p000002": stay(30, 20), "p000003": stay(8), "p000004": stay(20, 4, units="NaN|NaN")})
+    return write(tmp_path / "c", "B", {"p100001": stay(40, age=80, units="0|1")})
+
+
+def test_landmark(folder):
+    cohort = load_physionet2019(folder)
+    assert cohort.ids == ["p000001", "p000002", "p100001"]
+    assert cohort.target().tolist() == ["no", "yes", "no"]
+    assert cohort.sites.tolist() == ["A", "A", "B"]
+    assert cohort.subjects["unit"].tolist() == ["medical", "medical", "surgical"]
+    assert cohort.subjects["hours_to_icu"].tolist() == [3.5] * 3
+    assert len(set(cohort.prediction_times)) == 1, "no outcome moves it"
+    hours = (cohort.events.table["time"] - pd.Timestamp("2000-01-01")) / pd.Timedelta(hours=1)
+    assert hours.max() == 11
+    assert sorted(cohort.events.table["code"].unique()) == ["HR", "Temp"]
+    left_out = cohort.excluded.set_index("id")["reason"]
+    assert left_out["p000003"] == "left before hour 12"
+    assert left_out["p000004"] == "septic by hour 12"
+    assert set(load_physionet2019(folder, hour=5).ids) - set(cohort.ids) == {"p000003", "p000004"}, "onset six hours after the label"
+
+
+def test_a_planted_future_value_changes_nothing(folder):
+    before = load_physionet2019(folder)
+    path = folder / "training_setA" / "p000001.psv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:12], lines[12].replace("92|", "999|"), *lines[13:]]) + "\n")
+    after = load_physionet2019(folder)
+    assert "999|" in path.read_text()
+    assert after.events.hash == before.events.hash
+
+
+def test_matched_times_tell_nothing(tmp_path):
+    rng = np.random.default_rng(0)
+    septic = {f"p{k:06}": stay(60, int(rng.integers(6, 50))) for k in range(8)}
+    others = {f"p{k:06}": stay(int(rng.integers(5, 70))) for k in range(100, 160)}
+    root = write(tmp_path, "A", {**septic, **others})
+    cohort = load_physionet2019(root, hospitals=["A"], rule="matched", hour=6)
+    hours = (cohort.prediction_times - pd.Timestamp("2000-01-01")) / pd.Timedelta(hours=1)
+    by_class = {label: hours[cohort.target() == label].value_counts() for label in ("yes", "no")}
+    n_each = by_class["no"].sum() / by_class["yes"].sum()
+    assert n_each >= 1
+    pd.testing.assert_series_equal(by_class["yes"] * int(n_each), by_class["no"], check_dtype=False, check_like=True)
+    last = {patient: len(text.splitlines()) - 1 for patient, text in others.items()}
+    assert all(hours[patient] <= last[patient] for patient in cohort.ids if patient in last), "still there"
+    onset = {patient: 6 + next(k for k, line in enumerate(text.splitlines()[1:], 1) if line.endswith("|1")) for patient, text in septic.items()}
+    assert all(hours[patient] == onset[patient] - 6 for patient in cohort.ids if patient in onset)
+    assert load_physionet2019(root, hospitals=["A"], rule="matched", hour=6).hash == cohort.hash
+    assert set(cohort.excluded["reason"]) >= {"not drawn"}
+
+
+def test_packed_copies(folder, tmp_path):
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    for hospital in "AB":
+        paths = sorted((folder / f"training_set{hospital}").glob("*.psv"))
+        table = pd.concat([pd.read_csv(path, sep="|").assign(patient_id=path.stem) for path in paths])
+        table.to_parquet(packed / f"training_set{hospital}.parquet", index=False)
+    assert load_physionet2019(packed).events.hash == load_physionet2019(folder).events.hash
+    assert load_physionet2019(packed).ids == load_physionet2019(folder).ids
+    assert recognise(packed).name == recognise(folder).name == "physionet2019"
+    pd.read_parquet(packed / "training_setA.parquet").drop(columns="Unit1").to_parquet(packed / "training_setA.parquet")
+    with pytest.raises(SchemaError, match=r"Expected the columns of the challenge for hospital A, found none called \['Unit1'\]"):
+        load_physionet2019(packed)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hospitals": ["C"]}, r"Expected hospitals among A, B; found \['C'\]"),
+        ({"rule": "onset"}, "Expected the rule landmark or matched.*found onset"),
+        ({"hour": 99}, "Expected patients who fit the rule 'landmark' at hour 99, found none among 5. Choose another hour"),
+    ],
+)
+def test_options_that_do_not_exist(folder, options, message):
+    with pytest.raises(ConfigError, match=message):
+        load_physionet2019(folder, **options)
+
+
+def test_files_that_do_not_fit(folder, tmp_path):
+    (folder / "training_setA" / "p000001.psv").write_text(HEAD + "high|37|60|1|1|0|-3|1|0\n")
+    with pytest.raises(DataError, match=r"Expected numbers between bars in .*p000001\.psv"):
+        load_physionet2019(folder)
+    with pytest.raises(DataError, match=r"Expected training_setA\.parquet or files such as p000001\.psv"):
+        load_physionet2019(tmp_path)
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("rule", ["landmark", "matched"])
+def test_the_real_stays(shared_data, rule):
+    cohort = load_physionet2019(shared_data / "ehr/icu_timeseries/p2019", rule=rule)
+    n_subjects = len(cohort) + (cohort.excluded["what"] == "subject").sum()
+    assert n_subjects == 35336
+    hours = (cohort.prediction_times - pd.Timestamp("2000-01-01")) / pd.Timedelta(hours=1)
+    means = hours.groupby(cohort.target()).mean()
+    assert means["yes"] == pytest.approx(means["no"])
+    assert (cohort.target() == "yes").mean() < 0.2
