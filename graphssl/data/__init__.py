@@ -10,6 +10,7 @@ from graphssl.data.regress import CovariateRemover
 from graphssl.data.scans import Scans
 from graphssl.data.schema import Column, Schema
 from graphssl.data.splits import Split
+from graphssl.data.table import ColumnTokenizer, TableBatch
 from graphssl.data.transforms import ColumnEncoder
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Cohort",
     "Column",
     "ColumnEncoder",
+    "ColumnTokenizer",
     "ConnectomeBatch",
     "CovariateRemover",
     "Events",
@@ -26,4 +28,5 @@ __all__ = [
     "Schema",
     "SiteHarmonizer",
     "Split",
+    "TableBatch",
 ]

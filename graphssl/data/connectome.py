@@ -84,6 +84,11 @@ class ConnectomeBatch:
         moved = {name: getattr(self, name).to(device) for name in ("weights", "visible", "mask", "centroids", "networks")}
         return replace(self, **moved, scans=None if self.scans is None else self.scans.to(device))
 
+    def signature(self) -> bytes:
+        """What tells these rows from others: subjects, atlases and the sum of each row's weights."""
+        sums = self.weights.double().sum(dim=(1, 2)).cpu().numpy()
+        return "\n".join(self.subject_ids + self.atlas).encode() + sums.tobytes()
+
     def hide(self, hidden: Bool[Tensor, "B R R"]) -> "ConnectomeBatch":
         """The batch with some connections made unreadable: not visible, weight zero."""
         return replace(self, weights=self.weights.masked_fill(hidden, 0.0), visible=self.visible & ~hidden)

@@ -52,14 +52,14 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
         Raises:
             SchemaError: If a named column is absent or is text or a timestamp, there is none to take, or values are not of their kind.
         """
-        table = _table(X)
+        table = as_table(X)
         schema = X.schema if isinstance(X, Cohort) else Schema.infer(table)
         self.columns_ = self._chosen(schema)
-        numbers = [_numbers(column, table) for column in self._continuous]
+        numbers = [as_numbers(column, table) for column in self._continuous]
         self.mean_ = np.array([_mean(values) for values in numbers])
         self.scale_ = np.array([_scale(values) for values in numbers])
         self.categories_: dict[str, tuple[str, ...]] = {
-            column.name: tuple(sorted(set(_words(column, table).dropna()))) for column in self.columns_ if column.kind != "continuous"
+            column.name: tuple(sorted(set(as_words(column, table).dropna()))) for column in self.columns_ if column.kind != "continuous"
         }
         return self
 
@@ -77,17 +77,17 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
             SchemaError: If a column is absent or its values are not of its kind.
         """
         check_is_fitted(self)
-        table = _table(X)
+        table = as_table(X)
         moments = dict(zip((column.name for column in self._continuous), zip(self.mean_, self.scale_, strict=True), strict=True))
         blocks = []
         for column in self.columns_:
             if column.kind == "continuous":
                 mean, scale = moments[column.name]
-                values = _numbers(column, table)
+                values = as_numbers(column, table)
                 missing = np.isnan(values)
                 blocks.append(np.column_stack([np.where(missing, 0.0, (values - mean) / scale), missing]))
             else:
-                blocks.append(_one_hot(_words(column, table), self.categories_[column.name]))
+                blocks.append(_one_hot(as_words(column, table), self.categories_[column.name]))
         return np.concatenate(blocks, axis=1).astype(np.float32)
 
     def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[Any]:
@@ -112,8 +112,8 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
             SchemaError: If a column is absent.
         """
         check_is_fitted(self)
-        table = _table(X)
-        found = {column.name: _words(column, table).dropna() for column in self.columns_ if column.kind != "continuous"}
+        table = as_table(X)
+        found = {column.name: as_words(column, table).dropna() for column in self.columns_ if column.kind != "continuous"}
         return {name: int((~words.isin(self.categories_[name])).sum()) for name, words in found.items()}
 
     def state(self) -> dict[str, Any]:
@@ -172,7 +172,8 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
 _KINDS = ("continuous", "binary", "categorical", "ordinal")
 
 
-def _table(X: Cohort | pd.DataFrame) -> pd.DataFrame:
+def as_table(X: Cohort | pd.DataFrame) -> pd.DataFrame:
+    """The table of a cohort, or the table that is given."""
     return X.subjects if isinstance(X, Cohort) else X
 
 
@@ -182,8 +183,12 @@ def _column(column: Column, table: pd.DataFrame) -> "pd.Series[Any]":
     return table[column.name]
 
 
-def _numbers(column: Column, table: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Values of a continuous column `[n]`; missing ones are NaN."""
+def as_numbers(column: Column, table: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Values of a continuous column `[n]`; missing ones are NaN.
+
+    Raises:
+        SchemaError: If the column is absent or holds what is no finite number.
+    """
     values = _column(column, table)
     numbers = pd.to_numeric(values, errors="coerce")
     odd = values[(numbers.isna() & values.notna()) | np.isinf(numbers.to_numpy(dtype=np.float64, na_value=np.nan))]
@@ -192,8 +197,12 @@ def _numbers(column: Column, table: pd.DataFrame) -> npt.NDArray[np.float64]:
     return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _words(column: Column, table: pd.DataFrame) -> "pd.Series[Any]":
-    """Values of a column of categories as text; a code is the same word whether or not missing values made it a fraction."""
+def as_words(column: Column, table: pd.DataFrame) -> "pd.Series[Any]":
+    """Values of a column of categories as text; a code is the same word whether or not missing values made it a fraction.
+
+    Raises:
+        SchemaError: If the column is absent.
+    """
     values = _column(column, table)
     if pd.api.types.is_float_dtype(values) and bool((values.dropna() % 1 == 0).all()):
         values = values.astype("Int64")

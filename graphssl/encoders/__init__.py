@@ -5,5 +5,6 @@ from graphssl.encoders.brain_network_transformer import BrainNetworkTransformer
 from graphssl.encoders.gnn import GAT, GCN, GIN
 from graphssl.encoders.graph_transformer import GraphTransformer
 from graphssl.encoders.mlp import MLP
+from graphssl.encoders.table_transformer import TableTransformer
 
-__all__ = ["GAT", "GCN", "GIN", "MLP", "AbstractEncoder", "BrainNetworkTransformer", "Embedding", "GraphTransformer"]
+__all__ = ["GAT", "GCN", "GIN", "MLP", "AbstractEncoder", "BrainNetworkTransformer", "Embedding", "GraphTransformer", "TableTransformer"]

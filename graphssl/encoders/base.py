@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from graphssl.data.connectome import ConnectomeBatch
 from graphssl.errors import ConfigError
 
 
@@ -16,7 +15,7 @@ class Embedding(NamedTuple):
     """What an encoder makes of a batch.
 
     Attributes:
-        tokens: One vector a token `[B, N, D]`; here a token is a brain region.
+        tokens: One vector a token `[B, N, D]`; a token is a brain region, or a column of a table.
         mask: Which tokens are real `[B, N]`.
         pooled: One vector a sample `[B, P]`.
     """
@@ -36,8 +35,8 @@ class AbstractEncoder(nn.Module, ABC):
     pooled_width: int
 
     @abstractmethod
-    def forward(self, batch: ConnectomeBatch) -> Embedding:
-        """Embed a batch of connectomes."""
+    def forward(self, batch: Any) -> Embedding:
+        """Embed a batch: a `ConnectomeBatch`, or a `TableBatch` where the encoder is one of tables."""
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments as plain values, for `config.json`."""

@@ -7,6 +7,7 @@ from graphssl.objectives.clustering import SwAV
 from graphssl.objectives.contrastive import NTXent
 from graphssl.objectives.distillation import BYOL, DINO
 from graphssl.objectives.masked import MaskedConnections, MaskedRegions
+from graphssl.objectives.masked_columns import MaskedColumns
 from graphssl.objectives.redundancy import BarlowTwins
 from graphssl.objectives.supervised import Supervised
 from graphssl.objectives.weighted import WeightedSum
@@ -18,6 +19,7 @@ __all__ = [
     "AtlasAlignment",
     "BarlowTwins",
     "Loss",
+    "MaskedColumns",
     "MaskedConnections",
     "MaskedRegions",
     "NTXent",

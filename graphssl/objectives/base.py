@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from graphssl.data.cohort import Cohort
-from graphssl.data.connectome import ConnectomeBatch
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError
 
@@ -51,7 +50,7 @@ class AbstractObjective(nn.Module, ABC):
         return self
 
     @abstractmethod
-    def forward(self, encoder: AbstractEncoder, batch: ConnectomeBatch, generator: torch.Generator) -> Loss:
+    def forward(self, encoder: AbstractEncoder, batch: Any, generator: torch.Generator) -> Loss:
         """The loss on a batch; everything random comes from the generator."""
 
     def after_step(self, encoder: AbstractEncoder, progress: float) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from graphssl.data.connectome import ConnectomeBatch
+from graphssl.data.batch import Batch
 
 
 class Minibatches(Sampler[list[int]]):
@@ -48,14 +48,14 @@ class Minibatches(Sampler[list[int]]):
         yield from ([row for subject in chunk.tolist() for row in self.rows[subject]] for chunk in chunks)
 
 
-class _Rows(Dataset[ConnectomeBatch]):
-    def __init__(self, batch: ConnectomeBatch) -> None:
+class _Rows(Dataset[Batch]):
+    def __init__(self, batch: Batch) -> None:
         self.batch = batch
 
-    def __getitem__(self, rows: Sequence[int]) -> ConnectomeBatch:
+    def __getitem__(self, rows: Sequence[int]) -> Batch:
         return self.batch[rows]
 
 
-def loader(batch: ConnectomeBatch, size: int, *, seed: int = 0, shuffle: bool = True) -> "DataLoader[ConnectomeBatch]":
+def loader(batch: Batch, size: int, *, seed: int = 0, shuffle: bool = True) -> "DataLoader[Batch]":
     """A loader of minibatches of a batch that is in memory."""
     return DataLoader(_Rows(batch), sampler=Minibatches(batch.subject_ids, size, seed=seed, shuffle=shuffle), batch_size=None)

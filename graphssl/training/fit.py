@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from graphssl.data.connectome import ConnectomeBatch
+from graphssl.data.batch import Batch
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError
 from graphssl.objectives.base import AbstractObjective
@@ -31,7 +31,7 @@ class TrainingSettings:
 
     Args:
         max_epochs: Epochs at most.
-        batch_size: Connectomes a minibatch.
+        batch_size: Rows a minibatch.
         learning_rate: Highest learning rate.
         weight_decay: Weight decay of matrices.
         patience: Epochs without a better validation loss before training stops.
@@ -76,8 +76,8 @@ class Fitted:
 def fit(
     encoder: AbstractEncoder,
     objective: AbstractObjective,
-    train: ConnectomeBatch,
-    validation: ConnectomeBatch | None,
+    train: Batch,
+    validation: Batch | None,
     settings: TrainingSettings,
     *,
     seed: int = 0,
@@ -94,8 +94,8 @@ def fit(
     Args:
         encoder: The encoder.
         objective: The objective, prepared for the encoder.
-        train: Training connectomes.
-        validation: Connectomes that choose the epoch; without them the epoch of the lowest training loss is kept, and no epoch is left out.
+        train: Training rows: connectomes, or patients by columns.
+        validation: Rows that choose the epoch; without them the epoch of the lowest training loss is kept, and no epoch is left out.
         settings: How long and how fast.
         seed: Seed of order, masks and dropout.
         folder: Where checkpoints go.
@@ -169,7 +169,7 @@ class _EpochBar(pl.Callback):
         self.bar.stop()
 
 
-def _fingerprint(learner: Learner, train: ConnectomeBatch, validation: ConnectomeBatch | None, settings: TrainingSettings) -> str:
+def _fingerprint(learner: Learner, train: Batch, validation: Batch | None, settings: TrainingSettings) -> str:
     """Hash of what decides the numbers: settings, seed, initial weights, and which data they meet."""
     digest = hashlib.sha256()
     plain = {k: v for k, v in asdict(settings).items() if k not in ("progress", "accelerator")}
@@ -177,8 +177,7 @@ def _fingerprint(learner: Learner, train: ConnectomeBatch, validation: Connectom
     digest.update(f"{type(learner.encoder).__qualname__} {learner.encoder.arguments()} {type(learner.objective).__qualname__}".encode())
     digest.update(str(learner.objective.arguments()).encode())
     for batch in (train, *([] if validation is None else [validation])):
-        digest.update("\n".join(batch.subject_ids + batch.atlas).encode())
-        digest.update(batch.weights.double().sum(dim=(1, 2)).cpu().numpy().tobytes())
+        digest.update(batch.signature())
     for value in learner.state_dict().values():
         digest.update(value.detach().double().sum().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]

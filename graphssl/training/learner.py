@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from graphssl.data.connectome import ConnectomeBatch
+from graphssl.data.batch import Batch
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import GraphSSLError
 from graphssl.objectives.base import AbstractObjective
@@ -44,7 +44,7 @@ class Learner(pl.LightningModule):
         self.history: list[dict[str, float]] = []
         self._running: dict[str, list[Tensor]] = {}
 
-    def training_step(self, batch: ConnectomeBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step; a loss that is not finite stops the run."""
         step_seed = (self.seed * 1_000_003 + self.global_step) % 2**63
         torch.manual_seed(step_seed)
@@ -54,11 +54,11 @@ class Learner(pl.LightningModule):
         self.log("train_loss", loss.total.detach(), prog_bar=True, on_step=False, on_epoch=True, batch_size=len(batch))
         return loss.total
 
-    def on_train_batch_end(self, outputs: Any, batch: ConnectomeBatch, batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Tell the objective of the optimiser's step."""
         self.objective.after_step(self.encoder, self.global_step / self.n_steps)
 
-    def validation_step(self, batch: ConnectomeBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The loss with the same draws every epoch, so that epochs compare."""
         loss = self.objective(self.encoder, batch, torch.Generator().manual_seed(self.seed * 1_000_003 + batch_idx))
         self._check_finite(loss.total, batch, "validation")
@@ -94,11 +94,11 @@ class Learner(pl.LightningModule):
         """Take the history up again."""
         self.history = list(checkpoint["history"])
 
-    def transfer_batch_to_device(self, batch: ConnectomeBatch, device: torch.device, dataloader_idx: int) -> ConnectomeBatch:
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch; Lightning knows only tensors and collections of them."""
         return batch.to(device)
 
-    def _check_finite(self, loss: Tensor, batch: ConnectomeBatch, stage: str) -> None:
+    def _check_finite(self, loss: Tensor, batch: Batch, stage: str) -> None:
         if not torch.isfinite(loss):
             raise GraphSSLError(
                 f"Expected a finite {stage} loss at step {self.global_step}, found {loss.item()} (subjects {list(batch.subject_ids[:3])} …). "

@@ -1,0 +1,24 @@
+"""What training asks of a batch, whatever its rows are."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, Self
+
+import torch
+
+
+class Batch(Protocol):
+    """Rows of subjects in memory: connectomes (`ConnectomeBatch`) or patients by columns (`TableBatch`)."""
+
+    @property
+    def subject_ids(self) -> tuple[str, ...]:
+        """Subject of each row `[B]`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Sequence[int] | Any) -> Self: ...
+
+    def to(self, device: torch.device | str) -> Self:
+        """The batch on another device."""
+
+    def signature(self) -> bytes:
+        """What tells these rows from others, for the fingerprint of a run."""

@@ -1,0 +1,228 @@
+"""A batch of patients as tokens of columns: what encoders of tables see, and what is learned of columns to make it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from graphssl.data.cohort import Cohort
+from graphssl.data.schema import Role
+from graphssl.data.transforms import ColumnEncoder, as_numbers, as_table, as_words
+from graphssl.errors import CheckpointError, ConfigError, DataError
+
+
+@dataclass(frozen=True, eq=False)
+class TableBatch:
+    """Patients by columns: numbers first, then categories. A value that was not measured and one that an objective hides are two different things.
+
+    Args:
+        subject_ids: Patient of each row `[B]`.
+        numbers: Continuous columns in units of the training patients' spread around their mean `[B, N]`; zero where not measured.
+        pieces: Piecewise-linear encoding of each number `[B, N, Q]`; zero where not measured.
+        codes: Number of the category of each other column `[B, K]`; as many as there are categories for one that the training patients had not, zero
+            where not measured.
+        measured: Which values there are `[B, N + K]`.
+        hidden: Which of them must not be read `[B, N + K]`; none when left out.
+
+    Raises:
+        DataError: If the shapes do not fit one another.
+    """
+
+    subject_ids: tuple[str, ...]
+    numbers: Float[Tensor, "B N"]
+    pieces: Float[Tensor, "B N Q"]
+    codes: Int[Tensor, "B K"]
+    measured: Bool[Tensor, "B C"]
+    hidden: Bool[Tensor, "B C"] = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.bool))
+
+    def __post_init__(self) -> None:
+        if self.hidden.numel() == 0:  # none was given
+            object.__setattr__(self, "hidden", torch.zeros_like(self.measured))
+        n, (n_numbers, n_codes) = len(self.subject_ids), (self.numbers.shape[1], self.codes.shape[1])
+        expected = {
+            "numbers": (n, n_numbers),
+            "pieces": (n, n_numbers, self.pieces.shape[-1]),
+            "codes": (n, n_codes),
+            "measured": (n, n_numbers + n_codes),
+            "hidden": (n, n_numbers + n_codes),
+        }
+        wrong = {name: tuple(getattr(self, name).shape) for name, shape in expected.items() if tuple(getattr(self, name).shape) != shape}
+        if wrong:
+            raise DataError(f"Expected shapes {expected} for a batch of {n} patients, found {wrong}.")
+
+    def __len__(self) -> int:
+        return len(self.subject_ids)
+
+    def __repr__(self) -> str:
+        share = float(self.measured.float().mean()) if self.measured.numel() else 0.0
+        return f"TableBatch({len(self)} patients × {self.numbers.shape[1]} numbers and {self.codes.shape[1]} categories, {share:.0%} measured)"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.numbers.device
+
+    @property
+    def visible(self) -> Bool[Tensor, "B C"]:
+        """Which values can be read: measured and not hidden."""
+        return self.measured & ~self.hidden
+
+    def __getitem__(self, rows: Sequence[int] | Int[Tensor, "b"] | Bool[Tensor, "B"]) -> "TableBatch":
+        """The given rows, by number or by a mask of booleans."""
+        chosen = torch.as_tensor(rows, device=self.device)
+        index = chosen.nonzero().flatten() if chosen.dtype == torch.bool else chosen.long()
+        return TableBatch(tuple(self.subject_ids[i] for i in index.tolist()), *(getattr(self, name)[index] for name in _TENSORS))
+
+    def to(self, device: torch.device | str) -> "TableBatch":
+        """The batch on another device."""
+        return TableBatch(self.subject_ids, *(getattr(self, name).to(device) for name in _TENSORS))
+
+    def signature(self) -> bytes:
+        """What tells these rows from others: patients and the sums of each row's values."""
+        sums = torch.stack([self.numbers.double().sum(dim=1), self.codes.double().sum(dim=1), self.measured.double().sum(dim=1)])
+        return "\n".join(self.subject_ids).encode() + sums.cpu().numpy().tobytes()
+
+    def hide(self, hidden: Bool[Tensor, "B C"]) -> "TableBatch":
+        """The batch with some measured values made unreadable too; what was not measured stays as it is."""
+        return replace(self, hidden=self.hidden | (hidden & self.measured))
+
+
+_TENSORS = tuple(entry.name for entry in fields(TableBatch) if entry.name != "subject_ids")
+
+
+class ColumnTokenizer(BaseEstimator):
+    """A table in, a `TableBatch` out; scales, categories and the pieces of numbers are learned from training patients.
+
+    A number is written as how far it has come through each of a few pieces of its range, piecewise-linear encoding (Gorishniy et al., NeurIPS 2022):
+    pieces end at quantiles of the training patients, the first and the last go on beyond them. A network reads steps and thresholds from it that it
+    does not read from the bare number.
+
+    Args:
+        columns: Names of the columns; all with one of the `roles` that hold numbers or categories when left out.
+        roles: Roles of the columns to take where none are named.
+        n_pieces: Pieces of each number, at most.
+
+    Attributes:
+        encoder_: Fitted `ColumnEncoder`: columns, means, scales and categories.
+        numbers_: Names of the continuous columns `[N]`.
+        categories_: Categories of the other columns, by name `[K]`.
+        edges_: Ends of the pieces, in units of the spread `[N, n_pieces + 1]`; a piece without width is not used.
+    """
+
+    def __init__(self, columns: Sequence[str] | None = None, roles: Sequence[Role] = ("covariate", "feature"), n_pieces: int = 16) -> None:
+        self.columns = columns
+        self.roles = roles
+        self.n_pieces = n_pieces
+
+    def fit(self, X: Cohort | pd.DataFrame, y: object = None) -> "ColumnTokenizer":
+        """Learn from training patients.
+
+        Raises:
+            ConfigError: If there are no pieces.
+            SchemaError: If a named column is absent or is text or a timestamp, there is none to take, or values are not of their kind.
+        """
+        if self.n_pieces < 1:
+            raise ConfigError(f"Expected at least one piece of each number, found n_pieces={self.n_pieces}.")
+        self.encoder_ = ColumnEncoder(self.columns, roles=self.roles).fit(X)
+        self._name_columns()
+        standard, measured = self._numbers(as_table(X))
+        self.edges_ = np.zeros((len(self.numbers_), self.n_pieces + 1))
+        for k in range(len(self.numbers_)):
+            present = standard[measured[:, k], k]
+            if len(present):
+                self.edges_[k] = np.quantile(present, np.linspace(0, 1, self.n_pieces + 1))
+        return self
+
+    def transform(self, X: Cohort | pd.DataFrame) -> TableBatch:
+        """The columns of any patients.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: If nothing was fitted.
+            SchemaError: If a column is absent or its values are not of its kind.
+        """
+        check_is_fitted(self, "edges_")
+        table = as_table(X)
+        numbers, has_number = self._numbers(table)
+        codes, has_code = self._codes(table)
+        return TableBatch(
+            tuple(str(patient) for patient in table.index),
+            torch.from_numpy(numbers.astype(np.float32)),
+            torch.from_numpy((self._pieces(numbers) * has_number[:, :, None]).astype(np.float32)),
+            torch.from_numpy(codes),
+            torch.from_numpy(np.concatenate([has_number, has_code], axis=1)),
+        )
+
+    def fit_transform(self, X: Cohort | pd.DataFrame, y: object = None) -> TableBatch:
+        """Fit on training patients and give their columns."""
+        return self.fit(X).transform(X)
+
+    def state(self) -> dict[str, Any]:
+        """Arguments and what was fitted, as plain values for JSON.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: If nothing was fitted.
+        """
+        check_is_fitted(self, "edges_")
+        return {"encoder": self.encoder_.state(), "n_pieces": self.n_pieces, "edges": self.edges_.tolist()}
+
+    @classmethod
+    def from_state(cls, record: Mapping[str, Any]) -> "ColumnTokenizer":
+        """The inverse of `state`.
+
+        Raises:
+            CheckpointError: If an entry is missing or does not fit the others.
+        """
+        try:
+            encoder = ColumnEncoder.from_state(record["encoder"])
+            tokenizer = cls(encoder.columns, tuple(encoder.roles), record["n_pieces"])
+            tokenizer.encoder_ = encoder
+            tokenizer._name_columns()
+            tokenizer.edges_ = np.asarray(record["edges"], dtype=np.float64).reshape(len(tokenizer.numbers_), tokenizer.n_pieces + 1)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"Expected the fitted state of a ColumnTokenizer, found a problem with {error}. The file is damaged.") from error
+        return tokenizer
+
+    def _name_columns(self) -> None:
+        self.numbers_ = tuple(column.name for column in self.encoder_.columns_ if column.kind == "continuous")
+        self.categories_ = {column.name: self.encoder_.categories_[column.name] for column in self.encoder_.columns_ if column.kind != "continuous"}
+
+    def _numbers(self, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Standardised numbers and which were measured, both `[n, N]`."""
+        columns = [column for column in self.encoder_.columns_ if column.kind == "continuous"]
+        values = np.column_stack([np.zeros((len(table), 0)), *(as_numbers(column, table) for column in columns)])
+        measured = ~np.isnan(values)
+        return np.where(measured, (values - self.encoder_.mean_) / self.encoder_.scale_, 0.0), measured
+
+    def _codes(self, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Category numbers and which were measured, both `[n, K]`."""
+        codes = np.zeros((len(table), len(self.categories_)), dtype=np.int64)
+        measured = np.zeros(codes.shape, dtype=bool)
+        for k, column in enumerate(column for column in self.encoder_.columns_ if column.kind != "continuous"):
+            words, known = as_words(column, table), self.categories_[column.name]
+            measured[:, k] = words.notna()
+            found = pd.Index(known).get_indexer(pd.Index(words))
+            codes[:, k] = np.where(measured[:, k], np.where(found < 0, len(known), found), 0)
+        return codes, measured
+
+    def _pieces(self, numbers: np.ndarray) -> np.ndarray:
+        """How far each number has come through each piece `[n, N, Q]`."""
+        low, width = self.edges_[None, :, :-1], np.diff(self.edges_, axis=1)[None]
+        used = width > _SMALLEST_WIDTH
+        come = np.where(used, (numbers[:, :, None] - low) / np.where(used, width, 1.0), 0.0)
+        bound = np.clip(come, 0.0, 1.0)
+        for k in range(numbers.shape[1]):
+            pieces = np.flatnonzero(used[0, k])
+            if len(pieces):  # outside of the training patients' range the first and the last piece go on
+                bound[:, k, pieces[0]] = np.minimum(come[:, k, pieces[0]], bound[:, k, pieces[0]])
+                bound[:, k, pieces[-1]] = np.maximum(come[:, k, pieces[-1]], bound[:, k, pieces[-1]])
+        return bound
+
+
+_SMALLEST_WIDTH = 1e-9

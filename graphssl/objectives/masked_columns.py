@@ -1,0 +1,111 @@
+"""Hide part of a patient's table and predict it from the rest."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from graphssl.data.table import TableBatch
+from graphssl.encoders.base import AbstractEncoder
+from graphssl.encoders.table_transformer import TableTransformer
+from graphssl.errors import ConfigError
+from graphssl.objectives.base import AbstractObjective, Loss
+
+
+class MaskedColumns(AbstractObjective):
+    """Hide measured values and predict numbers by squared error, categories by cross-entropy; only what was hidden and truly measured counts.
+
+    The feature masking of Pellegrini, Navab & Kazi (Medical Image Analysis 2023), value by value. Two decoders read the token of the hidden column
+    and the pooled vector, so that the pooled vector, which later studies use, has to hold the patient too. Each column counts alike: the
+    error of a category is divided by the logarithm of the number of categories, which is what guessing costs.
+
+    Args:
+        ratio: Share of the measured values of a patient that is hidden; one at least, and one is left where there are two.
+        pooled_weight: Weight of the prediction from the pooled vector beside that from tokens; 0 leaves it out.
+
+    Raises:
+        ConfigError: If the ratio or the weight is out of range.
+    """
+
+    def __init__(self, ratio: float = 0.3, pooled_weight: float = 1.0) -> None:
+        super().__init__()
+        if not 0 < ratio < 1 or pooled_weight < 0:
+            raise ConfigError(f"Expected 0 < ratio < 1 and pooled_weight ≥ 0; found {ratio} and {pooled_weight}.")
+        self.ratio, self.pooled_weight = ratio, pooled_weight
+
+    def prepare(self, encoder: AbstractEncoder) -> "MaskedColumns":
+        """Make the decoders for the encoder's columns.
+
+        Raises:
+            ConfigError: If the encoder is none of tables.
+        """
+        if not isinstance(encoder, TableTransformer):
+            raise ConfigError(f"Expected an encoder of tables for MaskedColumns, found {type(encoder).__name__}. Use TableTransformer.")
+        sizes = [len(known) + 1 for known in encoder.categories.values()]
+        self.from_tokens = ColumnDecoder(len(encoder.numbers), sizes, encoder.token_width)
+        if self.pooled_weight:
+            self.from_pooled = ColumnDecoder(len(encoder.numbers), sizes, encoder.pooled_width)
+        return self
+
+    def draw(self, batch: TableBatch, generator: torch.Generator) -> Bool[Tensor, "B C"]:
+        """Choose values: the same number of a patient whatever the order of columns, every set alike."""
+        measured = batch.visible.cpu()
+        count = measured.sum(dim=1, keepdim=True)
+        n_hidden = torch.minimum((self.ratio * count.double()).round().long().clamp(min=1), (count - 1).clamp(min=1))
+        rank = torch.rand(measured.shape, generator=generator).masked_fill(~measured, 2.0).argsort(dim=1).argsort(dim=1)
+        return ((rank < n_hidden) & measured).to(batch.device)
+
+    def forward(self, encoder: AbstractEncoder, batch: TableBatch, generator: torch.Generator) -> Loss:
+        """The error over hidden values.
+
+        Raises:
+            ConfigError: If `prepare` was not called.
+        """
+        self.check_prepared("from_tokens")
+        hidden = self.draw(batch, generator)
+        embedding = encoder(batch.hide(hidden))
+        total, parts = self.from_tokens.error(embedding.tokens, batch, hidden)
+        guessed = batch.numbers.square()[hidden[:, : batch.numbers.shape[1]]]
+        parts["zero_error"] = guessed.sum() / max(1, guessed.numel())
+        if self.pooled_weight:
+            pooled = embedding.pooled.unsqueeze(1).expand(-1, hidden.shape[1], -1)
+            pooled_error, _ = self.from_pooled.error(pooled, batch, hidden)
+            parts["pooled_error"] = pooled_error.detach()
+            total = total + self.pooled_weight * pooled_error
+        return Loss(total, parts)
+
+
+class ColumnDecoder(nn.Module):
+    """A number, or a logit a category, of each column from a vector a column.
+
+    Args:
+        n_numbers: Number of continuous columns.
+        sizes: Categories of each other column, the unknown one included.
+        width: Width of the vectors.
+    """
+
+    def __init__(self, n_numbers: int, sizes: list[int], width: int) -> None:
+        super().__init__()
+        self.n_numbers, self.sizes = n_numbers, sizes
+        self.number = nn.Parameter(torch.randn(n_numbers, width) / width**0.5)
+        self.number_bias = nn.Parameter(torch.zeros(n_numbers))
+        self.category = nn.ModuleList(nn.Linear(width, size) for size in sizes)
+
+    def error(self, vectors: Float[Tensor, "B C D"], batch: TableBatch, hidden: Bool[Tensor, "B C"]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean error over hidden values, each column's in units of what guessing costs, and its parts."""
+        n = self.n_numbers
+        predicted = (vectors[:, :n] * self.number).sum(dim=-1) + self.number_bias
+        numbers = ((predicted - batch.numbers).square() * hidden[:, :n]).sum()
+        categories, right = vectors.new_zeros(()), vectors.new_zeros(())
+        for k, linear in enumerate(self.category):
+            rows = hidden[:, n + k]
+            logits, codes = linear(vectors[rows, n + k]), batch.codes[rows, k]
+            categories = categories + F.cross_entropy(logits, codes, reduction="sum") / torch.log(torch.tensor(float(max(2, self.sizes[k]))))
+            right = right + (logits.argmax(dim=1) == codes).sum()
+        n_numbers, n_codes = hidden[:, :n].sum(), hidden[:, n:].sum()
+        parts = {
+            "numbers_error": numbers.detach() / n_numbers.clamp(min=1),
+            "categories_error": categories.detach() / n_codes.clamp(min=1),
+            "categories_accuracy": right / n_codes.clamp(min=1),
+        }
+        return (numbers + categories) / (n_numbers + n_codes).clamp(min=1), parts
