@@ -25,7 +25,7 @@ from graphssl.datasets import simulate
 from graphssl.encoders import GraphTransformer
 from graphssl.evaluation.audits import site_probe
 from graphssl.objectives import AbstractObjective, AtlasAlignment, MaskedRegions, SiteAdversary, WeightedSum
-from graphssl.training import ConnectomeModel, TrainingSettings, finetune, pretrain, untrained
+from graphssl.training import Model, TrainingSettings, finetune, pretrain, untrained
 
 N_SITES, TEST_SHARE, N_DRAWS, FEW = 4, 0.3, 3, 0.1
 CLASSES = ("control", "patient")
@@ -92,7 +92,7 @@ STUDIES = {
 }
 
 
-def trained(variant: Variant, train: Cohort, n_epochs: int, seed: int) -> ConnectomeModel:
+def trained(variant: Variant, train: Cohort, n_epochs: int, seed: int) -> Model:
     encoder = GraphTransformer(**{"width": 32, "depth": 1, **variant.encoder})  # type: ignore[arg-type]
     if variant.objective is None:
         return untrained(train, encoder=encoder, seed=seed)
@@ -101,7 +101,7 @@ def trained(variant: Variant, train: Cohort, n_epochs: int, seed: int) -> Connec
     return pretrain(train, objective=variant.objective(), encoder=encoder, settings=settings, seed=seed)
 
 
-def scores(model: ConnectomeModel, train: Cohort, test: Cohort, seed: int) -> tuple[float, float, float]:
+def scores(model: Model, train: Cohort, test: Cohort, seed: int) -> tuple[float, float, float]:
     """AUROC with few labels, AUROC with all, and how well the site is read."""
     labels, truth = train.subjects["diagnosis"].tolist(), test.subjects["diagnosis"] == "patient"
 

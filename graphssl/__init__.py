@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from graphssl.estimators import ConnectomeClassifier
     from graphssl.evaluation import evaluate
     from graphssl.reports import write_report
-    from graphssl.training import ConnectomeModel
+    from graphssl.training import Model
     from graphssl.training import load_model as load
     from graphssl.training.finetune import finetune
     from graphssl.training.pretrain import pretrain
@@ -38,7 +38,7 @@ __all__ = [
     "Cohort",
     "ConnectomeBatch",
     "ConnectomeClassifier",
-    "ConnectomeModel",
+    "Model",
     "RegionData",
     "Schema",
     "Split",
@@ -91,7 +91,7 @@ _HOMES = {
     "Cohort": ("data", "Cohort"),
     "ConnectomeBatch": ("data", "ConnectomeBatch"),
     "ConnectomeClassifier": ("estimators", "ConnectomeClassifier"),
-    "ConnectomeModel": ("training", "ConnectomeModel"),
+    "Model": ("training", "Model"),
     "RegionData": ("data", "RegionData"),
     "Schema": ("data", "Schema"),
     "Split": ("data", "Split"),

@@ -20,7 +20,7 @@ from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.objectives.base import AbstractObjective
 from graphssl.training.finetune import FINETUNING, Mode, finetune
 from graphssl.training.fit import TrainingSettings
-from graphssl.training.model import ConnectomeModel
+from graphssl.training.model import Model
 from graphssl.training.pretrain import pretrain, untrained
 
 WITHHELD = -1
@@ -45,7 +45,7 @@ class ConnectomeClassifier(ClassifierMixin, BaseEstimator):
         seed: Seed of everything random.
 
     Attributes:
-        model_: The fitted [`ConnectomeModel`][graphssl.training.ConnectomeModel].
+        model_: The fitted [`Model`][graphssl.training.Model].
         pretrained_: The model before fine-tuning.
         classes_: Class indices.
     """
@@ -127,7 +127,7 @@ class ConnectomeClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "model_")
         return self.model_.embed(X)
 
-    def _start(self, cohort: Cohort) -> ConnectomeModel:
+    def _start(self, cohort: Cohort) -> Model:
         # The hash holds values only; roles of columns say who belongs to a family.
         key = (cohort.hash, repr([cohort.name, cohort.schema, *_plain(self)]))
         if key in _STARTS:
@@ -144,7 +144,7 @@ class ConnectomeClassifier(ClassifierMixin, BaseEstimator):
 
 
 # Pre-training is a function of cohort, settings and seed; label fractions and modes of one fold share it.
-_STARTS: OrderedDict[tuple[str, str], ConnectomeModel] = OrderedDict()
+_STARTS: OrderedDict[tuple[str, str], Model] = OrderedDict()
 _MAX_STARTS = 3
 
 

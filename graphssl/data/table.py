@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
 from graphssl.data.schema import Role
 from graphssl.data.transforms import ColumnEncoder, as_numbers, as_table, as_words
@@ -97,7 +97,7 @@ class TableBatch:
 _TENSORS = tuple(entry.name for entry in fields(TableBatch) if entry.name != "subject_ids")
 
 
-class ColumnTokenizer(BaseEstimator):
+class ColumnTokenizer(AbstractBuilder):
     """A table in, a `TableBatch` out; scales, categories and the pieces of numbers are learned from training patients.
 
     A number is written as how far it has come through each of a few pieces of its range, piecewise-linear encoding (Gorishniy et al., NeurIPS 2022):
@@ -163,31 +163,36 @@ class ColumnTokenizer(BaseEstimator):
         """Fit on training patients and give their columns."""
         return self.fit(X).transform(X)
 
-    def state(self) -> dict[str, Any]:
-        """Arguments and what was fitted, as plain values for JSON.
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Arguments, columns, scales and categories as plain values, and the ends of pieces as a tensor.
 
         Raises:
             sklearn.exceptions.NotFittedError: If nothing was fitted.
         """
         check_is_fitted(self, "edges_")
-        return {"encoder": self.encoder_.state(), "n_pieces": self.n_pieces, "edges": self.edges_.tolist()}
+        record = self.encoder_.state()
+        return {**record, "arguments": {**record["arguments"], "n_pieces": self.n_pieces}}, {"edges": torch.from_numpy(self.edges_)}
 
     @classmethod
-    def from_state(cls, record: Mapping[str, Any]) -> "ColumnTokenizer":
+    def from_state(cls, record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "ColumnTokenizer":
         """The inverse of `state`.
 
         Raises:
             CheckpointError: If an entry is missing or does not fit the others.
         """
         try:
-            encoder = ColumnEncoder.from_state(record["encoder"])
-            tokenizer = cls(encoder.columns, tuple(encoder.roles), record["n_pieces"])
-            tokenizer.encoder_ = encoder
+            tokenizer = cls(**record["arguments"])
+            arguments = {name: value for name, value in record["arguments"].items() if name != "n_pieces"}
+            tokenizer.encoder_ = ColumnEncoder.from_state({**record, "arguments": arguments})
             tokenizer._name_columns()
-            tokenizer.edges_ = np.asarray(record["edges"], dtype=np.float64).reshape(len(tokenizer.numbers_), tokenizer.n_pieces + 1)
+            tokenizer.edges_ = tensors["edges"].numpy().astype(np.float64).reshape(len(tokenizer.numbers_), tokenizer.n_pieces + 1)
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"Expected the fitted state of a ColumnTokenizer, found a problem with {error}. The file is damaged.") from error
         return tokenizer
+
+    def describe(self) -> dict[str, str]:
+        """The columns, for the model card."""
+        return {"numbers": ", ".join(self.numbers_) or "none", "categories": ", ".join(self.categories_) or "none"}
 
     def _name_columns(self) -> None:
         self.numbers_ = tuple(column.name for column in self.encoder_.columns_ if column.kind == "continuous")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from graphssl.data.builder import AbstractBuilder
 from graphssl.errors import ConfigError
 
 
@@ -37,6 +38,10 @@ class AbstractEncoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: Any) -> Embedding:
         """Embed a batch: a `ConnectomeBatch`, or a `TableBatch` where the encoder is one of tables."""
+
+    def for_builder(self, builder: AbstractBuilder) -> "AbstractEncoder":
+        """The encoder for what a fitted builder gives; itself where it takes any."""
+        return self
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments as plain values, for `config.json`."""

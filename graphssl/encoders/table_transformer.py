@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from graphssl.data.builder import AbstractBuilder
 from graphssl.data.table import ColumnTokenizer, TableBatch
 from graphssl.encoders.base import AbstractEncoder, Embedding, check_heads
 from graphssl.encoders.column_tokens import ColumnTokens
@@ -15,7 +16,7 @@ from graphssl.errors import ConfigError
 class TableTransformer(AbstractEncoder):
     """Every column of a patient attends to every other; a token of its own gathers the patient (FT-Transformer, Gorishniy et al., NeurIPS 2021).
 
-    What it embeds is fixed by its columns: `for_columns` gives one for those that a tokenizer was fitted on.
+    What it embeds is fixed by its columns: `for_builder` gives one for those that a tokenizer was fitted on.
 
     Args:
         width: Width of the tokens, and of the pooled vector.
@@ -51,9 +52,17 @@ class TableTransformer(AbstractEncoder):
         self.norm = nn.LayerNorm(width)
         self.token_width = self.pooled_width = width
 
-    def for_columns(self, tokenizer: ColumnTokenizer) -> "TableTransformer":
-        """One of the same size for the columns of a fitted tokenizer, with new random weights."""
-        found = {"numbers": tokenizer.numbers_, "categories": tokenizer.categories_, "n_pieces": tokenizer.n_pieces}
+    def for_builder(self, builder: AbstractBuilder) -> "TableTransformer":
+        """One of the same size for the columns of a fitted tokenizer, with new random weights.
+
+        Raises:
+            ConfigError: If the builder makes no tables.
+        """
+        if not isinstance(builder, ColumnTokenizer):
+            raise ConfigError(
+                f"Expected a ColumnTokenizer before a TableTransformer, found {type(builder).__name__}. Give builder=ColumnTokenizer()."
+            )
+        found = {"numbers": builder.numbers_, "categories": builder.categories_, "n_pieces": builder.n_pieces}
         return type(self)(**{**self.arguments(), **found})
 
     def forward(self, batch: TableBatch) -> Embedding:
@@ -67,7 +76,7 @@ class TableTransformer(AbstractEncoder):
         if shape != expected:
             raise ConfigError(
                 f"Expected {expected[0]} numbers of {expected[1]} pieces and {expected[2]} categories, "
-                f"found {shape[0]} of {shape[1]} and {shape[2]}. Make the encoder with for_columns(tokenizer)."
+                f"found {shape[0]} of {shape[1]} and {shape[2]}. Make the encoder with for_builder(tokenizer)."
             )
         tokens = torch.cat([self.patient.expand(len(batch), 1, -1), self.columns(batch)], dim=1)
         everywhere = tokens.new_zeros(1, 1, 1, tokens.shape[1])  # a mask that hides nothing

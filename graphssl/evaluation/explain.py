@@ -17,7 +17,7 @@ from graphssl.data.cohort import Cohort
 from graphssl.data.connectome import ConnectomeBatch
 from graphssl.errors import DataError
 from graphssl.evaluation.rollout import attention_rollout
-from graphssl.training.model import ConnectomeModel
+from graphssl.training.model import Model
 
 _ROWS = 32
 # Nearer to the plane between the hemispheres than this, a centroid is of neither.
@@ -68,7 +68,7 @@ class Saliency:
         return _ranked(_network_table(self.atlas, self.connections))
 
 
-def saliency(model: ConnectomeModel, cohort: Cohort, *, atlas: str | None = None, steps: int = 8) -> Saliency:
+def saliency(model: Model, cohort: Cohort, *, atlas: str | None = None, steps: int = 8) -> Saliency:
     """Integrated gradients over a cohort, brought to connections, regions and pairs of networks.
 
     For every subject the gradient of the positive class' logit is averaged along the straight path from the training mean to the subject's
@@ -86,19 +86,19 @@ def saliency(model: ConnectomeModel, cohort: Cohort, *, atlas: str | None = None
         DataError: If the model has no head or no data in the atlas.
     """
     _check_head(model)
-    name = atlas or next(iter(model.builder.atlases_))
-    batch = model.builder.transform(cohort)
+    name = atlas or next(iter(model.connectomes.atlases_))
+    batch = model.connectomes.transform(cohort)
     rows = [k for k, row in enumerate(batch.atlas) if row == name]
     if not rows:
         raise DataError(f"Expected subjects with data in atlas {name!r} to explain, found atlases {sorted(set(batch.atlas))}.")
-    chosen, regions = batch[rows], model.builder.atlases_[name]
+    chosen, regions = batch[rows], model.connectomes.atlases_[name]
     n = len(regions)
     mean = _padded((chosen.weights * chosen.visible).sum(dim=0) / chosen.visible.sum(dim=0).clamp(min=1), n)
-    raw = mean * model.builder.scale_[name] + np.asarray(model.builder.mean_[name]) if model.builder.center else mean
+    raw = mean * model.connectomes.scale_[name] + np.asarray(model.connectomes.mean_[name]) if model.connectomes.center else mean
     return Saliency(regions, _padded(connection_effects(model, chosen, steps), n), raw, _attention(model, chosen, n))
 
 
-def connection_effects(model: ConnectomeModel, batch: ConnectomeBatch, steps: int = 8) -> npt.NDArray[np.float32]:
+def connection_effects(model: Model, batch: ConnectomeBatch, steps: int = 8) -> npt.NDArray[np.float32]:
     """Effect of one standard deviation of each connection on the logit of the positive class `[R, R]`, mean over the rows of a batch in one atlas.
 
     Args:
@@ -118,7 +118,7 @@ def connection_effects(model: ConnectomeModel, batch: ConnectomeBatch, steps: in
     return np.asarray(both.fill_diagonal_(0.0) / len(batch) * spread)
 
 
-def integrated_gradients(model: ConnectomeModel, batch: ConnectomeBatch, steps: int = 32) -> Float[Tensor, "B R R"]:
+def integrated_gradients(model: Model, batch: ConnectomeBatch, steps: int = 32) -> Float[Tensor, "B R R"]:
     """Attribution of the logit of the positive class, against the mean of the others, to each entry of each connectome.
 
     The path is straight, from the training mean (all weights zero) to the connectome. The attributions of a connectome sum to the difference of
@@ -141,19 +141,19 @@ def integrated_gradients(model: ConnectomeModel, batch: ConnectomeBatch, steps: 
     return torch.cat(parts)
 
 
-def margins(model: ConnectomeModel, batch: ConnectomeBatch) -> Float[Tensor, "B"]:
+def margins(model: Model, batch: ConnectomeBatch) -> Float[Tensor, "B"]:
     """Logit of the positive (last) class against the mean of the others."""
     assert model.head is not None
     logits = model.head(model.encoder(batch).pooled)
     return logits[:, -1] - logits[:, :-1].mean(dim=1)
 
 
-def _check_head(model: ConnectomeModel) -> None:
+def _check_head(model: Model) -> None:
     if model.head is None:
         raise DataError("Expected a fine-tuned model to explain, found one without a head. Call graphssl.finetune first.")
 
 
-def _path_gradients(model: ConnectomeModel, batch: ConnectomeBatch, steps: int) -> Float[Tensor, "B R R"]:
+def _path_gradients(model: Model, batch: ConnectomeBatch, steps: int) -> Float[Tensor, "B R R"]:
     """Gradient of the margin, averaged along the path from the training mean to each connectome, in evaluation mode."""
     was_training = model.encoder.training
     model.encoder.eval()
@@ -166,7 +166,7 @@ def _path_gradients(model: ConnectomeModel, batch: ConnectomeBatch, steps: int) 
     return total
 
 
-def _attention(model: ConnectomeModel, batch: ConnectomeBatch, n: int) -> npt.NDArray[np.float32] | None:
+def _attention(model: Model, batch: ConnectomeBatch, n: int) -> npt.NDArray[np.float32] | None:
     """Mean roll-out over subjects `[R, R]`, of regions observed; None where the encoder has no attention."""
     try:
         rolled = attention_rollout(model.encoder, batch)

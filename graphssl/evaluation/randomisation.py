@@ -17,14 +17,14 @@ from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import DataError
 from graphssl.evaluation.explain import connection_effects
 from graphssl.statistics.stability import rank_correlations
-from graphssl.training.model import ConnectomeModel, fresh
+from graphssl.training.model import Model, fresh
 
 # A map of connections `[R, R]` from a model and connectomes of one atlas.
-Measure = Callable[[ConnectomeModel, ConnectomeBatch], npt.NDArray[Any]]
+Measure = Callable[[Model, ConnectomeBatch], npt.NDArray[Any]]
 
 
 def randomisation_check(
-    model: ConnectomeModel,
+    model: Model,
     cohort: Cohort,
     *,
     atlas: str | None = None,
@@ -53,8 +53,8 @@ def randomisation_check(
     """
     if model.head is None:
         raise DataError("Expected a fine-tuned model to check, found one without a head. Call graphssl.finetune first.")
-    name = atlas or next(iter(model.builder.atlases_))
-    batch = model.builder.transform(cohort)
+    name = atlas or next(iter(model.connectomes.atlases_))
+    batch = model.connectomes.transform(cohort)
     rows = [k for k, row in enumerate(batch.atlas) if row == name]
     if not rows:
         raise DataError(f"Expected subjects with data in atlas {name!r} to check, found atlases {sorted(set(batch.atlas))}.")
@@ -69,7 +69,7 @@ def _spread(rows: list[int], n: int) -> list[int]:
     return [rows[k] for k in np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int))]
 
 
-def _cascade(model: ConnectomeModel, seed: int) -> list[tuple[str, ConnectomeModel]]:
+def _cascade(model: Model, seed: int) -> list[tuple[str, Model]]:
     """Models with ever more random layers, each with the name of the one made random last."""
     assert model.head is not None
     new = fresh(model.encoder, seed).state_dict()

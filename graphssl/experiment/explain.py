@@ -17,7 +17,7 @@ from graphssl.experiment.explanation import write_explanation
 from graphssl.experiment.runs import read_manifest
 from graphssl.experiment.verbs import make_method
 from graphssl.reports import write_report
-from graphssl.training.model import ConnectomeModel
+from graphssl.training.model import Model
 
 
 def explain_run(run: str | os.PathLike[str], *, atlas: str | None = None, refits: int | None = None) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def explain_run(run: str | os.PathLike[str], *, atlas: str | None = None, refits
             f"Expected the data of the run in {folder} (cohort hash {manifest['cohort']['hash']}), found others (hash {cohort.hash}). "
             "A smoke run or changed files cannot be explained: run it again."
         )
-    model = ConnectomeModel.from_pretrained(folder / "model")
+    model = Model.from_pretrained(folder / "model")
     maps = _refitted(experiment, cohort, folder, atlas, refits)
     found = write_explanation(folder / "explain", model, cohort, atlas=atlas, truth=truth, maps=maps)
     return {**found, **({"report": str(write_report(folder))} if (folder / "results.jsonl").is_file() else {})}
@@ -65,7 +65,7 @@ def explain_model(
     Returns:
         Where the explanation is, its sentences and its checks.
     """
-    return write_explanation(Path(out), ConnectomeModel.from_pretrained(model), Cohort.load(cohort), atlas=atlas)
+    return write_explanation(Path(out), Model.from_pretrained(model), Cohort.load(cohort), atlas=atlas)
 
 
 def _refitted(experiment: Experiment, cohort: Cohort, folder: Path, atlas: str | None, refits: int | None) -> npt.NDArray[np.float32] | None:

@@ -18,12 +18,12 @@ from graphssl.reports import explanation_sentences
 from graphssl.reports.brain import explanation_figures
 from graphssl.reports.run_folder import read_connectome
 from graphssl.statistics.stability import stability
-from graphssl.training.model import ConnectomeModel
+from graphssl.training.model import Model
 
 
 def write_explanation(
     target: Path,
-    model: ConnectomeModel,
+    model: Model,
     cohort: Cohort,
     *,
     atlas: str | None = None,

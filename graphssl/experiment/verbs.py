@@ -30,7 +30,7 @@ from graphssl.reports import write_report
 from graphssl.results import Result, write_results
 from graphssl.training.finetune import finetune
 from graphssl.training.fit import TrainingSettings
-from graphssl.training.model import ConnectomeModel
+from graphssl.training.model import Model
 from graphssl.training.pretrain import pretrain, untrained
 
 
@@ -141,7 +141,7 @@ def embed(model: str | Path, cohort: str | Path, out: str | Path) -> pd.DataFram
     target = Path(out)
     if target.suffix not in (".parquet", ".csv"):
         raise DataError(f"Expected an output file ending in .parquet or .csv, found {target.name!r}.")
-    loaded, subjects = ConnectomeModel.from_pretrained(model), Cohort.load(cohort)
+    loaded, subjects = Model.from_pretrained(model), Cohort.load(cohort)
     table = loaded.embed(subjects)
     if loaded.head is not None:
         columns = [f"probability_{name}" for name in loaded.classes]
@@ -228,21 +228,21 @@ def _opened(experiment: Experiment, verb: str, configuration: str, cohort: Cohor
         raise
 
 
-def _model_for(cohort: Cohort, folder: str) -> ConnectomeModel:
+def _model_for(cohort: Cohort, folder: str) -> Model:
     """A saved model, in an atlas of the cohort."""
-    model = ConnectomeModel.from_pretrained(folder)
-    for name, atlas in model.builder.atlases_.items():
+    model = Model.from_pretrained(folder)
+    for name, atlas in model.connectomes.atlases_.items():
         if name in cohort.regions:
             check_atlas(atlas, cohort.atlas(name))
-    if not set(model.builder.atlases_) & set(cohort.regions):
+    if not set(model.connectomes.atlases_) & set(cohort.regions):
         raise AtlasError(
-            f"Expected data in an atlas of the model in {folder} ({', '.join(model.builder.atlases_)}), found {cohort.name!r} with "
+            f"Expected data in an atlas of the model in {folder} ({', '.join(model.connectomes.atlases_)}), found {cohort.name!r} with "
             f"{', '.join(cohort.regions) or 'none'}. Use a model of that atlas, or convert the data."
         )
     return model
 
 
-def _pretrained(experiment: Experiment, cohort: Cohort, folder: RunFolder, progress: bool) -> ConnectomeModel:
+def _pretrained(experiment: Experiment, cohort: Cohort, folder: RunFolder, progress: bool) -> Model:
     model = pretrain(
         cohort,
         objective=objective_of(experiment),
@@ -256,7 +256,7 @@ def _pretrained(experiment: Experiment, cohort: Cohort, folder: RunFolder, progr
     return model
 
 
-def _finetuned(experiment: Experiment, start: ConnectomeModel, cohort: Cohort, folder: RunFolder, progress: bool) -> ConnectomeModel:
+def _finetuned(experiment: Experiment, start: Model, cohort: Cohort, folder: RunFolder, progress: bool) -> Model:
     tuned = finetune(
         start,
         cohort,
@@ -270,7 +270,7 @@ def _finetuned(experiment: Experiment, start: ConnectomeModel, cohort: Cohort, f
     return tuned
 
 
-def _probe_sites(experiment: Experiment, start: ConnectomeModel, cohort: Cohort) -> list[Result]:
+def _probe_sites(experiment: Experiment, start: Model, cohort: Cohort) -> list[Result]:
     sites = cohort.sites
     if sites is None or sites.nunique() < 2 or sites.value_counts().min() < 2:
         return []
@@ -314,5 +314,5 @@ def _joint_hash(parts: list[str]) -> str:
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
 
 
-def _json_card(model: ConnectomeModel) -> dict[str, Any]:
+def _json_card(model: Model) -> dict[str, Any]:
     return {key.replace(" ", "_").replace("-", "_"): value for key, value in model.card.items()}

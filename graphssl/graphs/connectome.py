@@ -5,10 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from torch import Tensor
 
 from graphssl.data.atlas import Atlas, check_atlas
+from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
 from graphssl.data.connectome import ConnectomeBatch
 from graphssl.data.regions import MatrixKind
@@ -21,7 +22,7 @@ from graphssl.graphs.harmonize import CohortHarmonizer
 _Matrices = tuple[Tensor, Tensor]
 
 
-class ConnectomeBuilder(BaseEstimator):
+class ConnectomeBuilder(AbstractBuilder):
     """Region data in, connectomes out: connectivity, then the difference from the training subjects' mean, in units of its spread.
 
     What subjects share says nothing about who differs from whom, and an objective would spend itself on it; therefore the mean is taken away.
@@ -133,6 +134,11 @@ class ConnectomeBuilder(BaseEstimator):
             fitted = _below(tensors, f"connectivity.{name}.")
             builder.connectivity_[name] = Connectivity(builder.kind, builder.fisher_z).load_state(fitted)
         return builder
+
+    def describe(self) -> dict[str, str]:
+        """Atlases and connectivity, for the model card."""
+        atlases = {f"atlas {atlas.name}": f"{len(atlas)} regions, hash {atlas.hash}" for atlas in self.atlases_.values()}
+        return {**atlases, "connectivity": f"{self.kind}, Fisher z {self.fisher_z}, centred {self.center}"}
 
     def _fit(self, cohort: Cohort) -> tuple[Cohort, dict[str, _Matrices]]:
         """Fit, and the harmonised cohort with what its connectivity was on the way."""

@@ -2,7 +2,7 @@
 
 from graphssl.training.finetune import finetune
 from graphssl.training.fit import Fitted, TrainingSettings, fit
-from graphssl.training.model import ConnectomeModel, load_model
+from graphssl.training.model import Model, load_model
 from graphssl.training.pretrain import pretrain, untrained
 
-__all__ = ["ConnectomeModel", "Fitted", "TrainingSettings", "finetune", "fit", "load_model", "pretrain", "untrained"]
+__all__ = ["Fitted", "Model", "TrainingSettings", "finetune", "fit", "load_model", "pretrain", "untrained"]

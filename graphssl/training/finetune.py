@@ -20,7 +20,7 @@ from graphssl.data.splits import hold_out
 from graphssl.errors import ConfigError, DataError
 from graphssl.objectives.supervised import Supervised
 from graphssl.training.fit import TrainingSettings, fit
-from graphssl.training.model import ConnectomeModel, by_subject, embed_rows
+from graphssl.training.model import Model, by_subject, embed_rows
 
 Mode = Literal["probe", "full"]
 
@@ -30,7 +30,7 @@ FINETUNING = TrainingSettings(max_epochs=20, learning_rate=3e-4, patience=5)
 
 
 def finetune(
-    model: ConnectomeModel,
+    model: Model,
     cohort: Cohort,
     *,
     target: str | None = None,
@@ -40,7 +40,7 @@ def finetune(
     validation_fraction: float = 0.2,
     seed: int = 0,
     folder: str | os.PathLike[str] | None = None,
-) -> ConnectomeModel:
+) -> Model:
     """Give a model a head for a target, and train it on the subjects that have a label.
 
     `probe` fits a penalised logistic regression on the pooled vectors and leaves the encoder as it is. `full` starts from that probe and then
@@ -88,16 +88,16 @@ def finetune(
         "fine-tuned on": f"{cohort.name}, {len(labelled)} labelled subjects (cohort hash {cohort.hash})",
         "target": f"{name}: {list(names)}",
     }
-    tuned = ConnectomeModel(model.builder, copy.deepcopy(model.encoder), card=card, history=model.history)
+    tuned = Model(model.builder, copy.deepcopy(model.encoder), card=card, history=model.history)
     if mode == "full":
         settings = settings or FINETUNING
         history = _train_all(tuned, head, train, validation, index, len(names), settings, seed, folder)
-        tuned = ConnectomeModel(model.builder, tuned.encoder, card=card, history=history)
+        tuned = Model(model.builder, tuned.encoder, card=card, history=history)
     return tuned.with_head(head, names, name)
 
 
 def _train_all(
-    model: ConnectomeModel,
+    model: Model,
     head: nn.Linear,
     train: Cohort,
     validation: Cohort,
@@ -121,12 +121,12 @@ def _train_all(
     return fitted.history
 
 
-def _loss(model: ConnectomeModel, head: nn.Linear, cohort: Cohort, index: Mapping[str, int]) -> float:
-    probability = ConnectomeModel(model.builder, model.encoder, head).predict_proba(cohort)
+def _loss(model: Model, head: nn.Linear, cohort: Cohort, index: Mapping[str, int]) -> float:
+    probability = Model(model.builder, model.encoder, head).predict_proba(cohort)
     return float(log_loss([index[s] for s in cohort.ids], probability, labels=list(range(probability.shape[1]))))
 
 
-def _probe(model: ConnectomeModel, cohort: Cohort, index: Mapping[str, int]) -> nn.Linear:
+def _probe(model: Model, cohort: Cohort, index: Mapping[str, int]) -> nn.Linear:
     """Logistic regression on pooled vectors, its penalty chosen by cross-validation, as a linear layer with the scaling folded in."""
     y = np.asarray([index[subject] for subject in cohort.ids])
     pooled = _pooled(model, cohort)
@@ -168,7 +168,7 @@ def _as_linear(scaler: StandardScaler, regression: LogisticRegression) -> nn.Lin
     return head
 
 
-def _pooled(model: ConnectomeModel, cohort: Cohort) -> np.ndarray:
+def _pooled(model: Model, cohort: Cohort) -> np.ndarray:
     batch = model.builder.transform(cohort)
     pooled: Tensor = by_subject(embed_rows(model.encoder, batch), batch.subject_ids, cohort.ids)
     return np.asarray(pooled.double())

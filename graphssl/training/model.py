@@ -17,24 +17,28 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import graphssl.encoders as encoders
+from graphssl.data.batch import Batch
+from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
-from graphssl.data.connectome import ConnectomeBatch
+from graphssl.data.table import ColumnTokenizer
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import CheckpointError, DataError
 from graphssl.folders import written_whole
 from graphssl.graphs.connectome import ConnectomeBuilder
 
-_FORMAT = 1
+_FORMAT = 2
+# What a builder was fitted on is told in schema.json, the rest of its state in config.json.
+_DESCRIBED = ("atlases", "columns")
 _ROWS = 64
 
 
 @dataclass(frozen=True, eq=False)
-class ConnectomeModel:
-    """A builder fitted on training subjects and an encoder; with a head it predicts.
+class Model:
+    """A builder fitted on training subjects and an encoder; with a head it predicts. Of connectomes or of tables, as the builder is.
 
     Args:
-        builder: Turns cohorts into connectomes, fitted on training subjects.
-        encoder: Embeds connectomes.
+        builder: Turns cohorts into batches, fitted on training subjects.
+        encoder: Embeds batches.
         head: Linear map from the pooled vector to class logits.
         classes: Names of the classes, in the order of the head's outputs; the last one is the positive class of a binary target.
         target: Column that the head predicts.
@@ -42,7 +46,7 @@ class ConnectomeModel:
         card: What the model was trained on and how it scored, for the model card.
     """
 
-    builder: ConnectomeBuilder
+    builder: AbstractBuilder
     encoder: AbstractEncoder
     head: nn.Linear | None = None
     classes: tuple[str, ...] = ()
@@ -53,7 +57,20 @@ class ConnectomeModel:
     def __repr__(self) -> str:
         n = sum(parameter.numel() for parameter in self.encoder.parameters())
         what = f", predicts {self.target!r} ({' / '.join(self.classes)})" if self.head is not None else ", no head yet"
-        return f"ConnectomeModel({type(self.encoder).__name__} with {n:,} parameters, atlases {list(self.builder.atlases_)}{what})"
+        return f"Model({type(self.encoder).__name__} with {n:,} parameters, {', '.join(self.builder.describe())}{what})"
+
+    @property
+    def connectomes(self) -> ConnectomeBuilder:
+        """The builder of a model of connectomes.
+
+        Raises:
+            DataError: If it is a model of tables.
+        """
+        if not isinstance(self.builder, ConnectomeBuilder):
+            raise DataError(
+                f"Expected a model of connectomes, found one of {', '.join(self.builder.describe())}. Regions and connections need a brain."
+            )
+        return self.builder
 
     def embed(self, cohort: Cohort) -> pd.DataFrame:
         """Pooled vectors, one row a subject; a subject with several atlases gets the mean over them.
@@ -95,14 +112,15 @@ class ConnectomeModel:
             RunFolderError: If the folder holds other files.
         """
         record, tensors = self.builder.state()
+        described = {name: record.pop(name) for name in _DESCRIBED if name in record}
         config = {
             "format": _FORMAT,
             "graphssl": version("graphssl"),
             "encoder": {"class": type(self.encoder).__name__, "arguments": self.encoder.arguments()},
-            "builder": {"arguments": record["arguments"], "scale": record["scale"]},
+            "builder": {"class": type(self.builder).__name__, **record},
             "head": self.head is not None,
         }
-        schema = {"atlases": record["atlases"], "target": self.target, "classes": list(self.classes), "card": self.card}
+        schema = {**described, "target": self.target, "classes": list(self.classes), "card": self.card}
         weights = {f"builder.{key}": value for key, value in tensors.items()}
         weights.update({f"encoder.{key}": value for key, value in self.encoder.state_dict().items()})
         if self.head is not None:
@@ -115,7 +133,7 @@ class ConnectomeModel:
         return Path(folder)
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str]) -> "ConnectomeModel":
+    def from_pretrained(cls, folder: str | os.PathLike[str]) -> "Model":
         """Read a model folder.
 
         Raises:
@@ -127,8 +145,8 @@ class ConnectomeModel:
             raise CheckpointError(f"Expected a model folder of format {_FORMAT} at {source}, found {config.get('format')}. It needs another version.")
         weights = _read_weights(source / "model.safetensors")
         try:
-            record = {**config["builder"], "atlases": schema["atlases"]}
-            builder = ConnectomeBuilder.from_state(record, _with_prefix(weights, "builder."))
+            record = {**config["builder"], **{name: schema[name] for name in _DESCRIBED if name in schema}}
+            builder = _builder(record).from_state(record, _with_prefix(weights, "builder."))
             encoder = _encoder(config["encoder"])
             has_head, classes, target = config["head"], tuple(schema["classes"]), schema["target"]
         except (KeyError, TypeError) as error:
@@ -142,18 +160,18 @@ class ConnectomeModel:
             _load(head, _with_prefix(weights, "head."), source)
         return cls(builder, encoder.eval(), head, classes, target, card=schema.get("card", {}))
 
-    def with_head(self, head: nn.Linear, classes: Sequence[str], target: str, **changes: Any) -> "ConnectomeModel":
+    def with_head(self, head: nn.Linear, classes: Sequence[str], target: str, **changes: Any) -> "Model":
         """The model with a head."""
         return replace(self, head=head, classes=tuple(classes), target=target, **changes)
 
 
-def load_model(folder: str | os.PathLike[str]) -> ConnectomeModel:
+def load_model(folder: str | os.PathLike[str]) -> Model:
     """Read a model folder written by `save_pretrained`.
 
     Raises:
         CheckpointError: If the folder is no model, or a file is missing, truncated or a pickle.
     """
-    return ConnectomeModel.from_pretrained(folder)
+    return Model.from_pretrained(folder)
 
 
 def fresh(encoder: AbstractEncoder, seed: int) -> AbstractEncoder:
@@ -163,7 +181,7 @@ def fresh(encoder: AbstractEncoder, seed: int) -> AbstractEncoder:
         return type(encoder)(**encoder.arguments())
 
 
-def embed_rows(encoder: AbstractEncoder, batch: ConnectomeBatch) -> Tensor:
+def embed_rows(encoder: AbstractEncoder, batch: Batch) -> Tensor:
     """Pooled vectors `[B, P]` of a batch in evaluation mode, on the CPU."""
     was_training = encoder.training
     device = next(encoder.parameters()).device
@@ -184,10 +202,17 @@ def by_subject(values: Tensor, subject_ids: Sequence[str], ids: Sequence[str]) -
     position = {subject: k for k, subject in enumerate(ids)}
     absent = set(ids) - set(subject_ids)
     if absent:
-        raise DataError(f"Expected a connectome for every subject, found none for {sorted(absent)[:5]}.")
+        raise DataError(f"Expected a row for every subject, found none for {sorted(absent)[:5]}.")
     index = torch.tensor([position[subject] for subject in subject_ids])
     total = torch.zeros(len(ids), values.shape[1], dtype=values.dtype).index_add_(0, index, values)
     return total / torch.bincount(index, minlength=len(ids)).unsqueeze(1)
+
+
+def _builder(record: dict[str, Any]) -> type[AbstractBuilder]:
+    kinds: dict[str, type[AbstractBuilder]] = {"ConnectomeBuilder": ConnectomeBuilder, "ColumnTokenizer": ColumnTokenizer}
+    if record["class"] not in kinds:
+        raise CheckpointError(f"Expected one of the builders {', '.join(kinds)}, found {record['class']!r}. It was saved by another version.")
+    return kinds[record["class"]]
 
 
 def _encoder(record: dict[str, Any]) -> AbstractEncoder:
@@ -231,10 +256,9 @@ def _load(module: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
         raise CheckpointError(f"Expected the weights in {source} to fit {type(module).__name__}, found a mismatch: {error}") from error
 
 
-def _model_card(model: ConnectomeModel) -> str:
+def _model_card(model: Model) -> str:
     lines = ["---", "library_name: graphssl", "tags: [connectome, graph-transformer, self-supervised]", "---", "", "# " + repr(model), ""]
     lines += [f"- **{key}**: {value}" for key, value in model.card.items()]
-    lines += [f"- **atlas {a.name}**: {len(a)} regions, hash {a.hash}" for a in model.builder.atlases_.values()]
-    lines += [f"- **connectivity**: {model.builder.kind}, Fisher z {model.builder.fisher_z}, centred {model.builder.center}", ""]
+    lines += [*(f"- **{key}**: {value}" for key, value in model.builder.describe().items()), ""]
     lines += ["Load with `graphssl.load(folder)`. Check the licence of the training data before sharing: weights derive from them.", ""]
     return "\n".join(lines)

@@ -5,15 +5,19 @@ import os
 import torch
 from sklearn.base import clone
 
+from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
 from graphssl.data.splits import hold_out
+from graphssl.data.table import ColumnTokenizer
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.encoders.graph_transformer import GraphTransformer
+from graphssl.encoders.table_transformer import TableTransformer
 from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.objectives.base import AbstractObjective
 from graphssl.objectives.masked import MaskedRegions
+from graphssl.objectives.masked_columns import MaskedColumns
 from graphssl.training.fit import TrainingSettings, fit
-from graphssl.training.model import ConnectomeModel, fresh
+from graphssl.training.model import Model, fresh
 
 
 def pretrain(
@@ -21,22 +25,22 @@ def pretrain(
     *,
     objective: AbstractObjective | None = None,
     encoder: AbstractEncoder | None = None,
-    builder: ConnectomeBuilder | None = None,
+    builder: AbstractBuilder | None = None,
     settings: TrainingSettings | None = None,
     validation_fraction: float = 0.1,
     seed: int = 0,
     folder: str | os.PathLike[str] | None = None,
-) -> ConnectomeModel:
-    """Train an encoder on connectomes without their labels.
+) -> Model:
+    """Train an encoder on connectomes or tables without their labels.
 
     Some subjects are held out, families and repeated scans together, to choose the epoch. Where the objective's loss does not compare epochs they are
     only watched, and the last is kept. Labels are never read.
 
     Args:
         cohort: Training subjects; leave test subjects out of it.
-        objective: What to learn; masked regions when left out.
+        objective: What to learn; masked regions when left out, masked columns where the encoder is one of tables.
         encoder: The encoder whose arguments to use, with new weights; a `GraphTransformer` when left out.
-        builder: How connectomes are made; fitted here on the training share.
+        builder: How connectomes or tables are made (`ConnectomeBuilder`, `ColumnTokenizer`); fitted here on the training share.
         settings: How long and how fast.
         validation_fraction: Share of the subjects that are held out.
         seed: Seed of weights, order, masks and dropout.
@@ -52,9 +56,10 @@ def pretrain(
     split = hold_out(cohort.ids, groups=cohort.groups.tolist(), test_fraction=validation_fraction, seed=seed)
     train = cohort.select(split.train)
     model = untrained(train, encoder=encoder, builder=builder, seed=seed)
-    objective = objective or MaskedRegions()
+    objective = objective or (MaskedColumns() if isinstance(model.encoder, TableTransformer) else MaskedRegions())
     learned = _prepared(objective.for_cohort(cohort), model.encoder, seed)
-    batches = [model.builder.transform(part, series=objective.needs_series) for part in (train, cohort.select(split.test))]
+    series = {"series": True} if objective.needs_series else {}
+    batches = [model.builder.transform(part, **series) for part in (train, cohort.select(split.test))]
     fitted = fit(model.encoder, learned, batches[0], batches[1], settings, seed=seed, folder=folder, label="pre-training")
     card = {
         "pre-trained on": f"{cohort.name}, {len(train)} subjects (cohort hash {cohort.hash})",
@@ -62,10 +67,10 @@ def pretrain(
         "epoch kept": f"{fitted.best_epoch} of {len(fitted.history)}, validation loss {fitted.best_score:.4f} on {len(split.test)} subjects",
         "seed": seed,
     }
-    return ConnectomeModel(model.builder, model.encoder.eval(), history=fitted.history, card=card)
+    return Model(model.builder, model.encoder.eval(), history=fitted.history, card=card)
 
 
-def untrained(cohort: Cohort, *, encoder: AbstractEncoder | None = None, builder: ConnectomeBuilder | None = None, seed: int = 0) -> ConnectomeModel:
+def untrained(cohort: Cohort, *, encoder: AbstractEncoder | None = None, builder: AbstractBuilder | None = None, seed: int = 0) -> Model:
     """A model with random weights and a builder fitted on the cohort: where pre-training starts, and its control.
 
     Args:
@@ -74,8 +79,11 @@ def untrained(cohort: Cohort, *, encoder: AbstractEncoder | None = None, builder
         builder: How connectomes are made; a new one with the same arguments is fitted.
         seed: Seed of the weights.
     """
-    fitted = clone(builder or ConnectomeBuilder()).fit(cohort)
-    return ConnectomeModel(fitted, fresh(encoder or GraphTransformer(), seed))
+    encoder = encoder or GraphTransformer()
+    builder = builder or (ColumnTokenizer() if isinstance(encoder, TableTransformer) else ConnectomeBuilder())
+    fitted = clone(builder).fit(cohort)
+    encoder = encoder.for_builder(fitted)
+    return Model(fitted, fresh(encoder, seed))
 
 
 def _prepared(objective: AbstractObjective, encoder: AbstractEncoder, seed: int) -> AbstractObjective:

@@ -23,7 +23,7 @@ def table():
 def make(table, **arguments):
     tokenizer = ColumnTokenizer(n_pieces=4).fit(table)
     torch.manual_seed(0)
-    return tokenizer.transform(table), TableTransformer(width=8, depth=2, heads=2, **arguments).for_columns(tokenizer).eval()
+    return tokenizer.transform(table), TableTransformer(width=8, depth=2, heads=2, **arguments).for_builder(tokenizer).eval()
 
 
 def test_a_token_a_column_and_a_vector_a_patient(table):

@@ -17,7 +17,7 @@ from graphssl.errors import DataError
 from graphssl.evaluation import saliency
 from graphssl.evaluation.explain import integrated_gradients, margins
 from graphssl.graphs.connectome import ConnectomeBuilder
-from graphssl.training import ConnectomeModel, untrained
+from graphssl.training import Model, untrained
 
 
 class Linear(AbstractEncoder):
@@ -53,7 +53,7 @@ def head_of(slopes):
 
 def model_of(cohort, encoder, slopes=(-0.5, 1.5), **builder):
     classes = tuple(f"class {k}" for k in range(len(slopes)))
-    return ConnectomeModel(ConnectomeBuilder(**builder).fit(cohort), encoder, head_of(slopes), classes, "diagnosis")
+    return Model(ConnectomeBuilder(**builder).fit(cohort), encoder, head_of(slopes), classes, "diagnosis")
 
 
 def random_weights(n, seed=0):

@@ -19,7 +19,7 @@ from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.objectives import MaskedConnections, MaskedRegions
 from graphssl.results import read_results
 from graphssl.statistics import scored_splits
-from graphssl.training import ConnectomeModel, TrainingSettings, load_model
+from graphssl.training import Model, TrainingSettings, load_model
 
 QUICK = TrainingSettings(max_epochs=2, batch_size=16, accelerator="cpu")
 EVALUATION = EvaluationSettings(
@@ -302,7 +302,7 @@ def test_embeddings_and_predictions_are_written(evaluated, tmp_path, ending):
     written = pd.read_csv(out, dtype={"subject_id": "str"}) if ending == "csv" else pd.read_parquet(out)
     pd.testing.assert_frame_equal(written, table, check_dtype=False, rtol=1e-5)
     assert table["subject_id"].tolist() == cohort.ids
-    model = ConnectomeModel.from_pretrained(evaluated[0] / "model")
+    model = Model.from_pretrained(evaluated[0] / "model")
     np.testing.assert_allclose(table[["probability_control", "probability_patient"]], model.predict_proba(cohort))
     np.testing.assert_allclose(table.filter(like="pooled_"), model.embed(cohort))
     assert [path.name for path in out.parent.iterdir()] == [out.name]

@@ -32,7 +32,7 @@ def make_table(n=12, seed=0, missing=0.2):
 def make(table, ratio=0.4, pooled_weight=1.0):
     tokenizer = ColumnTokenizer(n_pieces=4).fit(table)
     torch.manual_seed(0)
-    encoder = TableTransformer(width=16, depth=1, heads=2, dropout=0.0).for_columns(tokenizer)
+    encoder = TableTransformer(width=16, depth=1, heads=2, dropout=0.0).for_builder(tokenizer)
     return tokenizer.transform(table), encoder, MaskedColumns(ratio, pooled_weight).prepare(encoder)
 
 

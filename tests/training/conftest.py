@@ -8,7 +8,7 @@ import pytest
 from graphssl.atlases import simulated_atlas
 from graphssl.data import Cohort
 from graphssl.datasets.simulate import SimulatedSite, simulate
-from graphssl.training import ConnectomeModel, TrainingSettings, finetune, pretrain
+from graphssl.training import Model, TrainingSettings, finetune, pretrain
 
 
 @pytest.fixture(scope="session")
@@ -30,12 +30,12 @@ def families() -> Cohort:
 
 
 @pytest.fixture(scope="session")
-def pretrained(make_cohort: Callable[..., Cohort], make_encoder: Callable[..., Any], make_settings: Callable[..., Any]) -> ConnectomeModel:
+def pretrained(make_cohort: Callable[..., Cohort], make_encoder: Callable[..., Any], make_settings: Callable[..., Any]) -> Model:
     """A model pre-trained for two epochs on the small cohort; do not change it."""
     return pretrain(make_cohort(effect=2.0), encoder=make_encoder(), settings=make_settings(max_epochs=2))
 
 
 @pytest.fixture(scope="session")
-def tuned(pretrained: ConnectomeModel, make_cohort: Callable[..., Cohort]) -> ConnectomeModel:
+def tuned(pretrained: Model, make_cohort: Callable[..., Cohort]) -> Model:
     """The pre-trained model with a probe for the diagnosis; do not change it."""
     return finetune(pretrained, make_cohort(effect=2.0), mode="probe")

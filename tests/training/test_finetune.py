@@ -17,7 +17,7 @@ from graphssl.data import Column
 from graphssl.data.splits import hold_out
 from graphssl.errors import ConfigError, DataError, RunFolderError, SchemaError
 from graphssl.graphs import ConnectomeBuilder
-from graphssl.training import ConnectomeModel, finetune
+from graphssl.training import Model, finetune
 
 module = importlib.import_module("graphssl.training.finetune")
 
@@ -159,7 +159,7 @@ def test_subjects_without_a_label_do_not_count(pretrained, cohort, make_settings
 
 @pytest.mark.parametrize("seed", range(3))
 def test_families_are_not_split_between_training_and_validation(families, make_encoder, make_settings, batches_seen, seed):
-    base = ConnectomeModel(ConnectomeBuilder().fit(families), make_encoder())
+    base = Model(ConnectomeBuilder().fit(families), make_encoder())
     finetune(base, families, settings=make_settings(max_epochs=1), seed=seed)
     sides = [set(families.groups.loc[list(batch.subject_ids)]) for batch in batches_seen[0]]
     assert not sides[0] & sides[1]
@@ -177,7 +177,7 @@ def test_families_are_not_split_between_the_folds_of_a_probe(pretrained, familie
             return super().fit(X, y)
 
     monkeypatch.setattr(module, "LogisticRegressionCV", Noting)
-    finetune(ConnectomeModel(ConnectomeBuilder().fit(families), make_encoder()), families, mode="probe")
+    finetune(Model(ConnectomeBuilder().fit(families), make_encoder()), families, mode="probe")
     groups = families.groups.to_numpy()
     assert len(set(groups)) < len(groups)
     assert len(seen) >= 2

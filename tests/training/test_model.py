@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from graphssl.encoders import GIN, BrainNetworkTransformer, GraphTransformer
 from graphssl.errors import AtlasError, CheckpointError, DataError, RunFolderError
 from graphssl.graphs import ConnectomeBuilder
-from graphssl.training import ConnectomeModel, finetune, load_model, untrained
+from graphssl.training import Model, finetune, load_model, untrained
 from graphssl.training import model as module
 from graphssl.training.model import by_subject, embed_rows, fresh
 
@@ -118,7 +118,7 @@ def test_rows_are_averaged_by_subject():
     values = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 9.0]])
     found = by_subject(values, ["b", "a", "b"], ["a", "b"])
     assert found.tolist() == [[3.0, 4.0], [3.0, 5.5]]
-    with pytest.raises(DataError, match=r"Expected a connectome for every subject, found none for \['c'\]"):
+    with pytest.raises(DataError, match=r"Expected a row for every subject, found none for \['c'\]"):
         by_subject(values, ["b", "a", "b"], ["a", "b", "c"])
 
 
@@ -138,7 +138,7 @@ def test_a_fresh_encoder_is_a_function_of_the_seed(make_encoder):
 def test_the_text_of_a_model_says_what_it_does(tuned, pretrained):
     assert "no head yet" in repr(pretrained)
     assert "predicts 'diagnosis' (control / patient)" in repr(tuned)
-    assert "atlases ['toy']" in repr(tuned)
+    assert "atlas toy, connectivity" in repr(tuned)
 
 
 # Round trip
@@ -175,7 +175,7 @@ def test_any_encoder_goes_round(cohort, tmp_path, encoder):
 
 
 def test_a_model_without_a_head_goes_round_too(pretrained, cohort, tmp_path):
-    again = ConnectomeModel.from_pretrained(str(pretrained.save_pretrained(str(tmp_path / "a" / "model"))))
+    again = Model.from_pretrained(str(pretrained.save_pretrained(str(tmp_path / "a" / "model"))))
     assert again.head is None
     assert again.target is None
     np.testing.assert_array_equal(again.embed(cohort), pretrained.embed(cohort))
@@ -302,7 +302,7 @@ def test_damaged_json_is_refused(folder, name, content):
 
 @pytest.mark.parametrize(
     ("name", "key"),
-    [("config.json", key) for key in ("encoder", "builder", "head")] + [("schema.json", key) for key in ("atlases", "target", "classes")],
+    [("config.json", key) for key in ("encoder", "builder", "head")] + [("schema.json", key) for key in ("target", "classes")],
 )
 def test_a_missing_entry_is_refused(folder, name, key):
     edit(folder / name, lambda record: record.pop(key))
@@ -310,10 +310,10 @@ def test_a_missing_entry_is_refused(folder, name, key):
         load_model(folder)
 
 
-@pytest.mark.parametrize("value", [2, None])
+@pytest.mark.parametrize("value", [1, None])
 def test_another_format_is_refused(folder, value):
     edit(folder / "config.json", lambda record: record.update(format=value))
-    with pytest.raises(CheckpointError, match=f"Expected a model folder of format 1 at .*, found {value}"):
+    with pytest.raises(CheckpointError, match=f"Expected a model folder of format 2 at .*, found {value}"):
         load_model(folder)
 
 
@@ -370,3 +370,15 @@ def test_data_of_another_atlas_of_the_same_name_are_refused(folder, cohort, meth
 def test_data_without_the_atlas_are_refused(tuned, families):
     with pytest.raises(DataError, match=r"to have data in one of the atlases \['toy'\], found none for 28"):
         tuned.predict_proba(families)
+
+
+def test_a_builder_without_its_atlases_is_refused(folder):
+    edit(folder / "schema.json", lambda record: record.pop("atlases"))
+    with pytest.raises(CheckpointError, match="fitted state of a ConnectomeBuilder, found none of 'atlases'"):
+        load_model(folder)
+
+
+def test_an_unknown_builder_is_refused(folder):
+    edit(folder / "config.json", lambda record: record["builder"].update({"class": "Foo"}))
+    with pytest.raises(CheckpointError, match="Expected one of the builders ConnectomeBuilder, ColumnTokenizer, found 'Foo'"):
+        load_model(folder)

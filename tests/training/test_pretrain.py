@@ -16,14 +16,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.torch import load_file
+from sklearn.metrics import roc_auc_score
 
+from graphssl.data import Cohort, Schema
 from graphssl.data.splits import hold_out
-from graphssl.encoders import GraphTransformer
+from graphssl.encoders import GraphTransformer, TableTransformer
 from graphssl.errors import DataError
 from graphssl.graphs import ConnectomeBuilder
 from graphssl.objectives import BYOL, DINO, BarlowTwins, MaskedConnections, MaskedRegions, NTXent, SiteAdversary, WeightedSum
-from graphssl.training import pretrain, untrained
+from graphssl.training import Model, TrainingSettings, finetune, pretrain, untrained
 from graphssl.views import TimeWindow
 
 module = importlib.import_module("graphssl.training.pretrain")
@@ -273,3 +276,35 @@ def test_a_run_killed_at_a_random_moment_ends_as_an_unbroken_one(tmp_path, make_
 def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(tmp_path, families, make_encoder, make_settings):
     delays = [random.uniform(0.0, 0.4) for _ in range(5)]
     kill_and_resume(tmp_path, families, make_encoder(dropout=0.1), make_settings(max_epochs=250), delays, MaskedRegions(), n_interpreters=3)
+
+
+def test_a_table_is_pretrained_saved_and_finetuned_as_connectomes_are(tmp_path):
+    """One way for both: a hidden severity drives the columns and, in part, the outcome; a new patient does not depend on the others in the call."""
+    rng = np.random.default_rng(0)
+    severity = rng.standard_normal(120)
+    table = pd.DataFrame(
+        {
+            "lactate": severity + 0.5 * rng.standard_normal(120),
+            "pulse": 80.25 - 10 * severity + 5 * rng.standard_normal(120),
+            "ward": np.where(severity + rng.standard_normal(120) > 0, "icu", "floor"),
+            "died": np.where(severity > 0, "yes", "no"),
+        },
+        index=[f"p{k:03d}" for k in range(120)],
+    )
+    table.loc[table.index[::5], "lactate"] = np.nan
+    cohort = Cohort("ward", table, Schema.infer(table, roles={"died": "target"}))
+    train, test = cohort.select(cohort.ids[:90]), cohort.select(cohort.ids[90:])
+    settings = TrainingSettings(max_epochs=5, batch_size=16, learning_rate=0.005)
+    start = pretrain(train, encoder=TableTransformer(width=16, depth=1, heads=2), settings=settings)
+    assert start.history["validation_numbers_error"].iloc[-1] < start.history["validation_numbers_error"].iloc[0]
+    assert "died" not in [*start.encoder.numbers, *start.encoder.categories]
+    model = finetune(start, train, target="died", settings=settings)
+    model.save_pretrained(tmp_path / "model")
+    again = Model.from_pretrained(tmp_path / "model")
+    found = again.predict_proba(test)
+    assert_array_equal(found, model.predict_proba(test))
+    assert roc_auc_score(test.subjects["died"] == "yes", found[:, 1]) > 0.8
+    assert_allclose(again.predict_proba(test.select(test.ids[3:4]))[0], found[3], atol=1e-6)
+    assert "**numbers**: lactate, pulse" in (tmp_path / "model" / "README.md").read_text()
+    with pytest.raises(DataError, match="Expected a model of connectomes, found one of numbers, categories"):
+        _ = model.connectomes

@@ -1,0 +1,36 @@
+"""What turns a cohort into a batch, whatever the rows are."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Self
+
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+from graphssl.data.batch import Batch
+from graphssl.data.cohort import Cohort
+
+
+class AbstractBuilder(BaseEstimator, ABC):
+    """A cohort in, a batch out; everything that is learned on the way is learned from training subjects by `fit`, and saved with the model."""
+
+    @abstractmethod
+    def fit(self, cohort: Cohort, y: object = None) -> Self:
+        """Learn from training subjects."""
+
+    @abstractmethod
+    def transform(self, cohort: Cohort) -> Batch:
+        """The batch of any subjects."""
+
+    @abstractmethod
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """What was fitted: plain values, for JSON, and tensors."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        """The inverse of `state`."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, str]:
+        """What it was fitted on, for the model card."""

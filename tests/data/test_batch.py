@@ -1,0 +1,25 @@
+"""Both kinds of batches serve the training alike."""
+
+import pandas as pd
+import pytest
+import torch
+
+from graphssl.data import ColumnTokenizer
+from graphssl.training.batches import loader
+
+
+def make_table(n=4):
+    return ColumnTokenizer(columns=["age"], n_pieces=2).fit_transform(
+        pd.DataFrame({"age": [k + 0.5 for k in range(n)]}, index=[f"p{k}" for k in range(n)])
+    )
+
+
+@pytest.mark.parametrize("kind", ["connectomes", "table"])
+def test_rows_moves_and_signatures(kind, make_batch):
+    batch = make_batch(4) if kind == "connectomes" else make_table(4)
+    assert len(batch[[0, 2]]) == 2
+    assert batch[[2, 0]].subject_ids == (batch.subject_ids[2], batch.subject_ids[0])
+    assert batch.to("cpu").signature() == batch.signature()
+    assert batch[torch.tensor([True, True, True, False])].signature() != batch.signature()
+    assert len({batch[[k]].signature() for k in range(4)}) == 4
+    assert [part.subject_ids for part in loader(batch, 2, shuffle=False)] == [batch.subject_ids[:2], batch.subject_ids[2:]]
