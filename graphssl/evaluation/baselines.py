@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +50,8 @@ def make_baseline(name: str, atlases: Sequence[str] | None = None) -> "LabelledO
     or not) and leaves a site that was held out as it is. `ridge_correlation_combat_estimate` harmonises the held-out site too, from its unlabelled
     scans taken together: it is transductive over that site, unlike every other baseline.
 
-    `ridge_correlation_tangent` is a ridge on both kinds of connectivity, with each atlas and kind scaled to count the same.
+    `ridge_correlation_tangent` is a ridge on both kinds of connectivity, with each atlas and kind scaled to count the same; reference and scaling are
+    learned from all training subjects, labelled or not.
 
     Args:
         name: One of `BASELINES`.
@@ -70,7 +71,7 @@ def make_baseline(name: str, atlases: Sequence[str] | None = None) -> "LabelledO
         raw = make_baseline("ridge_correlation", atlases)
         return raw.set_params(preparation=CohortHarmonizer(unseen=_HARMONIZED[name], atlases=atlases))
     if name == "ridge_correlation_tangent":
-        return LabelledOnly(make_pipeline(Shared(ScanContrast(atlases, shrinkage=None, sites=None)), RidgeProbability()))
+        return LabelledOnly(RidgeProbability(), preparation=ScanContrast(atlases, shrinkage=None, sites=None))
     kind_of_model, _, kind = name.partition("_")
     model = {"logistic": logistic, "ridge": RidgeProbability(), "svm": SvmProbability(), "mlp": Perceptron()}[kind_of_model]
     # A perceptron starts from weights made for features of unit variance, the others are penalised by the length of a vector.
@@ -135,6 +136,9 @@ class Shared(TransformerMixin, BaseEstimator):
         transformer: A scikit-learn transformer whose input is a cohort.
     """
 
+    _fitted: ClassVar[OrderedDict[Any, Any]] = OrderedDict()
+    _transformed: ClassVar[OrderedDict[Any, Any]] = OrderedDict()
+
     def __init__(self, transformer: Any) -> None:
         self.transformer = transformer
 
@@ -148,27 +152,31 @@ class Shared(TransformerMixin, BaseEstimator):
         transformer = self._unfitted(X)
         # The hash holds values only; roles of columns say what is a site.
         self.key_ = (X.hash, repr([X.schema, type(transformer), transformer.get_params()]))
-        if self.key_ not in _FITTED:
+        if self.key_ not in self._fitted:
             values = transformer.fit_transform(X)
-            _remember(_TRANSFORMED, (*self.key_, X.hash), lambda: values)
-        self.fitted_ = _remember(_FITTED, self.key_, lambda: transformer)
+            _remember(self._transformed, (*self.key_, X.hash), lambda: values)
+        self.fitted_ = _remember(self._fitted, self.key_, lambda: transformer)
         return self.transform(X)
 
     def transform(self, X: Cohort) -> Any:
         """What becomes of any subjects."""
-        return _remember(_TRANSFORMED, (*self.key_, X.hash), lambda: self.fitted_.transform(X))
+        return _remember(self._transformed, (*self.key_, X.hash), lambda: self.fitted_.transform(X))
 
     def _unfitted(self, cohort: Cohort) -> Any:
         return clone(self.transformer)
 
 
 class SharedConnectivity(Shared):
-    """Connectivity features `[n, E]`, shared.
+    """Connectivity features `[n, E]` of the labelled subjects of each label fraction, shared.
 
     Args:
         atlases: Atlases, side by side; all of the cohort when left out.
         kind: Kind of connectivity, in nilearn's words.
     """
+
+    # Its own, for the many of these would crowd out the few that are fitted on all subjects.
+    _fitted: ClassVar[OrderedDict[Any, Any]] = OrderedDict()
+    _transformed: ClassVar[OrderedDict[Any, Any]] = OrderedDict()
 
     def __init__(self, atlases: Sequence[str] | None = None, kind: ConnectivityKind = "correlation") -> None:
         self.atlases = atlases
@@ -178,8 +186,6 @@ class SharedConnectivity(Shared):
         return ConnectivityFeatures(list(self.atlases) if self.atlases is not None else list(cohort.regions), self.kind)
 
 
-_FITTED: OrderedDict[Any, Any] = OrderedDict()
-_TRANSFORMED: OrderedDict[Any, Any] = OrderedDict()
 _MAX_REMEMBERED = 8
 
 

@@ -117,7 +117,7 @@ class ScanContrast(TransformerMixin, BaseEstimator):
 
     def _fitted(self, part: Cohort, atlas: str, kind: ConnectivityKind, halves: tuple[Cohort, Cohort] | None) -> tuple["Block", Floats]:
         features = ConnectivityFeatures(atlas, kind)
-        values = features.fit(part).transform(part)
+        values = features.fit_transform(part)
         spread = values.std(axis=0)
         block = Block(atlas, features, values.mean(axis=0), np.where(spread > _CONSTANT, spread, np.inf), {})
         standard = block.standard(values)
