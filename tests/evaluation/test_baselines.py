@@ -228,7 +228,8 @@ def test_memory_never_answers_for_another_cohort(cohort, make_cohort):
         for train in [*others, cohort]:
             for test in others[1:]:
                 expected = ConnectivityFeatures(["toy"], kind).fit(train).transform(test)
-                assert_array_equal(SharedConnectivity(None, kind).fit(train).transform(test), expected)
+                # Tangent vectors of training subjects may come from the fit, which follows its last step to first order.
+                assert_allclose(SharedConnectivity(None, kind).fit(train).transform(test), expected, atol=5e-5)
 
 
 def test_memory_keeps_atlases_apart(cohort):
