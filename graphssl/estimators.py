@@ -11,12 +11,12 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
 from graphssl.data.schema import Column
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.encoders.graph_transformer import GraphTransformer
 from graphssl.errors import DataError
-from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.objectives.base import AbstractObjective
 from graphssl.training.finetune import FINETUNING, Mode, finetune
 from graphssl.training.fit import TrainingSettings
@@ -38,7 +38,7 @@ class ConnectomeClassifier(ClassifierMixin, BaseEstimator):
     Args:
         objective: What to pre-train on; None starts from random weights.
         encoder: The encoder whose arguments to use; a `GraphTransformer` when left out.
-        builder: How connectomes are made.
+        builder: How connectomes, or tables, are made.
         mode: `"full"` trains encoder and head, `"probe"` only a head.
         pretraining: How long and how fast to pre-train.
         finetuning: How long and how fast to fine-tune.
@@ -54,7 +54,7 @@ class ConnectomeClassifier(ClassifierMixin, BaseEstimator):
         self,
         objective: AbstractObjective | None = None,
         encoder: AbstractEncoder | None = None,
-        builder: ConnectomeBuilder | None = None,
+        builder: AbstractBuilder | None = None,
         mode: Mode = "full",
         pretraining: TrainingSettings | None = None,
         finetuning: TrainingSettings | None = None,

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -19,6 +20,7 @@ from graphssl.data.transforms import ColumnEncoder
 from graphssl.errors import ConfigError
 from graphssl.estimators import WITHHELD
 from graphssl.evaluation.calibrated import RidgeProbability, SvmProbability
+from graphssl.evaluation.native_missing import NativeMissing
 from graphssl.evaluation.perceptron import Perceptron
 from graphssl.graphs.connectivity import ConnectivityFeatures
 from graphssl.graphs.contrast import ScanContrast
@@ -32,6 +34,8 @@ BASELINES = (
     "ridge_correlation_tangent",
     *_HARMONIZED,
     "mlp_correlation",
+    "logistic_table",
+    "boosting_table",
     "covariates",
     "majority",
 )
@@ -43,6 +47,9 @@ def make_baseline(name: str, atlases: Sequence[str] | None = None) -> "LabelledO
     `logistic_…` is logistic regression with C = 1, `ridge_…` a ridge classifier whose penalty is chosen by leave-one-out on the training subjects,
     `svm_…` a linear support vector machine with C = 1 and `mlp_…` a perceptron with one hidden layer, stopped early on training subjects. They read
     connectivity: Fisher-z `…_correlation`, Fisher-z `…_partial` correlation or `…_tangent`, centred and scaled on training subjects.
+    `logistic_table` is logistic regression on the columns of the table, with the training mean and a mark in place of a missing value, and
+    `boosting_table` is histogram gradient boosting on the same columns (300 rounds, learning rate 0.05), for which missing is a state of its own.
+    Beware of columns that spell the target out.
     `covariates` is logistic regression on the table's covariates alone, which shows what can be read without any scan; other columns, such as
     clinical scores, may spell the target out and are left alone. `majority` answers with the training shares.
 
@@ -65,6 +72,11 @@ def make_baseline(name: str, atlases: Sequence[str] | None = None) -> "LabelledO
     if name == "majority":
         return LabelledOnly(DummyClassifier(strategy="prior"), features=None)
     logistic = LogisticRegression(class_weight="balanced", max_iter=2000)
+    if name == "logistic_table":
+        return LabelledOnly(make_pipeline(ColumnEncoder(), logistic))
+    if name == "boosting_table":
+        boosting = HistGradientBoostingClassifier(learning_rate=0.05, max_iter=300, early_stopping=False, class_weight="balanced", random_state=0)
+        return LabelledOnly(make_pipeline(NativeMissing(), boosting))
     if name == "covariates":
         return LabelledOnly(make_pipeline(ColumnEncoder(roles=("covariate",)), logistic))
     if name in _HARMONIZED:

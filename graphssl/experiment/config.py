@@ -13,7 +13,9 @@ from jsonargparse import ArgumentParser, Namespace
 
 from graphssl import datasets
 from graphssl.atlases import load_atlas
+from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
+from graphssl.data.table import ColumnTokenizer
 from graphssl.datasets.simulate import GroundTruth, Simulation
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError, InputError
@@ -191,11 +193,15 @@ class Experiment:
         encoder: The encoder.
         objective: What to pre-train on.
         builder: How connectomes are made.
+        columns: How tables are made, in place of `builder` where patients and not brains are embedded.
         pretraining: How long and how fast to pre-train.
         finetuning: How long and how fast to fine-tune.
         evaluation: How to evaluate.
         seed: Seed of the encoder that is kept.
         output: Folder of the run folders.
+
+    Raises:
+        ConfigError: If connectomes and tables are both asked for.
     """
 
     def __init__(
@@ -207,6 +213,7 @@ class Experiment:
         encoder: AbstractEncoder | None = None,
         objective: AbstractObjective | None = None,
         builder: ConnectomeBuilder | None = None,
+        columns: ColumnTokenizer | None = None,
         pretraining: TrainingSettings = PRETRAINING,
         finetuning: TrainingSettings = FINETUNING,
         evaluation: EvaluationSettings = EVALUATION,
@@ -214,7 +221,10 @@ class Experiment:
         output: str = "runs",
     ) -> None:
         self.name, self.cohort, self.target, self.classes = name, cohort, target, classes
-        self.encoder, self.objective, self.builder = encoder, objective, builder
+        if builder is not None and columns is not None:
+            raise ConfigError("Expected either builder (connectomes) or columns (tables), found both. Leave one out.")
+        self.encoder, self.objective = encoder, objective
+        self.builder: AbstractBuilder | None = builder if columns is None else columns
         self.pretraining, self.finetuning, self.evaluation = pretraining, finetuning, evaluation
         self.seed, self.output = seed, output
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from graphssl.data.atlas import check_atlas
 from graphssl.data.cohort import Cohort
-from graphssl.encoders import GAT, GCN, GIN, MLP, AbstractEncoder, BrainNetworkTransformer, GraphTransformer
+from graphssl.encoders import GAT, GCN, GIN, MLP, AbstractEncoder, BrainNetworkTransformer, GraphTransformer, TableTransformer
 from graphssl.errors import AtlasError, ConfigError, DataError, InputError
 from graphssl.estimators import ConnectomeClassifier
 from graphssl.evaluation.audits import leading_components, site_probe
@@ -24,8 +24,8 @@ from graphssl.experiment.config import EvaluationSettings, Experiment
 from graphssl.experiment.explanation import write_explanation
 from graphssl.experiment.runs import RunFolder
 from graphssl.folders import file_written_whole
-from graphssl.graphs.contrast import ScanContrast
-from graphssl.objectives import AbstractObjective, MaskedRegions
+from graphssl.graphs import ConnectomeBuilder, ScanContrast
+from graphssl.objectives import AbstractObjective, MaskedColumns, MaskedRegions
 from graphssl.reports import write_report
 from graphssl.results import Result, write_results
 from graphssl.training.finetune import finetune
@@ -116,7 +116,10 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
         start = _pretrained(experiment, cohort, folder, progress)
         tuned = _finetuned(experiment, start, cohort, folder, progress)
         _write_history(folder, {"pretrain": start.history, "finetune": tuned.history})
-        if not (folder.path / "explain" / "summary.json").is_file():  # that of an earlier call may hold the stability that `explain` measured
+        is_explained = (folder.path / "explain" / "summary.json").is_file()
+        if (
+            isinstance(tuned.builder, ConnectomeBuilder) and not is_explained
+        ):  # that of an earlier call may hold the stability that `explain` measured
             write_explanation(folder.path / "explain", tuned, cohort, truth=truth)
         write_results(folder.path / "results.jsonl", [*evaluation.results, *_probe_sites(experiment, start, cohort)])
         if len(evaluation.choices):
@@ -202,8 +205,8 @@ def make_tuned(name: str, experiment: Experiment, cohort: Cohort | None = None) 
 
 
 def objective_of(experiment: Experiment) -> AbstractObjective:
-    """The objective of an experiment; masked regions when it names none."""
-    return experiment.objective or MaskedRegions()
+    """The objective of an experiment; masked regions, or masked columns of a table, when it names none."""
+    return experiment.objective or (MaskedColumns() if isinstance(experiment.encoder, TableTransformer) else MaskedRegions())
 
 
 def _served(settings: EvaluationSettings, cohort: Cohort) -> tuple[EvaluationSettings, dict[str, str]]:
@@ -278,8 +281,9 @@ def _probe_sites(experiment: Experiment, start: Model, cohort: Cohort) -> list[R
     features = {
         "pretrained": start.embed(cohort).to_numpy(),
         "scratch": scratch.embed(cohort).to_numpy(),
-        "connectivity": leading_components(cohort, _atlases(experiment) or list(cohort.regions)),
     }
+    if isinstance(start.builder, ConnectomeBuilder):
+        features["connectivity"] = leading_components(cohort, _atlases(experiment) or list(cohort.regions))
     return site_probe(features, sites.tolist(), cohort=cohort.name, seed=experiment.seed)
 
 
@@ -302,7 +306,7 @@ def _brain_network_transformer(experiment: Experiment, cohort: Cohort | None) ->
 
 
 def _atlases(experiment: Experiment) -> list[str] | None:
-    chosen = None if experiment.builder is None else experiment.builder.atlases
+    chosen = experiment.builder.atlases if isinstance(experiment.builder, ConnectomeBuilder) else None
     return None if chosen is None else list(chosen)
 
 

@@ -37,6 +37,8 @@ _METHODS = {
     "svm_partial": ("Linear SVM on partial correlation", "a linear SVM on partial correlation"),
     "svm_tangent": ("Linear SVM on tangent", "a linear SVM on tangent connectivity"),
     "mlp_correlation": ("Perceptron on correlation", "a perceptron on correlation"),
+    "logistic_table": ("Logistic regression on the table", "logistic regression on the table"),
+    "boosting_table": ("Gradient boosting on the table", "gradient boosting on the table"),
     "majority": ("Majority class", "the majority class"),
     "covariates": ("Covariates alone", "the covariates alone"),
     "site": ("Site alone", "the site alone"),

@@ -103,7 +103,7 @@ def test_the_perceptron_meets_features_of_unit_variance(cohort):
 def test_names_are_models_on_kinds():
     for model in ("logistic", "ridge", "svm"):
         assert {f"{model}_correlation", f"{model}_partial", f"{model}_tangent"} <= set(BASELINES)
-    assert len(BASELINES) == len(set(BASELINES)) == 9 + 1 + 2 + 3
+    assert len(BASELINES) == len(set(BASELINES)) == 9 + 1 + 2 + 2 + 3
 
 
 @pytest.mark.parametrize("unseen", ["pooled", "estimate"])

@@ -10,13 +10,13 @@ import pytest
 import yaml
 
 from graphssl import estimators
-from graphssl.data import Cohort
-from graphssl.encoders import GAT, GCN, GIN, MLP, BrainNetworkTransformer, GraphTransformer
+from graphssl.data import Cohort, ColumnTokenizer, Schema
+from graphssl.encoders import GAT, GCN, GIN, MLP, BrainNetworkTransformer, GraphTransformer, TableTransformer
 from graphssl.errors import AtlasError, CheckpointError, ConfigError, DataError, RunFolderError, SchemaError
 from graphssl.experiment.config import CohortSource, EvaluationSettings, Experiment
 from graphssl.experiment.verbs import embed, make_method, objective_of, run_evaluate, run_finetune, run_pretrain
 from graphssl.graphs.connectome import ConnectomeBuilder
-from graphssl.objectives import MaskedConnections, MaskedRegions
+from graphssl.objectives import MaskedColumns, MaskedConnections, MaskedRegions
 from graphssl.results import read_results
 from graphssl.statistics import scored_splits
 from graphssl.training import Model, TrainingSettings, load_model
@@ -370,3 +370,46 @@ def test_an_experiment_may_leave_encoder_and_objective_to_us(tmp_path):
     experiment = experiment_in(tmp_path, encoder=None, objective=None)
     assert isinstance(make_method("no_edges", experiment).encoder, GraphTransformer)
     assert isinstance(objective_of(experiment), MaskedRegions)
+
+
+# Tables
+
+
+def table_cohort(n=160):
+    """Two hospitals whose patients' hidden severity drives three columns, one with gaps, and the outcome."""
+    rng = np.random.default_rng(0)
+    severity = rng.standard_normal(n)
+    columns = {
+        "lactate": np.where(rng.random(n) < 0.2, np.nan, severity + 0.3 * rng.standard_normal(n)),
+        "pulse": 80.25 + 10 * severity,
+        "ward": np.where(severity > 0.2, "icu", "floor"),
+        "hospital": np.where(np.arange(n) % 2, "A", "B"),
+        "died": np.where(severity + 0.3 * rng.standard_normal(n) > 0, "yes", "no"),
+    }
+    table = pd.DataFrame(columns, index=[f"p{k:03d}" for k in range(n)])
+    return Cohort("wards", table, Schema.infer(table, roles={"died": "target", "hospital": "site"}))
+
+
+def test_a_table_is_evaluated_with_the_same_verb_run_folder_and_report(tmp_path, from_saved):
+    settings = EvaluationSettings(
+        methods=("pretrained", "scratch"), baselines=("logistic_table", "boosting_table", "majority"), audited=("logistic_table",), seeds=(0,)
+    )
+    experiment = experiment_in(
+        tmp_path, cohort=from_saved(table_cohort()), encoder=TableTransformer(8, 1, 2), objective=None, columns=ColumnTokenizer(), evaluation=settings
+    )
+    run_evaluate(experiment, text_of(experiment))
+    found = files_in(tmp_path / "study")
+    assert {name for name in CONTRACT if not name.startswith("explain/")} <= set(found)
+    results = read_results(tmp_path / "study" / "results.jsonl")
+    scores = results[results["metric"] == "auroc"].groupby("method")["value"].mean()
+    assert scores[["logistic_table", "boosting_table"]].min() > 0.85
+    assert {"pretrained", "scratch", "logistic_table|shuffled_labels"} <= set(scores.index)
+    assert "Gradient boosting on the table" in (tmp_path / "study" / "report.html").read_text(encoding="utf-8")
+    model = load_model(tmp_path / "study" / "model")
+    assert "hospital" not in [*model.encoder.numbers, *model.encoder.categories], "the site is no feature"
+
+
+def test_what_a_table_is_made_with():
+    assert isinstance(objective_of(experiment_in("runs", encoder=TableTransformer(8, 1, 2), objective=None)), MaskedColumns)
+    with pytest.raises(ConfigError, match=r"either builder \(connectomes\) or columns \(tables\), found both"):
+        experiment_in("runs", builder=ConnectomeBuilder(), columns=ColumnTokenizer())
