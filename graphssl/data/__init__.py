@@ -5,6 +5,7 @@ from graphssl.data.cohort import Cohort
 from graphssl.data.connectome import ConnectomeBatch
 from graphssl.data.events import Events
 from graphssl.data.harmonize import SiteHarmonizer
+from graphssl.data.population import PopulationGraph
 from graphssl.data.regions import Provenance, RegionData
 from graphssl.data.regress import CovariateRemover
 from graphssl.data.scans import Scans
@@ -22,6 +23,7 @@ __all__ = [
     "ConnectomeBatch",
     "CovariateRemover",
     "Events",
+    "PopulationGraph",
     "Provenance",
     "RegionData",
     "Scans",

@@ -15,7 +15,7 @@ from graphssl.experiment.config import read_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md")), *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
-PAGES += [ROOT / "docs" / "methods" / "views.md"]
+PAGES += [ROOT / "docs" / "methods" / "views.md", ROOT / "docs" / "concepts" / "population-graphs.md"]
 PAGES_WITH_COMMANDS = [ROOT / "docs" / name for name in ("how-to/harmonize-sites.md", "how-to/own-data.md", "reference/cli.md")]
 
 
