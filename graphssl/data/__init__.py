@@ -11,6 +11,7 @@ from graphssl.data.regress import CovariateRemover
 from graphssl.data.scans import Scans
 from graphssl.data.schema import Column, Schema
 from graphssl.data.splits import Split
+from graphssl.data.summaries import EventSummary
 from graphssl.data.table import ColumnTokenizer, TableBatch
 from graphssl.data.transforms import ColumnEncoder
 
@@ -22,6 +23,7 @@ __all__ = [
     "ColumnTokenizer",
     "ConnectomeBatch",
     "CovariateRemover",
+    "EventSummary",
     "Events",
     "PopulationGraph",
     "Provenance",

@@ -240,8 +240,9 @@ def _category(values: "pd.Series[Any]", name: str) -> pd.Categorical:
     if pd.api.types.is_float_dtype(values) and values.notna().any():
         raise SchemaError(f"Expected {name} as text or whole numbers, found {values.dropna().iloc[0]}. Read the column as text.")
     column = pd.Categorical(values).remove_unused_categories()
-    column = column.rename_categories(dict(zip(column.categories, column.categories.astype("str"), strict=True)))
-    return column.reorder_categories(sorted(column.categories))
+    # Categories are of the type str even where there is none, so that streams with and without text can be joined.
+    column = pd.Categorical.from_codes(column.codes, column.categories.astype("str"))
+    return column.reorder_categories(pd.Index(sorted(column.categories), dtype="str"))
 
 
 def _numbers(table: pd.DataFrame) -> "np.ndarray[Any, np.dtype[np.float32]]":

@@ -72,6 +72,33 @@ class Split:
         return {"name": self.name, "hash": self.hash, "train": list(self.train), "test": list(self.test)}
 
 
+def published(ids: Sequence[str], column: Sequence[Any], *, name: str, groups: Sequence[Any] | None = None) -> Split:
+    """A split that somebody published, from a column that says `train`, `val` or `test` of each subject.
+
+    Validation subjects join the training side: what is fitted chooses on subjects of its own. A subject of neither part is left out.
+
+    Args:
+        ids: Subject ids.
+        column: Part of each subject.
+        name: Name of the split.
+        groups: Family of each subject.
+
+    Raises:
+        LeakageError: If a family spans both sides.
+        DataError: If a part has another name, or a side is empty.
+    """
+    parts = [None if value is None or value != value else str(value) for value in column]
+    odd = sorted({part for part in parts if part is not None} - {*_TRAINING_PARTS, "test"})
+    if odd:
+        raise DataError(f"Expected the parts {', '.join(_TRAINING_PARTS)} and test in the split {name!r}, found {_some(odd)}. Rename them.")
+    train = tuple(s for s, part in zip(ids, parts, strict=True) if part in _TRAINING_PARTS)
+    split = Split(name, train, tuple(s for s, part in zip(ids, parts, strict=True) if part == "test"))
+    return split if groups is None else split.check(dict(zip(ids, map(str, groups), strict=True)))
+
+
+_TRAINING_PARTS = ("train", "val", "validation")
+
+
 def k_fold(ids: Sequence[str], labels: Sequence[Any], *, groups: Sequence[Any] | None = None, n_splits: int = 5, seed: int = 0) -> list[Split]:
     """Stratified folds in which no group is cut.
 

@@ -19,7 +19,7 @@ import torch
 from sklearn.base import clone
 
 from graphssl.data.cohort import Cohort
-from graphssl.data.splits import Split, k_fold, label_fraction, leave_one_site_out, stratum
+from graphssl.data.splits import Split, k_fold, label_fraction, leave_one_site_out, published, stratum
 from graphssl.errors import ConfigError, DataError
 from graphssl.estimators import WITHHELD
 from graphssl.folders import file_written_whole
@@ -29,7 +29,7 @@ from graphssl.statistics.metrics import score_all
 SHUFFLED = "|shuffled_labels"
 CHOICES = ("method", "split", "seed", "label_fraction", "parameter", "value", "inner_score")
 
-ProtocolName = Literal["leave_one_site_out", "k_fold"]
+ProtocolName = Literal["leave_one_site_out", "k_fold", "published"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,7 @@ def evaluate(
         cohort: The cohort.
         methods: Estimators by name, each with `fit(cohort, y, groups)` and `predict_proba(cohort)`; those with a parameter `seed`, at any depth,
             get each seed in turn, others are fitted once a label set.
-        protocol: `"leave_one_site_out"`, or `"k_fold"` stratified by target and site.
+        protocol: `"leave_one_site_out"`, `"k_fold"` stratified by target and site, or `"published"`, one split a column with the role `split`.
         target: Column to predict; the cohort's one target when left out.
         classes: Names of the classes in order, the positive one last; sorted when left out.
         seeds: Seeds of methods and label draws; splits are the same for all.
@@ -159,8 +159,13 @@ def make_splits(cohort: Cohort, task: Task, protocol: str, n_splits: int = 5) ->
         both = strata if sites is None else stratum(strata, sites.tolist())
         enough = pd.Series(both).value_counts().min() >= n_splits
         splits = k_fold(labelled.ids, both if enough else strata, groups=groups, n_splits=n_splits)
+    elif protocol == "published":
+        names = cohort.schema.named("split")
+        if not names:
+            raise DataError(f"Expected {cohort.name!r} to have a column with the role 'split', found none. Use k-fold cross-validation.")
+        splits = [published(labelled.ids, labelled.subjects[name].tolist(), name=name, groups=groups) for name in names]
     else:
-        raise ConfigError(f"Expected the protocol 'leave_one_site_out' or 'k_fold', found {protocol!r}.")
+        raise ConfigError(f"Expected the protocol 'leave_one_site_out', 'k_fold' or 'published', found {protocol!r}.")
     _check_training_classes(task, splits)
     return [_with_unlabelled(cohort, task, split, protocol) for split in splits]
 

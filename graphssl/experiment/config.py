@@ -15,6 +15,7 @@ from graphssl import datasets
 from graphssl.atlases import load_atlas
 from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
+from graphssl.data.summaries import EventSummary
 from graphssl.data.table import ColumnTokenizer
 from graphssl.datasets.simulate import GroundTruth, Simulation
 from graphssl.encoders.base import AbstractEncoder
@@ -51,7 +52,7 @@ class EvaluationSettings:
     """How to evaluate.
 
     Args:
-        protocol: `leave_one_site_out` or `k_fold`.
+        protocol: `leave_one_site_out`, `k_fold`, or `published` (columns of the table with the role `split`).
         methods: Methods of ours: `pretrained` and `scratch` (encoder and head trained), `pretrained_probe` and `scratch_probe` (head only),
             `pretrained_linear` (a ridge on what `ScanContrast` learned from all training scans, which must be time series),
             `no_edges` (pre-trained with every edge cut), and the comparison encoders `gcn`, `gat`, `gin`, `brain_network_transformer` and `mlp`,
@@ -106,6 +107,7 @@ class CohortSource:
         arguments: Its arguments, or the options of `graphssl build` for the path. Atlases are given as names, files or `NAME=FILE`; paths count from
             the folder in which the command is run.
         path: What `graphssl validate` recognises: a saved cohort, a folder of files or one file; instead of an adapter.
+        summary: How the events before the prediction time become columns, where the cohort has events.
 
     Raises:
         ConfigError: If neither of the two is given, or both.
@@ -114,6 +116,7 @@ class CohortSource:
     adapter: str | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
     path: str | None = None
+    summary: EventSummary | None = None
 
     def __post_init__(self) -> None:
         if (self.adapter is None) == (self.path is None):
@@ -126,6 +129,10 @@ class CohortSource:
             ConfigError: If there is no such function, or an argument of it is unknown or missing.
             InputError: If the data cannot be read.
         """
+        cohort, truth = self._read()
+        return (cohort if self.summary is None else self.summary.apply(cohort)), truth
+
+    def _read(self) -> tuple[Cohort, GroundTruth | None]:
         if self.path is not None:
             return open_source(self._source(self.path)), None
         function = self._function()

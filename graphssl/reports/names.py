@@ -51,7 +51,12 @@ _METRICS = {
     "brier": "Brier score",
     "expected_calibration_error": "Expected calibration error",
 }
-_PROTOCOLS = {"leave_one_site_out": "each site held out in turn", "k_fold": "cross-validation", "hold_out": "one held-out test set"}
+_PROTOCOLS = {
+    "leave_one_site_out": "each site held out in turn",
+    "k_fold": "cross-validation",
+    "published": "published splits",
+    "hold_out": "one held-out test set",
+}
 _CONTROLS = ("no_edges", "gcn", "gat", "gin", "brain_network_transformer", "mlp")
 _TUNED = "_tuned"
 _MINUS = "−"

@@ -138,3 +138,11 @@ def test_laws(rows, minutes):
     kept = events.before(pd.Series(limit, index=list("abc")))
     assert len(kept) == sum(time is None or pd.Timestamp(time) < limit for _, time, *_ in rows), "a slow loop"
     assert len(events) - len(kept) == events.n_from(pd.Series(limit, index=list("abc")))[0]
+
+
+def test_a_stream_without_any_text_joins_one_with_some():
+    row = {"subject_id": ["a"], "time": ["2020-01-01"], "code": ["note"], "numeric_value": [1.0]}
+    bare, worded = Events.of(pd.DataFrame(row)), Events.of(pd.DataFrame({**row, "text_value": ["fine"]}))
+    nothing = Events.of(pd.DataFrame({**row, "text_value": [None]}))
+    assert [len(part.union(other)) for part, other in ((bare, worded), (worded, nothing), (nothing, bare))] == [2, 2, 2]
+    assert bare.union(worded).table["text_value"].dropna().tolist() == ["fine"]

@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from graphssl.data import Split
-from graphssl.data.splits import check_disjoint, hold_out, k_fold, label_fraction, leave_one_site_out, stratum
+from graphssl.data.splits import check_disjoint, hold_out, k_fold, label_fraction, leave_one_site_out, published, stratum
 from graphssl.errors import DataError, LeakageError
 
 IDS = [f"s{k}" for k in range(20)]
@@ -196,3 +196,18 @@ def test_stratum():
     assert stratum(["ill", "well"], np.array([1, 2]), ["A", "B"]) == ["ill|1|A", "well|2|B"]
     with pytest.raises(ValueError, match="shorter|longer"):
         stratum(["ill"], ["A", "B"])
+
+
+def test_a_published_split_joins_validation_to_training():
+    ids, parts = ["a", "b", "c", "d", "e"], ["train", "val", "test", None, float("nan")]
+    split = published(ids, parts, name="split1")
+    assert split == Split("split1", ("a", "b"), ("c",))
+
+
+def test_a_published_split_that_cuts_a_family_or_has_other_parts_is_refused():
+    with pytest.raises(LeakageError, match="split 'split1'"):
+        published(["a", "b"], ["train", "test"], name="split1", groups=["x", "x"])
+    with pytest.raises(DataError, match="Expected the parts train, val, validation and test in the split 'split1', found 'held'"):
+        published(["a", "b"], ["train", "held"], name="split1")
+    with pytest.raises(DataError, match="at least one test subject"):
+        published(["a", "b"], ["train", "train"], name="split1")

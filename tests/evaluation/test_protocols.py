@@ -284,7 +284,7 @@ def test_a_class_that_was_not_named(cohort):
 
 
 def test_unknown_protocol(cohort):
-    with pytest.raises(ConfigError, match="protocol 'leave_one_site_out' or 'k_fold', found 'leave_one_out'"):
+    with pytest.raises(ConfigError, match="protocol 'leave_one_site_out', 'k_fold' or 'published', found 'leave_one_out'"):
         evaluate(cohort, {"spy": Spy()}, protocol="leave_one_out")
 
 
@@ -586,3 +586,17 @@ def test_a_bar_goes_to_stderr_only(cohort, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert re.search("leave_one_site_out, 1 methods", err)
+
+
+def test_published_splits_are_columns_of_the_table(make_cohort):
+    cohort = make_cohort(n_subjects=12)
+    parts = pd.Series(["train", "train", "val", "test"] * 3, index=cohort.ids)
+    for name, values in (("first", parts), ("second", parts[::-1].set_axis(cohort.ids))):
+        cohort = cohort.with_column(Column(name, "categorical", "split", categories=("test", "train", "val")), values)
+    task = make_task(cohort, None, None, "published")
+    splits = make_splits(cohort, task, "published")
+    assert [split.name for split in splits] == ["first", "second"]
+    assert splits[0].test == tuple(parts.index[parts == "test"])
+    assert set(splits[0].train) == set(parts.index[parts != "test"])
+    with pytest.raises(DataError, match="column with the role 'split', found none"):
+        make_splits(make_cohort(n_subjects=12), task, "published")
