@@ -15,15 +15,20 @@ class NativeMissing(TransformerMixin, BaseEstimator):
 
     Attributes:
         encoder_: Fitted `ColumnEncoder`.
+        measured_: Which features had a value in a training subject `[F]`; the others are left out, for trees cannot be cut there.
     """
 
     def fit(self, X: Cohort, y: object = None) -> Self:
         """Learn scales and categories from training subjects."""
         self.encoder_ = ColumnEncoder().fit(X)
+        self.measured_ = ~np.isnan(self._values(X)).all(axis=0)
         return self
 
     def transform(self, X: Cohort) -> npt.NDArray[Any]:
         """Features `[n, F]`; a number is one column, a category one column each, with one for unknown and one for missing."""
+        return np.asarray(self._values(X)[:, self.measured_])
+
+    def _values(self, X: Cohort) -> npt.NDArray[Any]:
         values, blocks, place = self.encoder_.transform(X), [], 0
         for column in self.encoder_.columns_:
             if column.kind == "continuous":

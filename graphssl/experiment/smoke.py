@@ -34,8 +34,10 @@ def instantiate_small(parser: ArgumentParser, parsed: Namespace) -> tuple[Experi
     small = _two_sites(cohort, experiment)
     experiment.cohort = _Loaded(**vars(experiment.cohort), cohort=small, truth=truth)
     experiment.name = f"{experiment.name}-smoke"
-    seeds = experiment.evaluation.seeds[:1]
-    experiment.evaluation = replace(experiment.evaluation, seeds=seeds, label_fractions=(1.0,), n_splits=2, n_jobs=1)
+    evaluation = experiment.evaluation
+    # So few subjects need not be of every part of a published split.
+    protocol = "k_fold" if evaluation.protocol == "published" else evaluation.protocol
+    experiment.evaluation = replace(evaluation, protocol=protocol, seeds=evaluation.seeds[:1], label_fractions=(1.0,), n_splits=2, n_jobs=1)
     experiment.pretraining, experiment.finetuning = (replace(s, max_epochs=1) for s in (experiment.pretraining, experiment.finetuning))
     return experiment, note + text
 

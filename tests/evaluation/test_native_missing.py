@@ -19,3 +19,9 @@ def test_what_was_learned_serves_others():
     other = pd.DataFrame({"age": [np.nan, 60.5], "sex": ["x", "f"]}, index=["c", "d"])
     found = NativeMissing().fit(train).transform(other)
     assert_allclose(found, [[np.nan, 0, 0, 1, 0], [3, 1, 0, 0, 0]])
+
+
+def test_a_number_that_no_training_subject_had_is_left_out():
+    train = pd.DataFrame({"age": [20.5, 40.5], "never": [np.nan, np.nan]}, index=["a", "b"])
+    found = NativeMissing().fit(train).transform(train.assign(never=[1.5, 2.5]))
+    assert_allclose(found, [[-1], [1]])
