@@ -1,6 +1,6 @@
 """What parts of encoders and objectives are worth on simulated cohorts: structure and readouts, two atlases, the site adversary.
 
-    python benchmarks/ablations.py [--studies encoder atlases adversary] [--seeds 0 1 2] [--json]
+    python benchmarks/studies/ablations.py [--studies encoder atlases adversary] [--seeds 0 1 2] [--json]
 
 Each seed has a cohort of four sites, a split (30 % for the test), weights and label draws of its own; what is compared shares all of these. Every
 variant is pre-trained without labels, and a linear probe predicts the diagnosis from a tenth of the training labels (three draws) and from all.
