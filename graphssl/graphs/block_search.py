@@ -15,7 +15,7 @@ Integers = npt.NDArray[np.int64]
 
 SPARE = 8  # candidates beyond those asked for, which are looked at in double precision too
 _ROUNDING = 4e-6  # of the elementwise functions in single precision
-_ROWS = 64  # patients asked about in one block
+_ROWS = 64  # fewest patients asked about in one block
 _TILE = 2**18  # pairs that fit into the cache of a processor
 _RUN = 16
 
@@ -50,8 +50,9 @@ class BlockSearch:
             return self.settle(values, np.broadcast_to(np.arange(n), (m, n)), k, own)
         operands = [similarity.operands(x, y) for similarity, x, y in zip(self.similarities, values, self.values, strict=True)]
         indices, similarity = np.empty((m, k), dtype=np.int64), np.empty((m, k))
-        for start in range(0, m, _ROWS):
-            rows = slice(start, min(start + _ROWS, m))
+        height = max(_ROWS, _TILE // n)
+        for start in range(0, m, height):
+            rows = slice(start, min(start + height, m))
             block = self._block([(x.rows(rows), y) for x, y in operands], n)
             mine = None if own is None else own[rows]
             if mine is not None:
@@ -77,7 +78,7 @@ class BlockSearch:
         """Similarities of some patients to all, or a little more; padded with -∞ to whole runs."""
         block = torch.zeros(operands[0][0].height, -(-n // _RUN) * _RUN)
         block[:, n:] = -torch.inf
-        width = _TILE // _ROWS
+        width = _TILE // max(_ROWS, len(block))
         for start in range(0, n, width):
             columns = slice(start, min(start + width, n))
             for similarity, weight, (x, y) in zip(self.similarities, self.weights.tolist(), operands, strict=True):

@@ -112,12 +112,9 @@ class Agreement(AbstractGroupSimilarity):
     def fit(self, X: Cohort | pd.DataFrame) -> None:
         """Learn the categories."""
         _check_columns(X, self.group)
-        table, words = as_table(X), {}
-        for name in self.group.column_names:
-            found = as_words(Column(name, "categorical"), table)
-            numeric = pd.api.types.is_numeric_dtype(table[name]) and not pd.api.types.is_bool_dtype(table[name])
-            if name not in self.group.tolerance and not numeric:
-                words[name] = sorted(set(found.dropna()))
+        table = as_table(X)
+        plain = [name for name in self.group.column_names if name not in self.group.tolerance and not _is_numeric(table, name)]
+        words = {name: sorted(set(as_words(Column(name, "categorical"), table).dropna())) for name in plain}
         self.restore({"categories": words})
         _check_observed(self.group, self.encode(X))
 
@@ -212,8 +209,12 @@ class AbstractNumeric(AbstractGroupSimilarity):
         self.centre_, self.unit_, self.length_ = centre, unit, float(state["length"])
 
     def _numbers(self, X: Cohort | pd.DataFrame) -> Floats:
-        table = as_table(X)
-        return np.column_stack([as_numbers(Column(name, "continuous"), table) for name in self.group.column_names])
+        table, names = as_table(X), self.group.column_names
+        if all(_is_numeric(table, name) for name in names):
+            values = table[names].to_numpy(dtype=np.float64, na_value=np.nan)
+            if not np.isinf(values).any():
+                return values
+        return np.column_stack([as_numbers(Column(name, "continuous"), table) for name in names])  # names the column and the cell that is none
 
 
 class Distance(AbstractNumeric):
@@ -326,6 +327,10 @@ def _check_columns(X: Cohort | pd.DataFrame, group: FeatureGroup) -> None:
                 f"Expected columns of {'numbers' if numeric else 'numbers or categories'} in the group {group.name!r}, "
                 f"found {column.name} ({column.kind}). Name others, or compare categories by 'agreement'."
             )
+
+
+def _is_numeric(table: pd.DataFrame, name: str) -> bool:
+    return name in table.columns and pd.api.types.is_numeric_dtype(table[name]) and not pd.api.types.is_bool_dtype(table[name])
 
 
 def _check_observed(group: FeatureGroup, values: Floats) -> None:
