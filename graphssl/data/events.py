@@ -65,7 +65,7 @@ class Events:
             raise SchemaError(
                 f"Expected events with the columns {list(COLUMNS[:3])}, found {list(table.columns)[:10]}. Rename them, or add {absent}."
             )
-        columns = {name: _category(table[name], name) for name in ("subject_id", "code")}
+        columns = {name: as_category(table[name], name) for name in ("subject_id", "code")}
         for name, column in columns.items():
             if (column.codes < 0).any():
                 raise SchemaError(
@@ -83,7 +83,7 @@ class Events:
             "time": times[order],
             "code": columns["code"][order],
             "numeric_value": _numbers(table)[order],
-            "text_value": _category(texts, "text_value")[order],
+            "text_value": as_category(texts, "text_value")[order],
         }
         return cls(pd.DataFrame(tidy), int(back.sum()))
 
@@ -235,8 +235,16 @@ def read_times(values: "pd.Series[Any]") -> "pd.Series[Any]":
     return by_text.reindex(text).set_axis(values.index)
 
 
-def _category(values: "pd.Series[Any]", name: str) -> pd.Categorical:
-    """Text as categories, those that occur, sorted; whole numbers as they are written."""
+def as_category(values: "pd.Series[Any]", name: str) -> pd.Categorical:
+    """Text as categories, those that occur, sorted; whole numbers as they are written.
+
+    Args:
+        values: Text or whole numbers.
+        name: What to call them in an error.
+
+    Raises:
+        SchemaError: If they are other numbers.
+    """
     if pd.api.types.is_float_dtype(values) and values.notna().any():
         raise SchemaError(f"Expected {name} as text or whole numbers, found {values.dropna().iloc[0]}. Read the column as text.")
     column = pd.Categorical(values).remove_unused_categories()

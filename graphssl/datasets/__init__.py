@@ -12,8 +12,10 @@ from graphssl.datasets.meds import load_meds
 from graphssl.datasets.participants import read_participants
 from graphssl.datasets.physionet2012 import load_physionet2012
 from graphssl.datasets.physionet2019 import load_physionet2019
+from graphssl.datasets.records import load_omop, load_records
 from graphssl.datasets.simulate import GroundTruth, SimulatedSite, Simulation, simulate
 from graphssl.datasets.tables import load_tables
+from graphssl.datasets.tadpole import load_tadpole
 from graphssl.datasets.timeseries import load_timeseries
 
 __all__ = [
@@ -27,10 +29,13 @@ __all__ = [
     "load_graph_dictionary",
     "load_matrices",
     "load_meds",
+    "load_omop",
     "load_physionet2012",
     "load_physionet2019",
+    "load_records",
     "load_source",
     "load_tables",
+    "load_tadpole",
     "load_timeseries",
     "read_array",
     "read_participants",

@@ -94,7 +94,7 @@ def _are_dates(values: "pd.Series[Any]") -> bool:
     if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_datetime64_any_dtype(values):
         return False
     words = values.dropna().astype("str")
-    if not len(words) or not words.str.match(r"\d{4}-\d\d-\d\d").all():
+    if not len(words) or not words.iloc[:1].str.match(r"\d{4}-\d\d-\d\d").all() or not words.str.match(r"\d{4}-\d\d-\d\d").all():
         return False
     try:
         read_times(words)

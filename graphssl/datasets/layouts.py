@@ -24,6 +24,7 @@ from graphssl.datasets.matrices import load_matrices
 from graphssl.datasets.meds import is_meds, load_meds
 from graphssl.datasets.physionet2012 import is_physionet2012, load_physionet2012
 from graphssl.datasets.physionet2019 import is_physionet2019, load_physionet2019
+from graphssl.datasets.records import fits_mapping, load_records
 from graphssl.datasets.regions import MissingRegions
 from graphssl.datasets.scan_files import Choices
 from graphssl.datasets.stand_ins import UNNAMED, stand_in, unknown_atlases
@@ -144,6 +145,10 @@ def _by_derivative(name: str, what: str) -> Layout:
     return Layout(name, what, fits, partial(load_derivatives, layout=name), stand_ins)
 
 
+def _by_mapping(name: str, what: str) -> Layout:
+    return Layout(name, what, partial(fits_mapping, mapping=name), partial(load_records, mapping=name), lambda listing, choices: [])
+
+
 def _by_shape(listing: Listing, variable: str | None, pattern: str | None) -> Layout:
     """Files of which names say nothing: matrices where the first that holds numbers is square, else time series."""
     array = _first_array(listing, variable, pattern)
@@ -236,6 +241,9 @@ LAYOUTS = (
     _by_derivative("graphs", "graphs with named nodes (GraphML, edge lists)"),
     _by_derivative("brainnet_viewer", "matrices of BrainNet Viewer"),
     Layout("meds", "records in MEDS", is_meds, load_meds, lambda listing, choices: []),
+    _by_mapping("mimic3", "tables of MIMIC-III"),
+    _by_mapping("eicu", "tables of the eICU Collaborative Research Database"),
+    _by_mapping("omop", "tables of the OMOP Common Data Model"),
     Layout("physionet2012", "stays of the PhysioNet Challenge 2012", is_physionet2012, load_physionet2012, lambda listing, choices: []),
     Layout("physionet2019", "stays of the PhysioNet Challenge 2019", is_physionet2019, load_physionet2019, lambda listing, choices: []),
     Layout("table", "a table with one row a subject", is_table, load_tables, lambda listing, choices: []),

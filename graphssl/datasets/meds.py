@@ -105,7 +105,7 @@ def _read_labels(place: Path) -> pd.DataFrame:
         {
             "person": as_text(table["subject_id"]),
             "time": table["prediction_time"].astype("datetime64[us]"),
-            "value": values.map({True: "yes", False: "no"}).astype("str") if given[0] == "boolean_value" else values,
+            "value": as_text(values).map({"True": "yes", "False": "no"}) if given[0] == "boolean_value" else values,
         }
     ).sort_values(["person", "time"], kind="stable", ignore_index=True)
     if given[0] == "categorical_value":

@@ -6,7 +6,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +177,16 @@ def is_class(column: "pd.Series[Any]") -> bool:
 
 def as_text(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """Values as names; what counts as missing stays missing, and whole numbers lose the .0 that a missing value gave them."""
+    return _by_value(column, _text)
+
+
+def _by_value(column: "pd.Series[Any]", convert: Callable[["pd.Series[Any]"], "pd.Series[Any]"]) -> "pd.Series[Any]":
+    """A column converted by its distinct values, of which long ones have few."""
+    codes, values = pd.factorize(column)
+    return pd.Series(convert(pd.Series(values)).reindex(codes).array, index=column.index, name=column.name)
+
+
+def _text(column: "pd.Series[Any]") -> "pd.Series[Any]":
     if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
         column = column.astype("Int64")
     text = column.astype("str").str.strip()
@@ -185,7 +195,11 @@ def as_text(column: "pd.Series[Any]") -> "pd.Series[Any]":
 
 def as_numbers(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """Text as numbers where all of it is, without leading zeros; else as text."""
-    text = as_text(column)
+    return _by_value(column, _numbers)
+
+
+def _numbers(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    text = _text(column)
     numbers = pd.to_numeric(text, errors="coerce")
     has_zeros = text.str.contains(r"^-?0\d", na=False).any()
     if text.isna().all() or has_zeros or numbers.isna().sum() > text.isna().sum():

@@ -15,7 +15,7 @@ import pandas as pd
 
 from graphssl.data import Cohort, Column, Events, Schema
 from graphssl.data.cohort import EXCLUDED_COLUMNS
-from graphssl.data.events import ORIGIN
+from graphssl.data.events import ORIGIN, as_category
 from graphssl.datasets.listing import Listing
 from graphssl.datasets.table_files import read_shards, read_text_file, stacked
 from graphssl.errors import ConfigError, DataError, SchemaError
@@ -57,9 +57,12 @@ def load_physionet2012(folder: str | os.PathLike[str], *, subsets: Sequence[str]
         columns += [Column(split, "categorical", "split", categories=("train", "val", "test")) for split in published.columns]
     measured = records[~records["Parameter"].isin(_DESCRIPTORS) & (records["Value"] != -1)]
     measured = measured[measured["RecordID"].isin(table.index)]
+    excluded = [("column", outcome, "known only after the stay, or a score of another model") for outcome in _LATE]
+    nameless = measured["Parameter"].isna() | (measured["Parameter"] == "")
+    excluded += [("event", str(int(nameless.sum())), "without the name of a parameter")] if nameless.any() else []
+    measured = measured[~nameless]
     times = ORIGIN + pd.to_timedelta(_minutes(measured["Time"]), unit="min")
     stream = pd.DataFrame({"subject_id": measured["RecordID"], "time": times, "code": measured["Parameter"], "numeric_value": measured["Value"]})
-    excluded = [("column", outcome, "known only after the stay, or a score of another model") for outcome in _LATE]
     listed = pd.DataFrame(excluded, columns=list(EXCLUDED_COLUMNS), dtype="str")
     cohort = Cohort(name, table[[column.name for column in columns]], Schema(columns), {}, listed, Events.of(stream))
     return cohort.predict_at(pd.Series(ORIGIN + timedelta(hours=hours), index=table.index))
@@ -78,7 +81,7 @@ def _read_set(root: Path, subset: str) -> pd.DataFrame:
         absent = [column for column in ("RecordID", "Time", "Parameter", "Value") if column not in table.columns]
         if absent:
             raise SchemaError(f"Expected the columns RecordID, Time, Parameter, Value in {packed}, found none called {absent}. Give the original.")
-        return table.assign(**{column: table[column].astype("str").astype("category") for column in ("RecordID", "Time", "Parameter")})
+        return table.assign(**{column: as_category(table[column], column) for column in ("RecordID", "Time", "Parameter")})
     paths = sorted((root / f"set-{subset}").glob("*.txt"))
     if not paths:
         raise DataError(f"Expected {packed.name} or text files of stays in {root / f'set-{subset}'}, found neither. Complete the download.")
@@ -89,8 +92,8 @@ def _read_set(root: Path, subset: str) -> pd.DataFrame:
         except (OSError, ValueError) as error:
             raise DataError(f"Expected lines of Time,Parameter,Value in {path}, found something else ({error}). Copy it again.") from error
         parts.append(part.assign(RecordID=path.stem))
-    table = pd.concat(parts, ignore_index=True).dropna(subset="Parameter")
-    return table.assign(**{column: table[column].astype("category") for column in ("RecordID", "Time", "Parameter")})
+    table = pd.concat(parts, ignore_index=True)
+    return table.assign(**{column: as_category(table[column], column) for column in ("RecordID", "Time", "Parameter")})
 
 
 def _read_outcomes(root: Path, subset: str) -> pd.DataFrame:

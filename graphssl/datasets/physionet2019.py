@@ -14,9 +14,9 @@ import pandas as pd
 
 from graphssl.data import Cohort, Column, Events, Schema
 from graphssl.data.cohort import EXCLUDED_COLUMNS
-from graphssl.data.events import ORIGIN
+from graphssl.data.events import ORIGIN, as_category
 from graphssl.datasets.listing import Listing
-from graphssl.datasets.table_files import read_shards
+from graphssl.datasets.table_files import read_shards, stacked
 from graphssl.errors import ConfigError, DataError, SchemaError
 
 HOSPITALS = ("A", "B")
@@ -67,7 +67,7 @@ def load_physionet2019(
         raise ConfigError(f"Expected hospitals among {', '.join(HOSPITALS)}; found {unknown or 'none'}.")
     if rule not in ("landmark", "matched") or hour < 1 or lead < 0 or (rule == "matched" and latest < hour):
         raise ConfigError(f"Expected the rule landmark or matched, hour ≥ 1, lead ≥ 0 and latest ≥ hour; found {rule}, {hour}, {lead}, {latest}.")
-    rows = pd.concat([_read_hospital(Path(folder), hospital) for hospital in hospitals], ignore_index=True)
+    rows = stacked([_read_hospital(Path(folder), hospital) for hospital in hospitals])
     stays = _stays(rows)
     times, reasons = _landmark(stays, hour) if rule == "landmark" else _matched(stays, hour, lead, latest, np.random.default_rng(seed))
     if times.empty:
@@ -100,7 +100,7 @@ def _read_hospital(root: Path, hospital: str) -> pd.DataFrame:
     absent = [column for column in ("patient_id", *_STATIC, "ICULOS", "SepsisLabel") if column not in table.columns]
     if absent:
         raise SchemaError(f"Expected the columns of the challenge for hospital {hospital}, found none called {absent}. Give the original.")
-    return table.assign(patient_id=table["patient_id"].astype("str"), hospital=hospital)
+    return table.assign(patient_id=as_category(table["patient_id"], "patient_id"), hospital=pd.Categorical([hospital] * len(table)))
 
 
 def _read_stay(path: Path) -> pd.DataFrame:
@@ -112,13 +112,13 @@ def _read_stay(path: Path) -> pd.DataFrame:
 
 def _stays(rows: pd.DataFrame) -> pd.DataFrame:
     """One row a patient: descriptors, the last hour, and the hour of the onset where there is one."""
-    by_patient = rows.groupby("patient_id", sort=True)
+    by_patient = rows.groupby("patient_id", sort=True, observed=True)
     first = by_patient[["hospital", *_STATIC]].first()
-    septic = rows[rows["SepsisLabel"] == 1].groupby("patient_id")["ICULOS"].min()
+    septic = rows[rows["SepsisLabel"] == 1].groupby("patient_id", observed=True)["ICULOS"].min()
     unit = pd.Series(np.select([first["Unit1"] == 1, first["Unit2"] == 1], ["medical", "surgical"], "unknown"), index=first.index)
     return pd.DataFrame(
         {
-            "hospital": first["hospital"],
+            "hospital": first["hospital"].astype("str"),
             "age": first["Age"].astype("float64").round(2),  # as published, whatever the precision of the copy
             "sex": first["Gender"].map({0: "female", 1: "male"}),
             "unit": unit.mask(unit == "unknown"),
@@ -126,7 +126,7 @@ def _stays(rows: pd.DataFrame) -> pd.DataFrame:
             "last": by_patient["ICULOS"].max().astype("int64"),
             "onset": septic.reindex(first.index) + _SHIFT,
         }
-    ).rename_axis(None)
+    ).set_axis(pd.Index(first.index.tolist(), dtype="str"))
 
 
 def _landmark(stays: pd.DataFrame, hour: int) -> "tuple[pd.Series[Any], dict[str, str]]":
@@ -164,12 +164,13 @@ def _matched(stays: pd.DataFrame, hour: int, lead: int, latest: int, rng: np.ran
 def _events(rows: pd.DataFrame) -> Events:
     measured = [name for name in rows.columns if name not in ("patient_id", "hospital", *_STATIC, "ICULOS", "SepsisLabel")]
     hours = ORIGIN + pd.to_timedelta(rows["ICULOS"].astype("int64"), unit="h")
-    patients = rows["patient_id"].astype("category")
     parts = []
     for number, code in enumerate(measured):  # a column at a time, and what is there only: most cells are empty
         there = rows[code].notna()
         codes = pd.Categorical.from_codes(np.full(int(there.sum()), number), pd.Index(measured))
-        parts.append(pd.DataFrame({"subject_id": patients[there], "time": hours[there], "code": codes, "numeric_value": rows.loc[there, code]}))
+        parts.append(
+            pd.DataFrame({"subject_id": rows.loc[there, "patient_id"], "time": hours[there], "code": codes, "numeric_value": rows.loc[there, code]})
+        )
     return Events.of(pd.concat(parts, ignore_index=True))
 
 

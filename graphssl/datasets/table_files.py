@@ -128,7 +128,7 @@ def _tight_column(column: "pd.Series[Any]") -> "pd.Series[Any]":
         small = values.astype("float32") if not whole_and_large.any() else values
         return pd.Series(small, index=column.index)
     if pd.api.types.is_string_dtype(column) or column.dtype == object:
-        return column.astype("category")
+        return column.astype("str").astype("category")  # of one type also where nothing is there
     return column
 
 

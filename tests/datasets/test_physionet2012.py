@@ -13,7 +13,7 @@ STAY = (
 OUTCOMES = "RecordID,SAPS-I,SOFA,Length_of_stay,Survival,In-hospital_death\n"
 STAYS = {
     "132539": (54, 0, 4, -1, "00:07,HR,73\n36:15,HR,80\n24:00,GCS,15\n47:59,Weight,-1\n", 0),
-    "132540": (76, 1, 2, 76, "00:42,pH,7.4\n48:00,HR,99\n", 1),
+    "132540": (76, 1, 2, 76, "00:42,pH,7.4\n00:42,,7.4\n48:00,HR,99\n", 1),
     "132541": (-1, -1, 3, 56.7, "", 0),
 }
 
@@ -51,6 +51,7 @@ def test_stays(folder):
     assert cohort.subjects["sex"].tolist()[:2] == ["female", "male"]
     assert cohort.subjects["height"].isna().all()
     assert not {"SAPS-I", "Length_of_stay"} & set(cohort.subjects.columns)
+    assert ["event", "1", "without the name of a parameter"] in cohort.excluded.values.tolist()
     assert {"SAPS-I", "SOFA", "Length_of_stay", "Survival"} <= set(cohort.excluded["id"])
     first = cohort.events.table.query("subject_id == '132539'")
     assert first["code"].tolist() == ["HR", "GCS", "HR"], "in time, -1 left out"
