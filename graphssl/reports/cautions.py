@@ -134,7 +134,7 @@ def _site_readable(study: Study) -> Caution | None:
     text = (
         f"A linear probe tells the {sites} sites apart from the embedding with a balanced accuracy of {number(probe.mean)} "
         f"(lower bound {number(low)}, chance {number(1 / sites)}{f'; {others}' if others else ''}). "
-        "Where diagnosis and site go together, part of the score may be the scanner."
+        "Where the target and the site go together, part of the score may be the site."
     )
     return Caution("site_readable", "warning", "The site can be read from the embedding", text)
 
