@@ -158,7 +158,7 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
             chosen = tuple(column for column in schema if column.role in self.roles and column.kind in _KINDS)
             if not chosen:
                 raise SchemaError(
-                    f"Expected columns of numbers or categories with one of the roles {', '.join(self.roles)}, found none in {schema}. "
+                    f"Expected columns of numbers or categories with one of the roles {', '.join(self.roles)}, found none in {schema!r}. "
                     "Name columns=…, or leave out what reads the table."
                 )
             return chosen
