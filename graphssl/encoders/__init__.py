@@ -5,6 +5,18 @@ from graphssl.encoders.brain_network_transformer import BrainNetworkTransformer
 from graphssl.encoders.gnn import GAT, GCN, GIN
 from graphssl.encoders.graph_transformer import GraphTransformer
 from graphssl.encoders.mlp import MLP
+from graphssl.encoders.table_encoder import AbstractTableEncoder
 from graphssl.encoders.table_transformer import TableTransformer
 
-__all__ = ["GAT", "GCN", "GIN", "MLP", "AbstractEncoder", "BrainNetworkTransformer", "Embedding", "GraphTransformer", "TableTransformer"]
+__all__ = [
+    "GAT",
+    "GCN",
+    "GIN",
+    "MLP",
+    "AbstractEncoder",
+    "AbstractTableEncoder",
+    "BrainNetworkTransformer",
+    "Embedding",
+    "GraphTransformer",
+    "TableTransformer",
+]

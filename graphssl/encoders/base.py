@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from graphssl.data.builder import AbstractBuilder
 from graphssl.errors import ConfigError
+from graphssl.graphs import ConnectomeBuilder
 
 
 class Embedding(NamedTuple):
@@ -42,6 +43,10 @@ class AbstractEncoder(nn.Module, ABC):
     def for_builder(self, builder: AbstractBuilder) -> "AbstractEncoder":
         """The encoder for what a fitted builder gives; itself where it takes any."""
         return self
+
+    def default_builder(self) -> AbstractBuilder:
+        """A builder, not fitted, of the batches that it reads."""
+        return ConnectomeBuilder()
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments as plain values, for `config.json`."""

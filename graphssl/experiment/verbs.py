@@ -12,7 +12,7 @@ import pandas as pd
 
 from graphssl.data.atlas import check_atlas
 from graphssl.data.cohort import Cohort
-from graphssl.encoders import GAT, GCN, GIN, MLP, AbstractEncoder, BrainNetworkTransformer, GraphTransformer, TableTransformer
+from graphssl.encoders import GAT, GCN, GIN, MLP, AbstractEncoder, BrainNetworkTransformer, GraphTransformer
 from graphssl.errors import AtlasError, ConfigError, DataError, InputError
 from graphssl.estimators import ConnectomeClassifier
 from graphssl.evaluation.audits import leading_components, site_probe
@@ -25,7 +25,7 @@ from graphssl.experiment.explanation import write_explanation
 from graphssl.experiment.runs import RunFolder
 from graphssl.folders import file_written_whole
 from graphssl.graphs import ConnectomeBuilder, ScanContrast
-from graphssl.objectives import AbstractObjective, MaskedColumns, MaskedRegions
+from graphssl.objectives import AbstractObjective, default_objective
 from graphssl.reports import write_report
 from graphssl.results import Result, write_results
 from graphssl.training.finetune import finetune
@@ -206,7 +206,7 @@ def make_tuned(name: str, experiment: Experiment, cohort: Cohort | None = None) 
 
 def objective_of(experiment: Experiment) -> AbstractObjective:
     """The objective of an experiment; masked regions, or masked columns of a table, when it names none."""
-    return experiment.objective or (MaskedColumns() if isinstance(experiment.encoder, TableTransformer) else MaskedRegions())
+    return experiment.objective or default_objective(experiment.encoder or GraphTransformer())
 
 
 def _served(settings: EvaluationSettings, cohort: Cohort) -> tuple[EvaluationSettings, dict[str, str]]:

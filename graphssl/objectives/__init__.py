@@ -5,6 +5,7 @@ from graphssl.objectives.alignment import AtlasAlignment
 from graphssl.objectives.base import AbstractObjective, Loss
 from graphssl.objectives.clustering import SwAV
 from graphssl.objectives.contrastive import NTXent
+from graphssl.objectives.default import default_objective
 from graphssl.objectives.distillation import BYOL, DINO
 from graphssl.objectives.masked import MaskedConnections, MaskedRegions
 from graphssl.objectives.masked_columns import MaskedColumns
@@ -27,4 +28,5 @@ __all__ = [
     "Supervised",
     "SwAV",
     "WeightedSum",
+    "default_objective",
 ]

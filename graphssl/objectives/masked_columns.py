@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from graphssl.data.table import TableBatch
 from graphssl.encoders.base import AbstractEncoder
-from graphssl.encoders.table_transformer import TableTransformer
+from graphssl.encoders.table_encoder import AbstractTableEncoder
 from graphssl.errors import ConfigError
 from graphssl.objectives.base import AbstractObjective, Loss
 
@@ -39,7 +39,7 @@ class MaskedColumns(AbstractObjective):
         Raises:
             ConfigError: If the encoder is none of tables.
         """
-        if not isinstance(encoder, TableTransformer):
+        if not isinstance(encoder, AbstractTableEncoder):
             raise ConfigError(f"Expected an encoder of tables for MaskedColumns, found {type(encoder).__name__}. Use TableTransformer.")
         sizes = [len(known) + 1 for known in encoder.categories.values()]
         self.from_tokens = ColumnDecoder(len(encoder.numbers), sizes, encoder.token_width)

@@ -8,14 +8,10 @@ from sklearn.base import clone
 from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
 from graphssl.data.splits import hold_out
-from graphssl.data.table import ColumnTokenizer
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.encoders.graph_transformer import GraphTransformer
-from graphssl.encoders.table_transformer import TableTransformer
-from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.objectives.base import AbstractObjective
-from graphssl.objectives.masked import MaskedRegions
-from graphssl.objectives.masked_columns import MaskedColumns
+from graphssl.objectives.default import default_objective
 from graphssl.training.fit import TrainingSettings, fit
 from graphssl.training.model import Model, fresh
 
@@ -56,7 +52,7 @@ def pretrain(
     split = hold_out(cohort.ids, groups=cohort.groups.tolist(), test_fraction=validation_fraction, seed=seed)
     train = cohort.select(split.train)
     model = untrained(train, encoder=encoder, builder=builder, seed=seed)
-    objective = objective or (MaskedColumns() if isinstance(model.encoder, TableTransformer) else MaskedRegions())
+    objective = objective or default_objective(model.encoder)
     learned = _prepared(objective.for_cohort(cohort), model.encoder, seed)
     series = {"series": True} if objective.needs_series else {}
     batches = [model.builder.transform(part, **series) for part in (train, cohort.select(split.test))]
@@ -80,8 +76,7 @@ def untrained(cohort: Cohort, *, encoder: AbstractEncoder | None = None, builder
         seed: Seed of the weights.
     """
     encoder = encoder or GraphTransformer()
-    builder = builder or (ColumnTokenizer() if isinstance(encoder, TableTransformer) else ConnectomeBuilder())
-    fitted = clone(builder).fit(cohort)
+    fitted = clone(builder or encoder.default_builder()).fit(cohort)
     encoder = encoder.for_builder(fitted)
     return Model(fitted, fresh(encoder, seed))
 
