@@ -9,18 +9,14 @@ With `--json` the last line is the record of the sum, with one record a kind in 
 
 import argparse
 import json
-import multiprocessing
 import os
-import resource
-import time
-from collections.abc import Callable
-from multiprocessing.connection import Connection
 from typing import Any
 
 os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})  # before numpy and torch are loaded
 
 import numpy as np
 import torch
+from measure.forked import measure
 from nilearn.connectome import ConnectivityMeasure
 from sklearn.covariance import EmpiricalCovariance
 
@@ -98,26 +94,6 @@ def compare(kind: str, data: RegionData, repeats: int) -> dict[str, object]:
         "largest_difference": gap,
         **(found if kind == "tangent" else {}),
     }
-
-
-def measure(function: Callable[[], np.ndarray]) -> tuple[np.ndarray, float, float]:
-    """Result, CPU seconds and MiB on top of a function called in a forked process."""
-    context = multiprocessing.get_context("fork")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_call, args=(function, there))
-    process.start()
-    answer = here.recv()
-    process.join()
-    return answer
-
-
-def _call(function: Callable[[], np.ndarray], answer: Connection) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.process_time()
-    result = function()
-    cpu = time.process_time() - start
-    mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    answer.send((result, cpu, mib))
 
 
 def record(name: str, ours: float, peer: float, ours_mib: float, peer_mib: float, equal: bool) -> dict[str, object]:

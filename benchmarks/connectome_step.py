@@ -13,17 +13,16 @@ process's memory on top of what it started with. The median of the repeats count
 
 import argparse
 import json
-import multiprocessing
 import os
-import resource
 import statistics
 import time
-from multiprocessing.connection import Connection
+from functools import partial
 from typing import NamedTuple
 
 os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})  # before torch is loaded
 
 import torch
+from measure.forked import measure
 from torch import Tensor, nn
 from torch_geometric.nn import GINEConv, GPSConv, TransformerConv
 
@@ -131,7 +130,8 @@ def main() -> None:
     measured: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
     for _ in range(arguments.repeats):
         for side in SIDES:
-            measured[side].append(measure(side, batch))
+            cpu, _, mib = measure(partial(second_step, side, batch))
+            measured[side].append((cpu, mib))
     gaps = differences(random_batch(2, arguments.regions))  # after the forks: a process that has run autograd must not be forked
     equal = max(gaps.values()) <= TOLERANCE
     parts = [record(ours, peer, measured[ours], measured[peer], equal) for ours, peer in COMPARISONS]
@@ -201,28 +201,15 @@ def step(encoder: AbstractEncoder, objective: nn.Module, batch: ConnectomeBatch)
     return loss.detach()
 
 
-def measure(side: str, batch: ConnectomeBatch) -> tuple[float, float]:
-    """CPU seconds of a step and MiB on top, in a forked process."""
-    context = multiprocessing.get_context("fork")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_measure, args=(side, batch, there))
-    process.start()
-    there.close()
-    answer = here.recv()  # EOFError where the process was killed, for want of memory as a rule
-    process.join()
-    return answer
-
-
-def _measure(side: str, batch: ConnectomeBatch, answer: Connection) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def second_step(side: str, batch: ConnectomeBatch) -> float:
+    """CPU seconds of a second step."""
     torch.manual_seed(0)
     encoder = SIDES[side](batch)
     objective = MaskedRegions().prepare(encoder)
     step(encoder, objective, batch)
     start = time.process_time()
     step(encoder, objective, batch)
-    cpu = time.process_time() - start
-    answer.send((cpu, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
+    return time.process_time() - start
 
 
 def differences(batch: ConnectomeBatch) -> dict[str, float]:

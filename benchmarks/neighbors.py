@@ -14,12 +14,9 @@ With `--json` the last line is the record of 20,000 × 56 against the bare searc
 
 import argparse
 import json
-import multiprocessing
 import os
-import resource
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from typing import Any
 
 os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})  # before numpy and torch are loaded
@@ -27,6 +24,7 @@ os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM
 import numpy as np
 import pandas as pd
 import torch
+from measure.forked import measure
 
 from graphssl.graphs import FeatureGroup, NeighborIndex
 
@@ -96,8 +94,8 @@ def compare(name: str, table: pd.DataFrame, groups: list[FeatureGroup], pair: Ca
     n = len(table)
     values = table.to_numpy()
     sample = np.linspace(0, n - 1, max(2, 20_000 // n)).astype(int)
-    (found, seconds), mib = measure(lambda: ours(table, groups))
-    (looped, loop_seconds), loop_mib = measure(lambda: loop(values, sample, pair))
+    (found, seconds), _, mib = measure(lambda: ours(table, groups))
+    (looped, loop_seconds), _, loop_mib = measure(lambda: loop(values, sample, pair))
     indices, similarity = found
     order = np.argsort(-looped, axis=1, kind="stable")[:, :K]
     gap = np.abs(np.take_along_axis(looped, order, axis=1) - similarity[sample]).max()
@@ -110,7 +108,7 @@ def compare(name: str, table: pd.DataFrame, groups: list[FeatureGroup], pair: Ca
     sides = {"BLAS": lambda: blas(values)} | ({"faiss": lambda: flat(values)} if has_faiss() else {})
     searched = {peer: measure(function) for peer, function in sides.items()}
     peer = min(searched, key=lambda side: searched[side][0][1])
-    (nearest, bare_seconds), bare_mib = searched[peer]
+    (nearest, bare_seconds), _, bare_mib = searched[peer]
     shared = float((nearest[:, :, None] == indices[:, None]).any(axis=2).mean())
     against_bare = record(name, f"bare {peer}", seconds[1], bare_seconds, mib, bare_mib, shared > 0.999 if bare == "same" else None)
     others = ", ".join(f"{side} {result[0][1]:.3f} s" for side, result in searched.items())
@@ -166,23 +164,6 @@ def has_faiss() -> bool:
     except ImportError:
         return False
     return True
-
-
-def measure(function: Callable[[], Any]) -> tuple[Any, float]:
-    """Result and MiB on top of a function called in a forked process."""
-    context = multiprocessing.get_context("fork")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_call, args=(function, there))
-    process.start()
-    answer = here.recv()
-    process.join()
-    return answer
-
-
-def _call(function: Callable[[], Any], answer: Connection) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    result = function()
-    answer.send((result, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
 
 
 def record(name: str, peer: str, ours: float, theirs: float, ours_mib: float, peer_mib: float, equal: bool | None) -> dict[str, Any]:
