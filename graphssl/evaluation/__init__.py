@@ -2,6 +2,7 @@
 
 from graphssl.evaluation.audits import site_probe
 from graphssl.evaluation.baselines import BASELINES, make_baseline
+from graphssl.evaluation.challenges import CHALLENGE_SCORES
 from graphssl.evaluation.explain import Saliency, integrated_gradients, saliency
 from graphssl.evaluation.permutation import refit_permutation_test
 from graphssl.evaluation.protocols import Evaluation, evaluate
@@ -12,6 +13,7 @@ from graphssl.evaluation.tuning import Tuned
 
 __all__ = [
     "BASELINES",
+    "CHALLENGE_SCORES",
     "Evaluation",
     "Saliency",
     "Tuned",

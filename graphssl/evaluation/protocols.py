@@ -22,6 +22,7 @@ from graphssl.data.cohort import Cohort
 from graphssl.data.splits import Split, k_fold, label_fraction, leave_one_site_out, published, stratum
 from graphssl.errors import ConfigError, DataError
 from graphssl.estimators import WITHHELD
+from graphssl.evaluation.challenges import challenge_scores, check_scores_fit
 from graphssl.folders import file_written_whole
 from graphssl.results import Result
 from graphssl.statistics.metrics import score_all
@@ -79,6 +80,7 @@ def evaluate(
     label_fractions: Sequence[float] = (1.0,),
     n_splits: int = 5,
     audited: Sequence[str] = (),
+    scores: Sequence[str] = (),
     folder: str | os.PathLike[str] | None = None,
     n_jobs: int = 1,
     progress: bool = False,
@@ -100,20 +102,24 @@ def evaluate(
         n_splits: Folds of `k_fold`.
         audited: Methods to fit once more, for the first seed, on labels shuffled within each site: anything but chance then means a leak.
             Their records end in `|shuffled_labels`.
+        scores: Scores of challenges beside the metrics, by their names in `CHALLENGE_SCORES`. Where one needs a threshold, every method is fitted
+            once more, on four fifths of its labelled training subjects, to choose it on the others.
         folder: Where finished parts are kept, so that a run that was killed goes on from there.
         n_jobs: Processes; each uses one thread when there are several.
         progress: Whether to show a progress bar on stderr.
 
     Raises:
-        ConfigError: If there are no methods, seeds or label fractions, or what is to be audited is not among the methods.
+        ConfigError: If there are no methods, seeds or label fractions, what is to be audited is not among the methods, or a score is unknown.
         DataError: If there is one class (in the cohort or beside a split's test set), one site, or a site too small to score.
         LeakageError: If a family or repeated scans would stand on two sides of a split.
     """
     _check_arguments(methods, seeds, label_fractions, audited)
     task = make_task(cohort, target, classes, protocol)
+    check_scores_fit(scores, cohort, len(task.classes))
     splits = make_splits(cohort, task, protocol, n_splits)
     units = [(split, seed) for split in splits for seed in seeds]
-    plan = _Plan(dict(methods), task, tuple(label_fractions), tuple(audited), seeds[0], None if folder is None else Path(folder), n_jobs != 1)
+    store = None if folder is None else Path(folder)
+    plan = _Plan(dict(methods), task, tuple(label_fractions), tuple(audited), tuple(scores), seeds[0], store, n_jobs != 1)
     jobs = (joblib.delayed(_unit)(cohort, plan, split, seed) for split, seed in units)
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
     parts = list(_shown(parallel(jobs), len(units), f"{protocol}, {len(methods)} methods", progress))
@@ -170,8 +176,10 @@ def make_splits(cohort: Cohort, task: Task, protocol: str, n_splits: int = 5) ->
     return [_with_unlabelled(cohort, task, split, protocol) for split in splits]
 
 
-def fit_and_score(method: Any, cohort: Cohort, task: Task, split: Split, seed: int, fraction: float, name: str) -> tuple[list[Result], pd.DataFrame]:
-    """Fit one method on one split and score its test subjects; the cohorts it sees have no labels in their tables."""
+def fit_and_score(
+    method: Any, cohort: Cohort, task: Task, split: Split, seed: int, fraction: float, name: str, extra: Sequence[str] = ()
+) -> tuple[list[Result], pd.DataFrame]:
+    """Fit one method on one split and score its test subjects; the cohorts it sees have no labels in their tables. `extra` names challenge scores."""
     train, y_train = training_side(cohort, task, split, seed, fraction)
     test = _without_labels(cohort.select(split.test), task)
     n_train = int((y_train != WITHHELD).sum())
@@ -181,6 +189,7 @@ def fit_and_score(method: Any, cohort: Cohort, task: Task, split: Split, seed: i
     seconds = time.perf_counter() - started
     probability = _in_all_classes(np.asarray(method.predict_proba(test)), getattr(method, "classes_", None), len(task.classes))
     scores = score_all(y_test, probability[:, 1] if len(task.classes) == 2 else probability)
+    scores |= challenge_scores(extra, method, train, y_train, test, y_test, probability[:, 1], seed=seed)
     results = [
         Result(task.cohort, task.target, task.protocol, name, split.name, seed, fraction, metric, value, n_train, len(split.test), seconds)
         for metric, value in scores.items()
@@ -239,6 +248,7 @@ class _Plan:
     task: Task
     fractions: tuple[float, ...]
     audited: tuple[str, ...]
+    scores: tuple[str, ...]
     first_seed: int
     store: Path | None
     alone: bool
@@ -246,7 +256,7 @@ class _Plan:
     def path(self, cohort: Cohort, split: Split, seed: int) -> Path | None:
         """Where a unit is kept; the name holds a hash of all that decides its numbers."""
         settings = {name: repr(described(method)) for name, method in self.methods.items()}
-        key = joblib.hash([cohort.hash, asdict(self.task), split.hash, seed, self.fractions, self.audited, self.first_seed, settings])
+        key = joblib.hash([cohort.hash, asdict(self.task), split.hash, seed, self.fractions, self.audited, self.scores, self.first_seed, settings])
         if self.store is None:
             return None
         # Sites are called what people call them; a slash is no part of a file's name.
@@ -281,7 +291,7 @@ def _unit(cohort: Cohort, plan: _Plan, split: Split, seed: int) -> _Part:
             elif seed != plan.first_seed:  # with all labels nothing about it is random: once is enough
                 fractions = tuple(fraction for fraction in fractions if fraction < 1)
             for fraction in fractions:
-                found, table = fit_and_score(estimator, cohort, plan.task, split, seed, fraction, name)
+                found, table = fit_and_score(estimator, cohort, plan.task, split, seed, fraction, name, plan.scores)
                 results += found
                 tables.append(table)
                 choices += _choices(estimator, name, split, seed, fraction)

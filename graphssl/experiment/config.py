@@ -21,6 +21,7 @@ from graphssl.datasets.simulate import GroundTruth, Simulation
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError, InputError
 from graphssl.evaluation.baselines import BASELINES
+from graphssl.evaluation.challenges import CHALLENGE_SCORES
 from graphssl.evaluation.protocols import ProtocolName
 from graphssl.experiment.parser import Parser, nearest, reason
 from graphssl.experiment.sources import Source, open_source, several
@@ -62,6 +63,8 @@ class EvaluationSettings:
             choose from, by parameter, by name (see `graphssl.evaluation.Tuned`). A value may be a class with its `init_args`.
         n_inner: Inner folds; they hold out sites under `leave_one_site_out`, else subjects.
         audited: Methods that are also fitted on shuffled labels.
+        scores: Scores of challenges beside the metrics: `physionet2012_event1` (its threshold chosen on training subjects, by one more fit),
+            `physionet2012_event1_best_threshold` (chosen on the test subjects: an upper bound), `physionet2012_event2`, `physionet2019_utility`.
         seeds: Seeds of methods and label draws.
         label_fractions: Shares of the training labels.
         n_splits: Folds of `k_fold`.
@@ -78,6 +81,7 @@ class EvaluationSettings:
     n_jobs: int = 1
     tuned: dict[str, dict[str, list[Choice]]] = field(default_factory=dict)
     n_inner: int = 3
+    scores: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.methods) - set(OURS))
@@ -86,6 +90,9 @@ class EvaluationSettings:
         strange = sorted(set(self.baselines) - set(BASELINES))
         if strange:
             raise ConfigError(f"Expected baselines among {', '.join(BASELINES)}; found {strange[0]!r}.{nearest(strange[0], BASELINES)}")
+        odd = sorted(set(self.scores) - set(CHALLENGE_SCORES))
+        if odd:
+            raise ConfigError(f"Expected scores among {', '.join(CHALLENGE_SCORES)}; found {odd[0]!r}.{nearest(odd[0], list(CHALLENGE_SCORES))}")
         foreign = sorted(set(self.tuned) - {*OURS, *BASELINES})
         if foreign:
             raise ConfigError(f"Expected methods or baselines to tune, found {foreign[0]!r}.{nearest(foreign[0], [*OURS, *BASELINES])}")

@@ -109,6 +109,7 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
             label_fractions=settings.label_fractions,
             n_splits=settings.n_splits,
             audited=settings.audited,
+            scores=settings.scores,
             folder=folder.path / "units",
             n_jobs=settings.n_jobs,
             progress=progress,

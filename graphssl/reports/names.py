@@ -50,6 +50,10 @@ _METRICS = {
     "balanced_accuracy": "Balanced accuracy",
     "brier": "Brier score",
     "expected_calibration_error": "Expected calibration error",
+    "physionet2012_event1": "min(sensitivity, positive predictivity)",
+    "physionet2012_event1_best_threshold": "The same at the best threshold of the test subjects",
+    "physionet2012_event2": "Hosmer–Lemeshow H over the range of risks",
+    "physionet2019_utility": "Normalised utility",
 }
 _PROTOCOLS = {
     "leave_one_site_out": "each site held out in turn",

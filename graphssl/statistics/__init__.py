@@ -1,5 +1,6 @@
 """Metrics, intervals and paired tests, computed from results and predictions; the evaluation and the report use the same functions."""
 
+from graphssl.statistics.challenges import event1, event1_best_threshold, event1_threshold, event2, sepsis_utility, utility_threshold
 from graphssl.statistics.compare import paired_comparison, paired_delong
 from graphssl.statistics.difference import Comparison, corrected_resampled_t_test, delong_covariance, delong_test, wilcoxon_test
 from graphssl.statistics.metrics import (
@@ -37,6 +38,10 @@ __all__ = [
     "corrected_resampled_t_test",
     "delong_covariance",
     "delong_test",
+    "event1",
+    "event1_best_threshold",
+    "event1_threshold",
+    "event2",
     "expected_calibration_error",
     "mean_interval",
     "paired_comparison",
@@ -45,7 +50,9 @@ __all__ = [
     "permutation_test",
     "score_all",
     "scored_splits",
+    "sepsis_utility",
     "stability",
     "summarise",
+    "utility_threshold",
     "wilcoxon_test",
 ]

@@ -84,6 +84,12 @@ def test_what_is_tuned_becomes_an_estimator_that_chooses(write):
     assert written["mode"] == ["probe"]
 
 
+def test_scores_must_be_known(write):
+    assert read(write(evaluation={"scores": ["physionet2012_event2"]}))[0].evaluation.scores == ("physionet2012_event2",)
+    with pytest.raises(ConfigError, match="Expected scores among .*found 'physionet2012_event3'.*Did you mean 'physionet2012_event2'"):
+        read(write(evaluation={"scores": ["physionet2012_event3"]}))
+
+
 def test_what_is_to_be_tuned_must_be_known(write):
     with pytest.raises(ConfigError, match="methods or baselines to tune, found 'svm_tangents'. Did you mean 'svm_tangent'"):
         read(write(evaluation={"tuned": {"svm_tangents": {"classifier__model__C": [1.0]}}}))
