@@ -13,6 +13,10 @@ class Batch(Protocol):
     def subject_ids(self) -> tuple[str, ...]:
         """Subject of each row `[B]`."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: Sequence[int] | Any) -> Self: ...

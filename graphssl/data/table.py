@@ -111,8 +111,6 @@ class ColumnTokenizer(AbstractBuilder):
 
     Attributes:
         encoder_: Fitted `ColumnEncoder`: columns, means, scales and categories.
-        numbers_: Names of the continuous columns `[N]`.
-        categories_: Categories of the other columns, by name `[K]`.
         edges_: Ends of the pieces, in units of the spread `[N, n_pieces + 1]`; a piece without width is not used.
     """
 
@@ -131,14 +129,22 @@ class ColumnTokenizer(AbstractBuilder):
         if self.n_pieces < 1:
             raise ConfigError(f"Expected at least one piece of each number, found n_pieces={self.n_pieces}.")
         self.encoder_ = ColumnEncoder(self.columns, roles=self.roles).fit(X)
-        self._name_columns()
         standard, measured = self._numbers(as_table(X))
-        self.edges_ = np.zeros((len(self.numbers_), self.n_pieces + 1))
-        for k in range(len(self.numbers_)):
-            present = standard[measured[:, k], k]
-            if len(present):
-                self.edges_[k] = np.quantile(present, np.linspace(0, 1, self.n_pieces + 1))
+        self.edges_ = np.zeros((standard.shape[1], self.n_pieces + 1))
+        for edges, values, there in zip(self.edges_, standard.T, measured.T, strict=True):
+            if there.any():
+                edges[:] = np.quantile(values[there], np.linspace(0, 1, self.n_pieces + 1))
         return self
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Names of the continuous columns `[N]`, in the order of the batch."""
+        return tuple(column.name for column in self.encoder_.continuous)
+
+    @property
+    def categories(self) -> dict[str, tuple[str, ...]]:
+        """Categories of the other columns by name `[K]`, in the order of the batch."""
+        return self.encoder_.categories_
 
     def transform(self, X: Cohort | pd.DataFrame) -> TableBatch:
         """The columns of any patients.
@@ -184,33 +190,27 @@ class ColumnTokenizer(AbstractBuilder):
             tokenizer = cls(**record["arguments"])
             arguments = {name: value for name, value in record["arguments"].items() if name != "n_pieces"}
             tokenizer.encoder_ = ColumnEncoder.from_state({**record, "arguments": arguments})
-            tokenizer._name_columns()
-            tokenizer.edges_ = tensors["edges"].numpy().astype(np.float64).reshape(len(tokenizer.numbers_), tokenizer.n_pieces + 1)
+            tokenizer.edges_ = tensors["edges"].numpy().astype(np.float64).reshape(len(tokenizer.numbers), tokenizer.n_pieces + 1)
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"Expected the fitted state of a ColumnTokenizer, found a problem with {error}. The file is damaged.") from error
         return tokenizer
 
     def describe(self) -> dict[str, str]:
         """The columns, for the model card."""
-        return {"numbers": ", ".join(self.numbers_) or "none", "categories": ", ".join(self.categories_) or "none"}
-
-    def _name_columns(self) -> None:
-        self.numbers_ = tuple(column.name for column in self.encoder_.columns_ if column.kind == "continuous")
-        self.categories_ = {column.name: self.encoder_.categories_[column.name] for column in self.encoder_.columns_ if column.kind != "continuous"}
+        return {"numbers": ", ".join(self.numbers) or "none", "categories": ", ".join(self.categories) or "none"}
 
     def _numbers(self, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Standardised numbers and which were measured, both `[n, N]`."""
-        columns = [column for column in self.encoder_.columns_ if column.kind == "continuous"]
-        values = np.column_stack([np.zeros((len(table), 0)), *(as_numbers(column, table) for column in columns)])
+        values = np.column_stack([np.zeros((len(table), 0)), *(as_numbers(column, table) for column in self.encoder_.continuous)])
         measured = ~np.isnan(values)
         return np.where(measured, (values - self.encoder_.mean_) / self.encoder_.scale_, 0.0), measured
 
     def _codes(self, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Category numbers and which were measured, both `[n, K]`."""
-        codes = np.zeros((len(table), len(self.categories_)), dtype=np.int64)
+        codes = np.zeros((len(table), len(self.categories)), dtype=np.int64)
         measured = np.zeros(codes.shape, dtype=bool)
-        for k, column in enumerate(column for column in self.encoder_.columns_ if column.kind != "continuous"):
-            words, known = as_words(column, table), self.categories_[column.name]
+        for k, column in enumerate(self.encoder_.categorical):
+            words, known = as_words(column, table), self.categories[column.name]
             measured[:, k] = words.notna()
             found = pd.Index(known).get_indexer(pd.Index(words))
             codes[:, k] = np.where(measured[:, k], np.where(found < 0, len(known), found), 0)

@@ -55,13 +55,23 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
         table = as_table(X)
         schema = X.schema if isinstance(X, Cohort) else Schema.infer(table)
         self.columns_ = self._chosen(schema)
-        numbers = [as_numbers(column, table) for column in self._continuous]
+        numbers = [as_numbers(column, table) for column in self.continuous]
         self.mean_ = np.array([_mean(values) for values in numbers])
         self.scale_ = np.array([_scale(values) for values in numbers])
         self.categories_: dict[str, tuple[str, ...]] = {
-            column.name: tuple(sorted(set(as_words(column, table).dropna()))) for column in self.columns_ if column.kind != "continuous"
+            column.name: tuple(sorted(set(as_words(column, table).dropna()))) for column in self.categorical
         }
         return self
+
+    @property
+    def continuous(self) -> list[Column]:
+        """The columns of numbers, in order."""
+        return [column for column in self.columns_ if column.kind == "continuous"]
+
+    @property
+    def categorical(self) -> list[Column]:
+        """The columns of categories (binary and ordinal ones too), in order."""
+        return [column for column in self.columns_ if column.kind != "continuous"]
 
     def transform(self, X: Cohort | pd.DataFrame) -> npt.NDArray[np.float32]:
         """Encode subjects.
@@ -78,7 +88,7 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         table = as_table(X)
-        moments = dict(zip((column.name for column in self._continuous), zip(self.mean_, self.scale_, strict=True), strict=True))
+        moments = dict(zip((column.name for column in self.continuous), zip(self.mean_, self.scale_, strict=True), strict=True))
         blocks = []
         for column in self.columns_:
             if column.kind == "continuous":
@@ -113,7 +123,7 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         table = as_table(X)
-        found = {column.name: as_words(column, table).dropna() for column in self.columns_ if column.kind != "continuous"}
+        found = {column.name: as_words(column, table).dropna() for column in self.categorical}
         return {name: int((~words.isin(self.categories_[name])).sum()) for name, words in found.items()}
 
     def state(self) -> dict[str, Any]:
@@ -148,10 +158,6 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"Expected the fitted state of a ColumnEncoder, found none of {error}. The file is damaged.") from error
         return encoder
-
-    @property
-    def _continuous(self) -> list[Column]:
-        return [column for column in self.columns_ if column.kind == "continuous"]
 
     def _chosen(self, schema: Schema) -> tuple[Column, ...]:
         if self.columns is None:

@@ -6,6 +6,7 @@ from graphssl.encoders.gnn import GAT, GCN, GIN
 from graphssl.encoders.graph_transformer import GraphTransformer
 from graphssl.encoders.mlp import MLP
 from graphssl.encoders.table_encoder import AbstractTableEncoder
+from graphssl.encoders.table_mlp import TableMLP
 from graphssl.encoders.table_transformer import TableTransformer
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "BrainNetworkTransformer",
     "Embedding",
     "GraphTransformer",
+    "TableMLP",
     "TableTransformer",
 ]

@@ -32,7 +32,7 @@ class MLP(AbstractEncoder):
         super().__init__()
         self.width, self.depth, self.dropout, self.spacing_mm, self.readout = width, depth, dropout, spacing_mm, readout
         self.tokens = SpatialTokens(width, spacing_mm)
-        self.blocks = nn.ModuleList(_block(width, dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(residual_block(width, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.pool = make_readout(readout, width)
         self.token_width, self.pooled_width = width, self.pool.pooled_width
@@ -51,5 +51,6 @@ def feed_forward(width: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
 
-def _block(width: int, dropout: float) -> nn.Sequential:
+def residual_block(width: int, dropout: float) -> nn.Sequential:
+    """What a block adds: normalisation, two layers, dropout."""
     return nn.Sequential(nn.LayerNorm(width), *feed_forward(width), nn.Dropout(dropout))

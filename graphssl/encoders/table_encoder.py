@@ -43,12 +43,17 @@ class AbstractTableEncoder(AbstractEncoder):
             raise ConfigError(
                 f"Expected a ColumnTokenizer before a {type(self).__name__}, found {type(builder).__name__}. Give builder=ColumnTokenizer()."
             )
-        found = {"numbers": builder.numbers_, "categories": builder.categories_, "n_pieces": builder.n_pieces}
+        found = {"numbers": builder.numbers, "categories": builder.categories, "n_pieces": builder.n_pieces}
         return type(self)(**{**self.arguments(), **found})
 
     def default_builder(self) -> AbstractBuilder:
         """A `ColumnTokenizer`."""
         return ColumnTokenizer()
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of all columns `[N + K]`, in the order of tokens."""
+        return (*self.numbers, *self.categories)
 
     def check_columns(self, batch: TableBatch) -> None:
         """Check that a batch has the encoder's columns.
@@ -63,3 +68,14 @@ class AbstractTableEncoder(AbstractEncoder):
                 f"Expected {expected[0]} numbers of {expected[1]} pieces and {expected[2]} categories, "
                 f"found {shape[0]} of {shape[1]} and {shape[2]}. Make the encoder with for_builder(tokenizer)."
             )
+
+
+def of_tables(encoder: AbstractEncoder, objective: str) -> AbstractTableEncoder:
+    """The encoder, which an objective needs to be one of tables.
+
+    Raises:
+        ConfigError: If it is another.
+    """
+    if not isinstance(encoder, AbstractTableEncoder):
+        raise ConfigError(f"Expected an encoder of tables for {objective}, found {type(encoder).__name__}. Use TableMLP or TableTransformer.")
+    return encoder

@@ -10,6 +10,7 @@ from graphssl.objectives.distillation import BYOL, DINO
 from graphssl.objectives.masked import MaskedConnections, MaskedRegions
 from graphssl.objectives.masked_columns import MaskedColumns
 from graphssl.objectives.redundancy import BarlowTwins
+from graphssl.objectives.scarf import Scarf
 from graphssl.objectives.supervised import Supervised
 from graphssl.objectives.weighted import WeightedSum
 
@@ -24,6 +25,7 @@ __all__ = [
     "MaskedConnections",
     "MaskedRegions",
     "NTXent",
+    "Scarf",
     "SiteAdversary",
     "Supervised",
     "SwAV",

@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from graphssl.data.batch import Batch
 from graphssl.data.connectome import ConnectomeBatch
 from graphssl.objectives.base import Loss
 from graphssl.objectives.two_views import AbstractTwoViews, check_positive, subject_index
@@ -30,9 +31,14 @@ class NTXent(AbstractTwoViews):
 
     def compare(self, projected: tuple[Tensor, Tensor], views: tuple[ConnectomeBatch, ConnectomeBatch]) -> Loss:
         """The loss, and how often the other view was the most alike."""
-        logits, target = nt_xent_logits(*projected, subject_index(views[0]), self.temperature)
-        found = (logits.detach().argmax(dim=1) == target).float().mean()
-        return Loss(F.cross_entropy(logits, target), {"accuracy": found})
+        return contrast(projected, views[0], self.temperature)
+
+
+def contrast(projected: tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]], batch: Batch, temperature: float) -> Loss:
+    """NT-Xent of two projected views of a batch, and how often the other view was the most alike."""
+    logits, target = nt_xent_logits(*projected, subject_index(batch), temperature)
+    found = (logits.detach().argmax(dim=1) == target).float().mean()
+    return Loss(F.cross_entropy(logits, target), {"accuracy": found})
 
 
 def nt_xent(first: Float[Tensor, "B D"], second: Float[Tensor, "B D"], subjects: Int[Tensor, "B"], temperature: float = 0.2) -> Float[Tensor, ""]:

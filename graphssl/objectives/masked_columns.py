@@ -1,13 +1,15 @@
 """Hide part of a patient's table and predict it from the rest."""
 
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graphssl.data.table import TableBatch
 from graphssl.encoders.base import AbstractEncoder
-from graphssl.encoders.table_encoder import AbstractTableEncoder
+from graphssl.encoders.table_encoder import of_tables
 from graphssl.errors import ConfigError
 from graphssl.objectives.base import AbstractObjective, Loss
 
@@ -15,32 +17,42 @@ from graphssl.objectives.base import AbstractObjective, Loss
 class MaskedColumns(AbstractObjective):
     """Hide measured values and predict numbers by squared error, categories by cross-entropy; only what was hidden and truly measured counts.
 
-    The feature masking of Pellegrini, Navab & Kazi (Medical Image Analysis 2023), value by value. Two decoders read the token of the hidden column
+    The feature masking of Pellegrini, Navab & Kazi (Medical Image Analysis 2023), value by value, and their patient masking: a share of the patients
+    loses everything, so that whoever they are connected with must tell. Two decoders read the token of the hidden column
     and the pooled vector, so that the pooled vector, which later studies use, has to hold the patient too. Each column counts alike: the
     error of a category is divided by the logarithm of the number of categories, which is what guessing costs.
 
     Args:
-        ratio: Share of the measured values of a patient that is hidden; one at least, and one is left where there are two.
+        ratio: Share of the measured values of a patient that is hidden; one at least, and one is left where there are two. 0 hides none by itself.
         pooled_weight: Weight of the prediction from the pooled vector beside that from tokens; 0 leaves it out.
+        patients: Share of the patients of a batch that lose all values, one at least; 0 for none. It asks for an encoder in which patients see each
+            other: without a graph nothing is left to predict from but what is never hidden.
+        never_hidden: Names of columns that are always read, such as age and sex.
 
     Raises:
-        ConfigError: If the ratio or the weight is out of range.
+        ConfigError: If a share or the weight is out of range, or nothing would be hidden.
     """
 
-    def __init__(self, ratio: float = 0.3, pooled_weight: float = 1.0) -> None:
+    def __init__(self, ratio: float = 0.3, pooled_weight: float = 1.0, patients: float = 0.0, never_hidden: Sequence[str] = ()) -> None:
         super().__init__()
-        if not 0 < ratio < 1 or pooled_weight < 0:
-            raise ConfigError(f"Expected 0 < ratio < 1 and pooled_weight ≥ 0; found {ratio} and {pooled_weight}.")
-        self.ratio, self.pooled_weight = ratio, pooled_weight
+        if not 0 <= ratio < 1 or not 0 <= patients < 1 or pooled_weight < 0:
+            raise ConfigError(f"Expected 0 ≤ ratio < 1, 0 ≤ patients < 1 and pooled_weight ≥ 0; found {ratio}, {patients} and {pooled_weight}.")
+        if ratio == patients == 0:
+            raise ConfigError("Expected a share of values or of patients to hide, found ratio and patients both 0. Raise one.")
+        self.ratio, self.pooled_weight, self.patients, self.never_hidden = ratio, pooled_weight, patients, tuple(never_hidden)
 
     def prepare(self, encoder: AbstractEncoder) -> "MaskedColumns":
         """Make the decoders for the encoder's columns.
 
         Raises:
-            ConfigError: If the encoder is none of tables.
+            ConfigError: If the encoder is none of tables, or a column that is never hidden is none of its columns.
         """
-        if not isinstance(encoder, AbstractTableEncoder):
-            raise ConfigError(f"Expected an encoder of tables for MaskedColumns, found {type(encoder).__name__}. Use TableTransformer.")
+        encoder = of_tables(encoder, "MaskedColumns")
+        names = encoder.column_names
+        strange = sorted(set(self.never_hidden) - set(names))
+        if strange:
+            raise ConfigError(f"Expected never_hidden among the columns {', '.join(names)}; found {strange[0]!r}.")
+        self.may_hide = torch.tensor([name not in self.never_hidden for name in names], dtype=torch.bool)
         sizes = [len(known) + 1 for known in encoder.categories.values()]
         self.from_tokens = ColumnDecoder(len(encoder.numbers), sizes, encoder.token_width)
         if self.pooled_weight:
@@ -48,12 +60,17 @@ class MaskedColumns(AbstractObjective):
         return self
 
     def draw(self, batch: TableBatch, generator: torch.Generator) -> Bool[Tensor, "B C"]:
-        """Choose values: the same number of a patient whatever the order of columns, every set alike."""
-        measured = batch.visible.cpu()
-        count = measured.sum(dim=1, keepdim=True)
-        n_hidden = torch.minimum((self.ratio * count.double()).round().long().clamp(min=1), (count - 1).clamp(min=1))
-        rank = torch.rand(measured.shape, generator=generator).masked_fill(~measured, 2.0).argsort(dim=1).argsort(dim=1)
-        return ((rank < n_hidden) & measured).to(batch.device)
+        """Choose values: the same number of a patient whatever the order of columns, every set alike; and all of those of some patients."""
+        can_go = batch.visible.cpu() & self.may_hide
+        hidden = torch.zeros_like(can_go)
+        if self.ratio:
+            count = can_go.sum(dim=1, keepdim=True)
+            n_hidden = torch.minimum((self.ratio * count.double()).round().long().clamp(min=1), (count - 1).clamp(min=1))
+            hidden = can_go & (_random_rank(can_go, generator) < n_hidden)
+        if self.patients:
+            lost = _random_rank(can_go.any(dim=1), generator) < max(1, round(self.patients * len(can_go)))
+            hidden = torch.where(lost.unsqueeze(1), can_go, hidden)
+        return hidden.to(batch.device)
 
     def forward(self, encoder: AbstractEncoder, batch: TableBatch, generator: torch.Generator) -> Loss:
         """The error over hidden values.
@@ -73,6 +90,11 @@ class MaskedColumns(AbstractObjective):
             parts["pooled_error"] = pooled_error.detach()
             total = total + self.pooled_weight * pooled_error
         return Loss(total, parts)
+
+
+def _random_rank(eligible: Bool[Tensor, "*B N"], generator: torch.Generator) -> Int[Tensor, "*B N"]:
+    """A random rank from 0 along the last dimension, those who are not eligible behind all others."""
+    return torch.rand(eligible.shape, generator=generator).masked_fill(~eligible, 2.0).argsort(dim=-1).argsort(dim=-1)
 
 
 class ColumnDecoder(nn.Module):

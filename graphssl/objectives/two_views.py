@@ -1,12 +1,13 @@
-"""What contrastive, redundancy-reducing, clustering and distilling objectives share: two looks at a connectome are compared."""
+"""What contrastive, redundancy-reducing, clustering and distilling objectives share: two looks at a subject are compared."""
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from graphssl.data.connectome import ConnectomeBatch
+from graphssl.data.batch import Batch
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError, DataError
 from graphssl.objectives.base import AbstractObjective, Loss
@@ -19,13 +20,13 @@ DEFAULT_VIEW = Compose((HideRegions(0.2), HideConnections(0.3)))
 
 
 class AbstractTwoViews(AbstractObjective):
-    """Draw two views of every connectome, embed and project both, and compare.
+    """Draw two views of every row, a connectome or a patient's table, embed and project both, and compare.
 
     Beside the loss it notes `pooled_spread` and `projected_spread`: how far the directions of pooled and projected vectors are spread, 0 where all
-    connectomes got the same vector, which is collapse.
+    rows got the same vector, which is collapse.
 
     Args:
-        view: The look at a connectome, drawn twice; regions and connections out of sight when left out.
+        view: The look at a row, drawn twice; regions and connections out of sight when left out.
         width: Width of the projected vectors.
         hidden: Width of the projector's inner layer.
 
@@ -49,10 +50,14 @@ class AbstractTwoViews(AbstractObjective):
         return self
 
     @abstractmethod
-    def compare(self, projected: tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]], views: tuple[ConnectomeBatch, ConnectomeBatch]) -> Loss:
-        """The loss of two projected views of the same connectomes, row by row."""
+    def compare(self, projected: tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]], views: tuple[Any, Any]) -> Loss:
+        """The loss of two projected views of the same rows."""
 
-    def forward(self, encoder: AbstractEncoder, batch: ConnectomeBatch, generator: torch.Generator) -> Loss:
+    def look(self, batch: Any, generator: torch.Generator) -> tuple[Any, Any]:
+        """Two views of a batch: the view, drawn twice."""
+        return self.view(batch, generator), self.view(batch, generator)
+
+    def forward(self, encoder: AbstractEncoder, batch: Any, generator: torch.Generator) -> Loss:
         """The loss on two views of a batch.
 
         Raises:
@@ -61,7 +66,7 @@ class AbstractTwoViews(AbstractObjective):
         """
         self.check_prepared("projector")
         check_subjects(batch)
-        views = self.view(batch, generator), self.view(batch, generator)
+        views = self.look(batch, generator)
         pooled = encoder(views[0]).pooled, encoder(views[1]).pooled
         projected = self.projector(pooled[0]), self.projector(pooled[1])
         loss = self.compare(projected, views)
@@ -79,7 +84,7 @@ def check_positive(**values: float) -> None:
         raise ConfigError(f"Expected {', '.join(values)} above 0, found {wrong}.")
 
 
-def check_subjects(batch: ConnectomeBatch) -> None:
+def check_subjects(batch: Batch) -> None:
     """Check that there is somebody to compare with: with one subject there is neither a contrast nor a batch statistic.
 
     Raises:
@@ -93,7 +98,7 @@ def check_subjects(batch: ConnectomeBatch) -> None:
         )
 
 
-def subject_index(batch: ConnectomeBatch) -> Tensor:
+def subject_index(batch: Batch) -> Tensor:
     """A number a subject `[B]`, the same for all of its rows."""
     numbers = {subject: number for number, subject in enumerate(dict.fromkeys(batch.subject_ids))}
     return torch.tensor([numbers[subject] for subject in batch.subject_ids], device=batch.device)

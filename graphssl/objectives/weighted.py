@@ -1,13 +1,12 @@
 """Several objectives at once."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from graphssl.data.cohort import Cohort
-from graphssl.data.connectome import ConnectomeBatch
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError
 from graphssl.objectives.base import AbstractObjective, Loss
@@ -16,17 +15,22 @@ from graphssl.objectives.base import AbstractObjective, Loss
 class WeightedSum(AbstractObjective):
     """The sum of objectives, each times its weight; each draws and embeds for itself.
 
-    Their losses and parts are noted as `NAME_loss` and `NAME_PART`.
+    Their losses and parts are noted as `NAME_loss` and `NAME_PART`. Instead of all, one of them can be drawn for every minibatch, as in the
+    multi-task pre-training of Pellegrini, Navab & Kazi (Medical Image Analysis 2023): a step then costs one of them. Which epoch is the best is
+    always told by all.
 
     Args:
         objectives: Objectives by name.
         weights: Weight by name; 1 where left out.
+        each_step: `"all"` sums them in every training step; `"one"` draws one, weights being its chances (their sum need not be 1).
 
     Raises:
-        ConfigError: If there is no objective, a weight has none, or is not positive.
+        ConfigError: If there is no objective, a weight has none, or is not positive, or a step takes neither all nor one.
     """
 
-    def __init__(self, objectives: dict[str, AbstractObjective], weights: dict[str, float] | None = None) -> None:
+    def __init__(
+        self, objectives: dict[str, AbstractObjective], weights: dict[str, float] | None = None, each_step: Literal["all", "one"] = "all"
+    ) -> None:
         super().__init__()
         if not objectives:
             raise ConfigError("Expected at least one objective to sum, found none.")
@@ -37,7 +41,9 @@ class WeightedSum(AbstractObjective):
         wrong = {name: weight for name, weight in self.weights.items() if not weight > 0}
         if wrong:
             raise ConfigError(f"Expected weights above 0, found {wrong}. Leave an objective out that should not count.")
-        self.objectives = nn.ModuleDict(objectives)
+        if each_step not in ("all", "one"):
+            raise ConfigError(f"Expected each_step 'all' or 'one', found {each_step!r}.")
+        self.objectives, self.each_step = nn.ModuleDict(objectives), each_step
 
     @property
     def parts(self) -> Mapping[str, AbstractObjective]:
@@ -56,7 +62,7 @@ class WeightedSum(AbstractObjective):
 
     def for_cohort(self, cohort: Cohort) -> "WeightedSum":
         """The sum of the objectives with what each must know."""
-        return WeightedSum({name: objective.for_cohort(cohort) for name, objective in self.parts.items()}, self.weights)
+        return WeightedSum({name: objective.for_cohort(cohort) for name, objective in self.parts.items()}, self.weights, self.each_step)
 
     def prepare(self, encoder: AbstractEncoder) -> "WeightedSum":
         """Prepare each for the encoder."""
@@ -64,12 +70,15 @@ class WeightedSum(AbstractObjective):
             objective.prepare(encoder)
         return self
 
-    def forward(self, encoder: AbstractEncoder, batch: ConnectomeBatch, generator: torch.Generator) -> Loss:
-        """The weighted sum on a batch."""
+    def forward(self, encoder: AbstractEncoder, batch: Any, generator: torch.Generator) -> Loss:
+        """The weighted sum on a batch; while training one by one, the loss of the one that was drawn, times the sum of the weights."""
+        if self.training and self.each_step == "one":
+            name = self._drawn(generator)
+            loss = self.parts[name](encoder, batch, generator)
+            return Loss(sum(self.weights.values()) * loss.total, _named(name, loss))
         losses = {name: objective(encoder, batch, generator) for name, objective in self.parts.items()}
         total = torch.stack([self.weights[name] * loss.total for name, loss in losses.items()]).sum()
-        noted = {f"{name}_{part}": value for name, loss in losses.items() for part, value in [("loss", loss.total.detach()), *loss.parts.items()]}
-        return Loss(total, noted)
+        return Loss(total, {part: value for name, loss in losses.items() for part, value in _named(name, loss).items()})
 
     def after_step(self, encoder: AbstractEncoder, progress: float) -> None:
         """Tell each of the step."""
@@ -78,8 +87,15 @@ class WeightedSum(AbstractObjective):
 
     def arguments(self) -> dict[str, Any]:
         """The objectives and their weights by name."""
-        return {"objectives": dict(self.parts), "weights": self.weights}
+        return {"objectives": dict(self.parts), "weights": self.weights, "each_step": self.each_step}
 
     def fresh(self) -> "WeightedSum":
         """A new sum of new objectives."""
-        return WeightedSum({name: objective.fresh() for name, objective in self.parts.items()}, self.weights)
+        return WeightedSum({name: objective.fresh() for name, objective in self.parts.items()}, self.weights, self.each_step)
+
+    def _drawn(self, generator: torch.Generator) -> str:
+        return list(self.weights)[int(torch.multinomial(torch.tensor(list(self.weights.values())), 1, generator=generator))]
+
+
+def _named(name: str, loss: Loss) -> dict[str, Tensor]:
+    return {f"{name}_{part}": value for part, value in [("loss", loss.total.detach()), *loss.parts.items()]}

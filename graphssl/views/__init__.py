@@ -1,7 +1,8 @@
 """Views: one random look at a sample, drawn first and then applied."""
 
 from graphssl.views.base import AbstractView, Compose
+from graphssl.views.columns import CorruptColumns
 from graphssl.views.graph import HideConnections, HideRegions, WeightNoise
 from graphssl.views.time import TimePointDropout, TimeWindow
 
-__all__ = ["AbstractView", "Compose", "HideConnections", "HideRegions", "TimePointDropout", "TimeWindow", "WeightNoise"]
+__all__ = ["AbstractView", "Compose", "CorruptColumns", "HideConnections", "HideRegions", "TimePointDropout", "TimeWindow", "WeightNoise"]

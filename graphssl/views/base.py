@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 
-from graphssl.data.connectome import ConnectomeBatch
 from graphssl.errors import ConfigError
 
 
 class AbstractView(ABC):
-    """One random look at connectomes: first it is drawn, then it is applied.
+    """One random look at a batch, of connectomes or of tables: first it is drawn, then it is applied.
 
     A draw is a tensor (or a tuple of draws) that says all that is random about the look, so a step replays from its record. Subclasses are frozen
     dataclasses: their arguments are what they are.
@@ -24,19 +23,19 @@ class AbstractView(ABC):
         return False
 
     @abstractmethod
-    def draw(self, batch: ConnectomeBatch, generator: torch.Generator) -> Any:
-        """Choose what to do to each connectome of a batch.
+    def draw(self, batch: Any, generator: torch.Generator) -> Any:
+        """Choose what to do to each row of a batch.
 
         Args:
-            batch: Connectomes.
+            batch: A `ConnectomeBatch`, or a `TableBatch` where the view is one of tables.
             generator: Source of randomness, on the CPU, so that draws do not depend on the device.
         """
 
     @abstractmethod
-    def apply(self, batch: ConnectomeBatch, draw: Any) -> ConnectomeBatch:
+    def apply(self, batch: Any, draw: Any) -> Any:
         """Do what was drawn. Nothing here is random."""
 
-    def __call__(self, batch: ConnectomeBatch, generator: torch.Generator) -> ConnectomeBatch:
+    def __call__(self, batch: Any, generator: torch.Generator) -> Any:
         """Draw, then apply."""
         return self.apply(batch, self.draw(batch, generator))
 
@@ -64,11 +63,11 @@ class Compose(AbstractView):
         """Whether one of them must see the time series."""
         return any(view.needs_series for view in self.views)
 
-    def draw(self, batch: ConnectomeBatch, generator: torch.Generator) -> tuple[Any, ...]:
+    def draw(self, batch: Any, generator: torch.Generator) -> tuple[Any, ...]:
         """A draw of each view."""
         return tuple(view.draw(batch, generator) for view in self.views)
 
-    def apply(self, batch: ConnectomeBatch, draw: tuple[Any, ...]) -> ConnectomeBatch:
+    def apply(self, batch: Any, draw: tuple[Any, ...]) -> Any:
         """Apply each view with its draw."""
         for view, drawn in zip(self.views, draw, strict=True):
             batch = view.apply(batch, drawn)

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from graphssl.data import ColumnTokenizer
-from graphssl.encoders import GraphTransformer, TableTransformer
+from graphssl.encoders import GraphTransformer, TableMLP, TableTransformer
+from graphssl.encoders.table_encoder import of_tables
 from graphssl.errors import ConfigError
 from graphssl.graphs import ConnectomeBuilder
 
@@ -28,3 +29,11 @@ def test_another_table_is_refused():
     encoder = TableTransformer(width=8, heads=2).for_builder(ColumnTokenizer(n_pieces=4).fit(TABLE))
     with pytest.raises(ConfigError, match="Expected 1 numbers of 4 pieces and 1 categories, found 1 of 3 and 1"):
         encoder(tokenizer.transform(TABLE))
+
+
+def test_an_objective_of_tables_asks_for_an_encoder_of_tables():
+    encoder = TableMLP().for_builder(ColumnTokenizer(n_pieces=3).fit(TABLE))
+    assert of_tables(encoder, "Scarf") is encoder
+    assert encoder.column_names == ("age", "sex")
+    with pytest.raises(ConfigError, match="Expected an encoder of tables for Scarf, found GraphTransformer. Use TableMLP or TableTransformer"):
+        of_tables(GraphTransformer(), "Scarf")

@@ -9,7 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from graphssl.data import ColumnTokenizer
-from graphssl.encoders import TableTransformer
+from graphssl.encoders import TableMLP, TableTransformer
 from graphssl.errors import ConfigError
 from graphssl.objectives import MaskedColumns
 from graphssl.training.fit import TrainingSettings, fit
@@ -98,10 +98,50 @@ def test_training_finds_the_structure(tmp_path):
 
 
 def test_what_makes_no_sense_is_refused(make_encoder):
-    with pytest.raises(ConfigError, match="0 < ratio < 1"):
+    with pytest.raises(ConfigError, match="0 ≤ ratio < 1"):
         MaskedColumns(ratio=1.0)
     with pytest.raises(ConfigError, match="Expected an encoder of tables for MaskedColumns"):
         MaskedColumns().prepare(make_encoder())
     batch, encoder, _ = make(make_table())
     with pytest.raises(ConfigError, match="prepared for an encoder"):
         MaskedColumns()(encoder, batch, torch.Generator())
+
+
+def test_a_share_of_the_patients_loses_everything_that_may_be_hidden():
+    table = make_table(n=40, missing=0.3)
+    tokenizer = ColumnTokenizer(n_pieces=4).fit(table)
+    batch, encoder = tokenizer.transform(table), TableMLP(width=8, depth=1).for_builder(tokenizer)
+    objective = MaskedColumns(ratio=0.0, patients=0.2, never_hidden=["sex"]).prepare(encoder)
+    hidden = objective.draw(batch, torch.Generator().manual_seed(0))
+    may_go = batch.measured & torch.tensor([name != "sex" for name in encoder.column_names])
+    lost = hidden.any(dim=1)
+    assert lost.sum() == 8
+    assert hidden[lost].equal(may_go[lost])
+    both = MaskedColumns(ratio=0.5, patients=0.2, never_hidden=["sex"]).prepare(encoder).draw(batch, torch.Generator().manual_seed(0))
+    alone = MaskedColumns(ratio=0.5, never_hidden=["sex"]).prepare(encoder).draw(batch, torch.Generator().manual_seed(0))
+    assert not both[:, encoder.column_names.index("sex")].any()
+    whole = (both != alone).any(dim=1)
+    assert 0 < whole.sum() <= 8
+    assert both[whole].equal(may_go[whole])
+    assert objective.draw(batch[[0, 1]], torch.Generator()).any(dim=1).sum() == 1, "one at least"
+
+
+def test_the_tokens_of_a_network_over_all_columns_predict_too():
+    table = make_table(n=240, missing=0.1)
+    tokenizer = ColumnTokenizer(n_pieces=4).fit(table)
+    torch.manual_seed(0)
+    encoder = TableMLP(width=32, depth=1, dropout=0.0).for_builder(tokenizer)
+    batch, objective = tokenizer.transform(table), MaskedColumns(0.4).prepare(encoder)
+    settings = TrainingSettings(max_epochs=15, batch_size=32, learning_rate=0.01)
+    history = fit(encoder, objective, batch[list(range(200))], batch[list(range(200, 240))], settings).history.iloc[-1]
+    assert history["validation_numbers_error"] < 0.5 * history["validation_zero_error"]
+
+
+def test_shares_and_columns_that_make_no_sense_are_refused():
+    with pytest.raises(ConfigError, match="0 ≤ patients < 1"):
+        MaskedColumns(patients=1.0)
+    with pytest.raises(ConfigError, match="ratio and patients both 0"):
+        MaskedColumns(ratio=0.0)
+    encoder = TableMLP().for_builder(ColumnTokenizer(n_pieces=4).fit(make_table()))
+    with pytest.raises(ConfigError, match="never_hidden among the columns lactate, pulse, ward, sex; found 'age'"):
+        MaskedColumns(never_hidden=["age"]).prepare(encoder)

@@ -61,6 +61,20 @@ def test_what_the_sum_is_told_reaches_its_parts(make_encoder):
     assert noting.told == ["a cohort", (encoder, 0.5)]
 
 
+def test_one_is_drawn_for_a_step_and_all_are_watched(make_encoder):
+    encoder = make_encoder()
+    whole = WeightedSum({"often": Noting(), "rarely": Noting()}, {"often": 3.0, "rarely": 1.0}, each_step="one")
+    steps = [whole(encoder, None, generator(seed)) for seed in range(400)]
+    often = [step for step in steps if "often_loss" in step.parts]
+    assert all(len(step.parts) == 2 and step.total == 4.0 for step in steps), "one of them, in units of the sum"
+    assert 0.68 < len(often) / len(steps) < 0.82
+    assert steps[7].parts == whole(encoder, None, generator(7)).parts
+    watched = whole.eval()(encoder, None, generator())
+    assert watched.total == 4.0
+    assert {"often_loss", "rarely_loss"} <= set(watched.parts)
+    assert repr(whole.fresh()) == repr(whole.for_cohort("a cohort")) == repr(whole)
+
+
 def test_series_are_needed_if_one_of_them_needs_them():
     assert WeightedSum({"a": MaskedRegions(), "b": NTXent(TimeWindow())}).needs_series
     assert not WeightedSum({"a": MaskedRegions(), "b": NTXent()}).needs_series
@@ -78,7 +92,8 @@ def test_a_fresh_sum_shares_nothing_with_the_one_that_was_given(make_encoder):
 
 def test_the_arguments_are_readable_all_the_way_down():
     assert repr(WeightedSum({"views": NTXent(TimeWindow(0.4))})) == (
-        "WeightedSum(objectives={'views': NTXent(view=TimeWindow(share=0.4), temperature=0.2, width=64, hidden=128)}, weights={'views': 1.0})"
+        "WeightedSum(objectives={'views': NTXent(view=TimeWindow(share=0.4), temperature=0.2, width=64, hidden=128)}, "
+        "weights={'views': 1.0}, each_step='all')"
     )
 
 
@@ -89,3 +104,5 @@ def test_impossible_sums_are_refused():
         WeightedSum({"views": NTXent()}, {"regions": 1.0})
     with pytest.raises(ConfigError, match=r"weights above 0, found \{'views': 0.0\}. Leave an objective out"):
         WeightedSum({"views": NTXent()}, {"views": 0.0})
+    with pytest.raises(ConfigError, match="each_step 'all' or 'one', found 'two'"):
+        WeightedSum({"views": NTXent()}, each_step="two")
