@@ -13,6 +13,7 @@ from graphssl.data.schema import Column, Schema
 from graphssl.data.splits import Split
 from graphssl.data.summaries import EventSummary
 from graphssl.data.table import ColumnTokenizer, TableBatch
+from graphssl.data.timeline import TimelineBatch, TimelineTokenizer
 from graphssl.data.transforms import ColumnEncoder
 
 __all__ = [
@@ -33,4 +34,6 @@ __all__ = [
     "SiteHarmonizer",
     "Split",
     "TableBatch",
+    "TimelineBatch",
+    "TimelineTokenizer",
 ]

@@ -7,7 +7,7 @@ import torch
 
 
 class Batch(Protocol):
-    """Rows of subjects in memory: connectomes (`ConnectomeBatch`) or patients by columns (`TableBatch`)."""
+    """Rows of subjects in memory: connectomes (`ConnectomeBatch`), patients by columns (`TableBatch`) or by bins of time (`TimelineBatch`)."""
 
     @property
     def subject_ids(self) -> tuple[str, ...]:

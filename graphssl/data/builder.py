@@ -34,3 +34,11 @@ class AbstractBuilder(BaseEstimator, ABC):
     @abstractmethod
     def describe(self) -> dict[str, str]:
         """What it was fitted on, for the model card."""
+
+
+class AbstractTokenizer(AbstractBuilder):
+    """A builder of patients' records, whose encoders are made for what it learned: columns, codes, categories."""
+
+    @abstractmethod
+    def layout(self) -> dict[str, Any]:
+        """What its batches hold: constructor arguments of the encoders that read them."""

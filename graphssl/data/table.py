@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from graphssl.data.builder import AbstractBuilder
+from graphssl.data.builder import AbstractTokenizer
 from graphssl.data.cohort import Cohort
 from graphssl.data.schema import Role
 from graphssl.data.transforms import ColumnEncoder, as_numbers, as_table, as_words
@@ -97,7 +97,7 @@ class TableBatch:
 _TENSORS = tuple(entry.name for entry in fields(TableBatch) if entry.name != "subject_ids")
 
 
-class ColumnTokenizer(AbstractBuilder):
+class ColumnTokenizer(AbstractTokenizer):
     """A table in, a `TableBatch` out; scales, categories and the pieces of numbers are learned from training patients.
 
     A number is written as how far it has come through each of a few pieces of its range, piecewise-linear encoding (Gorishniy et al., NeurIPS 2022):
@@ -168,6 +168,15 @@ class ColumnTokenizer(AbstractBuilder):
     def fit_transform(self, X: Cohort | pd.DataFrame, y: object = None) -> TableBatch:
         """Fit on training patients and give their columns."""
         return self.fit(X).transform(X)
+
+    def layout(self) -> dict[str, Any]:
+        """Names of numbers, categories of the other columns, and the number of pieces.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: If nothing was fitted.
+        """
+        check_is_fitted(self, "edges_")
+        return {"numbers": self.numbers_, "categories": self.categories_, "n_pieces": self.n_pieces}
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Arguments, columns, scales and categories as plain values, and the ends of pieces as a tensor.

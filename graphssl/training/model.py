@@ -21,6 +21,7 @@ from graphssl.data.batch import Batch
 from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
 from graphssl.data.table import ColumnTokenizer
+from graphssl.data.timeline import TimelineTokenizer
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import CheckpointError, DataError
 from graphssl.folders import written_whole
@@ -209,7 +210,7 @@ def by_subject(values: Tensor, subject_ids: Sequence[str], ids: Sequence[str]) -
 
 
 def _builder(record: dict[str, Any]) -> type[AbstractBuilder]:
-    kinds: dict[str, type[AbstractBuilder]] = {"ConnectomeBuilder": ConnectomeBuilder, "ColumnTokenizer": ColumnTokenizer}
+    kinds: dict[str, type[AbstractBuilder]] = {kind.__name__: kind for kind in (ConnectomeBuilder, ColumnTokenizer, TimelineTokenizer)}
     if record["class"] not in kinds:
         raise CheckpointError(f"Expected one of the builders {', '.join(kinds)}, found {record['class']!r}. It was saved by another version.")
     return kinds[record["class"]]

@@ -1,10 +1,10 @@
-"""Both kinds of batches serve the training alike."""
+"""All kinds of batches serve the training alike."""
 
 import pandas as pd
 import pytest
 import torch
 
-from graphssl.data import ColumnTokenizer
+from graphssl.data import ColumnTokenizer, TimelineTokenizer
 from graphssl.training.batches import loader
 
 
@@ -14,9 +14,14 @@ def make_table(n=4):
     )
 
 
-@pytest.mark.parametrize("kind", ["connectomes", "table"])
-def test_rows_moves_and_signatures(kind, make_batch):
-    batch = make_batch(4) if kind == "connectomes" else make_table(4)
+@pytest.mark.parametrize("kind", ["connectomes", "table", "timeline"])
+def test_rows_moves_and_signatures(kind, make_batch, ward):
+    made = {
+        "connectomes": lambda: make_batch(4),
+        "table": make_table,
+        "timeline": lambda: TimelineTokenizer(min_subjects=3).fit(ward()).transform(ward())[range(4)],
+    }
+    batch = made[kind]()
     assert len(batch[[0, 2]]) == 2
     assert batch[[2, 0]].subject_ids == (batch.subject_ids[2], batch.subject_ids[0])
     assert batch.to("cpu").signature() == batch.signature()
