@@ -176,7 +176,7 @@ class ColumnTokenizer(AbstractTokenizer):
             sklearn.exceptions.NotFittedError: If nothing was fitted.
         """
         check_is_fitted(self, "edges_")
-        return {"numbers": self.numbers_, "categories": self.categories_, "n_pieces": self.n_pieces}
+        return {"numbers": self.numbers, "categories": self.categories, "n_pieces": self.n_pieces}
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Arguments, columns, scales and categories as plain values, and the ends of pieces as a tensor.
