@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from graphssl.data import Atlas, Cohort, Column, ConnectomeBatch, Provenance, RegionData, Schema
+from graphssl.data import Atlas, Cohort, Column, ConnectomeBatch, Provenance, RegionData, Schema, TableBatch
 from graphssl.encoders import GraphTransformer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,6 +49,15 @@ def make_cohort() -> Callable[..., Cohort]:
 def make_batch() -> Callable[..., ConnectomeBatch]:
     """Factory of random connectomes: `make_batch(n_rows=4, n_regions=10, seed=0, missing={}, padding=0)`."""
     return random_batch
+
+
+@pytest.fixture(scope="session")
+def with_covariates() -> Callable[..., ConnectomeBatch]:
+    """The batch with random covariates, a third of them missing and a fifth hidden: `with_covariates(batch, seed=0)`.
+
+    They are two numbers of three pieces and two columns of two and three categories.
+    """
+    return random_covariates
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +106,17 @@ def random_batch(
         torch.full((n_rows, n_regions + padding), -1),
         ("toy",) * n_rows,
     )
+
+
+def random_covariates(batch: ConnectomeBatch, seed: int = 0) -> ConnectomeBatch:
+    """A batch with random covariates, independent of everything else."""
+    generator, n = torch.Generator().manual_seed(seed), len(batch)
+    measured = torch.rand(n, 4, generator=generator) > 1 / 3
+    numbers = torch.randn(n, 2, generator=generator) * measured[:, :2]
+    pieces = torch.rand(n, 2, 3, generator=generator) * measured[:, :2, None]
+    codes = torch.stack([torch.randint(0, k, (n,), generator=generator) for k in (2, 3)], dim=1) * measured[:, 2:]
+    hidden = torch.rand(n, 4, generator=generator) < 0.2
+    return replace(batch, covariates=TableBatch(batch.subject_ids, numbers, pieces, codes, measured).hide(hidden))
 
 
 def small_cohort(

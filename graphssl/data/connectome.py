@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from graphssl.data.scans import Scans
+from graphssl.data.table import TableBatch
 from graphssl.errors import DataError
 
 
@@ -25,6 +26,7 @@ class ConnectomeBatch:
         atlas: Atlas name of each row `[B]`.
         network_names: Names of the networks.
         scans: The time series, where views need them; None where nobody asked for them.
+        covariates: What is known of the subject of each row, such as age and motion; None where nobody asked for it.
     """
 
     subject_ids: tuple[str, ...]
@@ -36,6 +38,7 @@ class ConnectomeBatch:
     atlas: tuple[str, ...]
     network_names: tuple[str, ...] = ()
     scans: Scans | None = None
+    covariates: TableBatch | None = None
 
     def __post_init__(self) -> None:
         n, r = self.mask.shape
@@ -47,6 +50,8 @@ class ConnectomeBatch:
             )
         if self.scans is not None and (len(self.scans), self.scans.series.shape[2]) != (n, r):
             raise DataError(f"Expected time series of {n} connectomes and {r} regions, found series of shape {tuple(self.scans.series.shape)}.")
+        if self.covariates is not None and self.covariates.subject_ids != self.subject_ids:
+            raise DataError(f"Expected the covariates of the {n} rows' subjects in their order, found those of {self.covariates!r}.")
 
     def __len__(self) -> int:
         return len(self.subject_ids)
@@ -77,28 +82,38 @@ class ConnectomeBatch:
             tuple(self.atlas[i] for i in chosen),
             self.network_names,
             None if self.scans is None else self.scans.take(index, width),
+            None if self.covariates is None else self.covariates[index],
         )
 
     def to(self, device: torch.device | str) -> "ConnectomeBatch":
         """The batch on another device."""
         moved = {name: getattr(self, name).to(device) for name in ("weights", "visible", "mask", "centroids", "networks")}
-        return replace(self, **moved, scans=None if self.scans is None else self.scans.to(device))
+        scans = None if self.scans is None else self.scans.to(device)
+        covariates = None if self.covariates is None else self.covariates.to(device)
+        return replace(self, **moved, scans=scans, covariates=covariates)
 
     def signature(self) -> bytes:
-        """What tells these rows from others: subjects, atlases and the sum of each row's weights."""
+        """What tells these rows from others: subjects, atlases, the sum of each row's weights, and covariates where there are."""
         sums = self.weights.double().sum(dim=(1, 2)).cpu().numpy()
-        return "\n".join(self.subject_ids + self.atlas).encode() + sums.tobytes()
+        known = b"" if self.covariates is None else self.covariates.signature()
+        return "\n".join(self.subject_ids + self.atlas).encode() + sums.tobytes() + known
 
     def hide(self, hidden: Bool[Tensor, "B R R"]) -> "ConnectomeBatch":
         """The batch with some connections made unreadable: not visible, weight zero."""
         return replace(self, weights=self.weights.masked_fill(hidden, 0.0), visible=self.visible & ~hidden)
+
+    def hide_covariates(self) -> "ConnectomeBatch":
+        """The batch with its covariates made unreadable, where it has any: by them two looks at a subject would be known as one."""
+        if self.covariates is None:
+            return self
+        return replace(self, covariates=self.covariates.hide(torch.ones_like(self.covariates.measured)))
 
     @classmethod
     def cat(cls, batches: Sequence["ConnectomeBatch"]) -> "ConnectomeBatch":
         """Batches below one another, padded to the largest atlas.
 
         Raises:
-            DataError: If there is none, or their networks are named differently.
+            DataError: If there is none, their networks are named differently, or some have covariates and others none.
         """
         if not batches:
             raise DataError("Expected at least one batch of connectomes, found none.")
@@ -126,6 +141,7 @@ class ConnectomeBatch:
             tuple(name for batch in batches for name in batch.atlas),
             batches[0].network_names,
             _scans(batches),
+            _covariates(batches),
         )
 
 
@@ -134,3 +150,10 @@ def _scans(batches: Sequence[ConnectomeBatch]) -> Scans | None:
     if all(batch.scans is None for batch in batches):
         return None
     return Scans.cat([Scans.none(len(b), b.mask.shape[1]).to(b.device) if b.scans is None else b.scans for b in batches])
+
+
+def _covariates(batches: Sequence[ConnectomeBatch]) -> TableBatch | None:
+    tables = [batch.covariates for batch in batches if batch.covariates is not None]
+    if tables and len(tables) < len(batches):
+        raise DataError(f"Expected covariates in all batches or in none, found them in {len(tables)} of {len(batches)}. Use one builder.")
+    return TableBatch.cat(tables) if tables else None

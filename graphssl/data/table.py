@@ -93,6 +93,20 @@ class TableBatch:
         """The batch with some measured values made unreadable too; what was not measured stays as it is."""
         return replace(self, hidden=self.hidden | (hidden & self.measured))
 
+    @classmethod
+    def cat(cls, batches: Sequence["TableBatch"]) -> "TableBatch":
+        """Batches of the same columns below one another.
+
+        Raises:
+            DataError: If there is none, or their columns differ.
+        """
+        if not batches:
+            raise DataError("Expected at least one batch of patients, found none.")
+        shapes = {(batch.pieces.shape[1:], batch.codes.shape[1]) for batch in batches}
+        if len(shapes) > 1:
+            raise DataError(f"Expected batches of the same columns, found numbers by pieces and categories {sorted(shapes)[:2]}. Use one tokenizer.")
+        return cls(tuple(s for batch in batches for s in batch.subject_ids), *(torch.cat([getattr(b, name) for b in batches]) for name in _TENSORS))
+
 
 _TENSORS = tuple(entry.name for entry in fields(TableBatch) if entry.name != "subject_ids")
 

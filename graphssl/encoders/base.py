@@ -41,7 +41,16 @@ class AbstractEncoder(nn.Module, ABC):
         """Embed a batch: a `ConnectomeBatch`, or a `TableBatch` where the encoder is one of tables."""
 
     def for_builder(self, builder: AbstractBuilder) -> "AbstractEncoder":
-        """The encoder for what a fitted builder gives; itself where it takes any."""
+        """The encoder for what a fitted builder gives; itself where it takes any.
+
+        Raises:
+            ConfigError: If the builder gives covariates, which only some encoders read.
+        """
+        if isinstance(builder, ConnectomeBuilder) and builder.covariates_ is not None:
+            raise ConfigError(
+                f"Expected an encoder that reads the builder's covariates, such as GraphTransformer; found {type(self).__name__}. "
+                "Use that one, or leave covariates out of the builder."
+            )
         return self
 
     def default_builder(self) -> AbstractBuilder:

@@ -19,7 +19,8 @@ _ROWS = 32
 def attention_rollout(encoder: AbstractEncoder, batch: ConnectomeBatch) -> Float[Tensor, "B R R"]:
     """Roll-out of Abnar & Zuidema (ACL 2020): the product of the layers' attention, each averaged over heads and mixed by halves with the identity.
 
-    Half of each layer stands for its residual connection. Entry `(i, j)` is the share of region `j` in the token of region `i`; rows sum to one.
+    Half of each layer stands for its residual connection. Entry `(i, j)` is the share of region `j` in the token of region `i`; rows sum to one, or
+    to what the covariates leave where these are tokens behind the regions.
     Roll-out knows nothing of the head nor of the sign of an effect: it says where information may come from, not what is made of it.
 
     Attention is read where it is computed, so any encoder built on `scaled_dot_product_attention` between regions can be rolled out.
@@ -43,13 +44,13 @@ def attention_rollout(encoder: AbstractEncoder, batch: ConnectomeBatch) -> Float
 
 def _rolled(encoder: AbstractEncoder, part: ConnectomeBatch, width: int) -> Tensor:
     n = part.mask.shape[1]
-    with _Recorder(n) as recorder:
+    with _Recorder((n, n + (0 if part.covariates is None else part.covariates.measured.shape[1]))) as recorder:
         encoder(part)
     if not recorder.layers:
         raise DataError(
             f"Expected an encoder with attention between regions to roll out, found {type(encoder).__name__} without. Use integrated gradients."
         )
-    return F.pad(rollout(torch.stack(recorder.layers)), (0, width - n, 0, width - n))
+    return F.pad(rollout(torch.stack(recorder.layers))[:, :n, :n], (0, width - n, 0, width - n))
 
 
 def rollout(attention: Float[Tensor, "L B R R"]) -> Float[Tensor, "B R R"]:
@@ -62,11 +63,15 @@ def rollout(attention: Float[Tensor, "L B R R"]) -> Float[Tensor, "B R R"]:
 
 
 class _Recorder(TorchFunctionMode):
-    """Keeps the attention between regions, averaged over heads, of every call of `scaled_dot_product_attention`."""
+    """Keeps the attention between regions, averaged over heads, of every call of `scaled_dot_product_attention`.
 
-    def __init__(self, n_regions: int) -> None:
+    Args:
+        n_tokens: How many tokens there may be: the regions, or regions and covariates.
+    """
+
+    def __init__(self, n_tokens: tuple[int, ...]) -> None:
         super().__init__()
-        self.n_regions = n_regions
+        self.n_tokens = n_tokens
         self.layers: list[Tensor] = []
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -78,6 +83,6 @@ class _Recorder(TorchFunctionMode):
             if bias is not None:
                 logits = logits.masked_fill(~bias, float("-inf")) if bias.dtype == torch.bool else logits + bias
             weights = logits.softmax(dim=-1).mean(dim=1)
-            if weights.shape[-2:] == (self.n_regions, self.n_regions):
+            if weights.shape[-2] == weights.shape[-1] in self.n_tokens:
                 self.layers.append(weights)
         return func(*args, **kwargs)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from sklearn.base import clone
@@ -14,7 +14,8 @@ from graphssl.data.cohort import Cohort
 from graphssl.data.connectome import ConnectomeBatch
 from graphssl.data.regions import MatrixKind
 from graphssl.data.scans import Scans
-from graphssl.errors import CheckpointError, ConfigError, DataError
+from graphssl.data.table import ColumnTokenizer, TableBatch
+from graphssl.errors import CheckpointError, ConfigError, DataError, SchemaError
 from graphssl.graphs.connectivity import Connectivity
 from graphssl.graphs.harmonize import CohortHarmonizer
 
@@ -33,6 +34,8 @@ class ConnectomeBuilder(AbstractBuilder):
         fisher_z: Whether correlations are transformed by arctanh.
         center: Whether to subtract the training mean and divide by the training spread (one number an atlas).
         harmonizer: Takes out first what the sites add; fitted with the rest on training subjects. Every cohort then needs a site column.
+        covariates: Columns with the role `covariate` that stand beside the connectomes, for encoders that read them; True for all there are. A value
+            may be missing, a column may not.
 
     Attributes:
         atlases_: The atlases it was fitted on, by name.
@@ -41,6 +44,7 @@ class ConnectomeBuilder(AbstractBuilder):
         scale_: Standard deviation of connections around the mean, by atlas.
         network_names_: Names of the networks over all atlases.
         harmonizer_: Fitted `CohortHarmonizer`, or None.
+        covariates_: Fitted `ColumnTokenizer`, or None.
     """
 
     def __init__(
@@ -50,18 +54,21 @@ class ConnectomeBuilder(AbstractBuilder):
         fisher_z: bool = True,
         center: bool = True,
         harmonizer: CohortHarmonizer | None = None,
+        covariates: Sequence[str] | Literal[True] | None = None,
     ) -> None:
         self.atlases = atlases
         self.kind = kind
         self.fisher_z = fisher_z
         self.center = center
         self.harmonizer = harmonizer
+        self.covariates = covariates
 
     def fit(self, cohort: Cohort, y: object = None) -> "ConnectomeBuilder":
-        """Learn what the sites add, what connectivity needs, the mean and the spread from training subjects.
+        """Learn what the sites add, what connectivity needs, the mean and the spread, and the scales of covariates from training subjects.
 
         Raises:
             DataError: If the cohort has no data in an atlas, or its sites cannot be harmonised.
+            SchemaError: If a covariate is not in the table, or is none.
         """
         self._fit(cohort)
         return self
@@ -77,6 +84,7 @@ class ConnectomeBuilder(AbstractBuilder):
             AtlasError: If the cohort's atlas of a name is not the one of the training data.
             ConfigError: If series are to be kept and the connectivity is no correlation, or is harmonised.
             DataError: If a subject has data in none of the atlases, or a site is not to be harmonised.
+            SchemaError: If a covariate of the training subjects is not in the table.
         """
         if not hasattr(self, "atlases_"):
             raise DataError("Expected a fitted builder, found one without training subjects. Call fit first.")
@@ -95,13 +103,16 @@ class ConnectomeBuilder(AbstractBuilder):
         if self.harmonizer_ is not None:
             arguments["harmonizer"], fitted = self.harmonizer_.state()
             tensors.update({f"harmonizer.{key}": value for key, value in fitted.items()})
-        record = {
+        record: dict[str, Any] = {
             "arguments": arguments,
             "atlases": [atlas.to_dict() for atlas in self.atlases_.values()],
             "scale": self.scale_,
         }
         for name, connectivity in self.connectivity_.items():
             tensors.update({f"connectivity.{name}.{key}": value for key, value in connectivity.state().items()})
+        if self.covariates_ is not None:
+            record["covariates"], fitted = self.covariates_.state()
+            tensors.update({f"covariates.{key}": value for key, value in fitted.items()})
         return record, tensors
 
     @classmethod
@@ -117,6 +128,8 @@ class ConnectomeBuilder(AbstractBuilder):
                 arguments["harmonizer"] = CohortHarmonizer.from_state(arguments["harmonizer"], _below(tensors, "harmonizer."))
             builder = cls(**arguments)
             builder.harmonizer_ = builder.harmonizer
+            known = ColumnTokenizer.from_state(record["covariates"], _below(tensors, "covariates.")) if builder.covariates else None
+            builder.covariates_ = known
             builder.atlases_ = {entry["name"]: Atlas.from_dict(entry) for entry in record["atlases"]}
             builder.scale_ = {name: float(record["scale"][name]) for name in builder.atlases_}
             builder.mean_ = {name: tensors[f"mean.{name}"] for name in builder.atlases_}
@@ -138,13 +151,15 @@ class ConnectomeBuilder(AbstractBuilder):
     def describe(self) -> dict[str, str]:
         """Atlases and connectivity, for the model card."""
         atlases = {f"atlas {atlas.name}": f"{len(atlas)} regions, hash {atlas.hash}" for atlas in self.atlases_.values()}
-        return {**atlases, "connectivity": f"{self.kind}, Fisher z {self.fisher_z}, centred {self.center}"}
+        known = {} if self.covariates_ is None else {"covariates": ", ".join((*self.covariates_.numbers, *self.covariates_.categories))}
+        return {**atlases, "connectivity": f"{self.kind}, Fisher z {self.fisher_z}, centred {self.center}", **known}
 
     def _fit(self, cohort: Cohort) -> tuple[Cohort, dict[str, _Matrices]]:
         """Fit, and the harmonised cohort with what its connectivity was on the way."""
         names = list(self.atlases) if self.atlases is not None else list(cohort.regions)
         if not names:
             raise DataError(f"Expected {cohort.name!r} to have region data, found none. Load time series or matrices.")
+        self.covariates_ = self._fit_covariates(cohort) if self.covariates else None
         self.harmonizer_ = None if self.harmonizer is None else clone(self.harmonizer).fit(cohort)
         cohort = self._harmonized(cohort)
         self.atlases_ = {name: cohort.atlas(name) for name in names}
@@ -186,7 +201,17 @@ class ConnectomeBuilder(AbstractBuilder):
                 f"Expected every subject of {cohort.name!r} to have data in one of the atlases {list(self.atlases_)}, found none for "
                 f"{len(absent)}: {absent[:5]}. Leave them out, or convert their data."
             )
-        return ConnectomeBatch.cat(batches)
+        batch = ConnectomeBatch.cat(batches)
+        return batch if self.covariates_ is None else replace(batch, covariates=_rows(self.covariates_.transform(cohort), batch.subject_ids))
+
+    def _fit_covariates(self, cohort: Cohort) -> ColumnTokenizer:
+        named = None if self.covariates is True else self.covariates
+        others = [f"{name} ({cohort.schema[name].role})" for name in named or () if cohort.schema[name].role != "covariate"]
+        if others:
+            raise SchemaError(
+                f"Expected covariates to be columns with the role 'covariate', found {', '.join(others)}. Name others, or correct the schema."
+            )
+        return ColumnTokenizer(named, roles=("covariate",)).fit(cohort)
 
     def _check_series(self) -> None:
         if self.kind != "correlation":
@@ -220,6 +245,11 @@ class ConnectomeBuilder(AbstractBuilder):
             (name,) * n,
             self.network_names_,
         )
+
+
+def _rows(table: TableBatch, subject_ids: Sequence[str]) -> TableBatch:
+    place = {subject: row for row, subject in enumerate(table.subject_ids)}
+    return table[[place[subject] for subject in subject_ids]]
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

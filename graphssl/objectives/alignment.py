@@ -22,6 +22,7 @@ class AtlasAlignment(AbstractObjective):
     The contrast of CLIP (Radford et al., ICML 2021) and of contrastive multiview coding (Tian et al., ECCV 2020), with atlases as the views: atlases
     of one scan differ in how they cut the brain and in the noise of their averages, and share the subject. A regression of one atlas' vector on the
     other's is solved by a constant, which a contrast is not; and since all candidates are in one atlas, knowing the atlas does not help.
+    Covariates, the same in all atlases of a subject, are hidden.
 
     Args:
         view: A look at every connectome before it is embedded; they are taken as they are when left out.
@@ -57,6 +58,7 @@ class AtlasAlignment(AbstractObjective):
         """
         self.check_prepared("projector")
         check_subjects(batch)
+        batch = batch.hide_covariates()
         atlases = list(dict.fromkeys(batch.atlas))
         names = torch.tensor([atlases.index(name) for name in batch.atlas], device=batch.device)
         _check_partners(batch)

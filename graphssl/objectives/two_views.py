@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from graphssl.data.batch import Batch
+from graphssl.data.connectome import ConnectomeBatch
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError, DataError
 from graphssl.objectives.base import AbstractObjective, Loss
@@ -23,7 +24,8 @@ class AbstractTwoViews(AbstractObjective):
     """Draw two views of every row, a connectome or a patient's table, embed and project both, and compare.
 
     Beside the loss it notes `pooled_spread` and `projected_spread`: how far the directions of pooled and projected vectors are spread, 0 where all
-    rows got the same vector, which is collapse.
+    rows got the same vector, which is collapse. Both views have the covariates of a connectome's subject, by which they would be known as one without
+    a look at the connectome; these are hidden.
 
     Args:
         view: The look at a row, drawn twice; regions and connections out of sight when left out.
@@ -66,6 +68,8 @@ class AbstractTwoViews(AbstractObjective):
         """
         self.check_prepared("projector")
         check_subjects(batch)
+        if isinstance(batch, ConnectomeBatch):
+            batch = batch.hide_covariates()
         views = self.look(batch, generator)
         pooled = encoder(views[0]).pooled, encoder(views[1]).pooled
         projected = self.projector(pooled[0]), self.projector(pooled[1])

@@ -1,5 +1,7 @@
 """Batches of connectomes: padding never leaks, and rows come back as they went in."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -112,7 +114,46 @@ def test_print_and_device():
     assert batch.to("meta").weights.device.type == "meta"
 
 
+def test_covariates_go_with_their_rows(with_covariates):
+    parts = [with_covariates(make(3, 5), seed=1), with_covariates(make(2, 4, seed=1), seed=2)]
+    batch = ConnectomeBatch.cat(parts)
+    assert batch.covariates.subject_ids == batch.subject_ids
+    for name in ("numbers", "pieces", "codes", "measured", "hidden"):
+        whole = torch.cat([getattr(part.covariates, name) for part in parts])
+        assert torch.equal(getattr(batch.covariates, name), whole)
+        assert torch.equal(getattr(batch[[4, 0]].covariates, name), whole[[4, 0]])
+        assert torch.equal(getattr(batch[[False, True, False, False, True]].covariates, name), whole[[1, 4]])
+    assert batch.hide(torch.ones_like(batch.visible)).covariates is batch.covariates
+    assert batch.to("meta").covariates.device.type == "meta"
+
+
+def test_covariates_are_in_the_signature(with_covariates):
+    batch = make()
+    one, other = with_covariates(batch, seed=1), with_covariates(batch, seed=2)
+    assert len({batch.signature(), one.signature(), other.signature()}) == 3
+    assert one.signature() == with_covariates(make(), seed=1).signature()
+
+
+def test_hidden_covariates_cannot_be_read(with_covariates):
+    batch = with_covariates(make())
+    assert batch.covariates.visible.any()
+    assert not batch.hide_covariates().covariates.visible.any()
+    assert torch.equal(batch.hide_covariates().covariates.measured, batch.covariates.measured)
+    assert make().hide_covariates().covariates is None
+
+
 # What is refused
+
+
+def test_covariates_of_others(with_covariates):
+    batch = with_covariates(make())
+    with pytest.raises(DataError, match=r"Expected the covariates of the 3 rows' subjects in their order, found those of TableBatch\(3 patients"):
+        replace(batch, covariates=batch.covariates[[1, 0, 2]])
+
+
+def test_covariates_in_some_batches_only(with_covariates):
+    with pytest.raises(DataError, match="Expected covariates in all batches or in none, found them in 1 of 2. Use one builder"):
+        ConnectomeBatch.cat([with_covariates(make()), make(seed=1)])
 
 
 def test_shapes_that_disagree():

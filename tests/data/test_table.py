@@ -104,3 +104,20 @@ def test_what_does_not_fit_is_refused():
         ColumnTokenizer(n_pieces=0).fit(table())
     with pytest.raises(SchemaError, match="column 'age' of the training subjects"):
         ColumnTokenizer().fit(table()).transform(table()[["sex"]])
+
+
+def test_batches_below_one_another(with_covariates, make_batch):
+    whole = with_covariates(make_batch(5)).covariates
+    again = TableBatch.cat([whole[[0, 1]], whole[[2]], whole[[3, 4]]])
+    assert again.signature() == whole.signature()
+    assert torch.equal(again.hidden, whole.hidden)
+    assert torch.equal(again.pieces, whole.pieces)
+
+
+def test_nothing_or_other_columns_below_one_another(with_covariates, make_batch):
+    with pytest.raises(DataError, match="Expected at least one batch of patients, found none"):
+        TableBatch.cat([])
+    whole = with_covariates(make_batch(2)).covariates
+    other = TableBatch(whole.subject_ids, whole.numbers[:, :1], whole.pieces[:, :1], whole.codes, whole.measured[:, 1:])
+    with pytest.raises(DataError, match=r"Expected batches of the same columns, found .*Use one tokenizer"):
+        TableBatch.cat([whole, other])

@@ -8,6 +8,7 @@ import torch
 from graphssl.encoders import GAT, GCN, GIN, MLP, AbstractEncoder, BrainNetworkTransformer, Embedding, GraphTransformer
 from graphssl.encoders.base import check_heads, check_parts
 from graphssl.errors import ConfigError
+from graphssl.graphs import ConnectomeBuilder
 from graphssl.objectives import MaskedRegions
 
 
@@ -34,6 +35,7 @@ def test_arguments_name_every_parameter_of_the_constructor():
         "encodings": (),
         "learn_bias": False,
         "edges": True,
+        "covariates": None,
     }
 
 
@@ -81,3 +83,10 @@ def test_parts_are_known_and_named_once(chosen):
         check_parts("biases", chosen, ("weight", "distance"))
     check_parts("biases", ("distance", "weight"), ("weight", "distance"))
     check_parts("biases", (), ("weight", "distance"))
+
+
+@pytest.mark.parametrize("encoder", [GCN(), GAT(), GIN(), MLP()], ids=lambda encoder: type(encoder).__name__)
+def test_an_encoder_that_reads_no_covariates_refuses_a_builder_that_gives_them(make_cohort, encoder):
+    with pytest.raises(ConfigError, match=f"such as GraphTransformer; found {type(encoder).__name__}. Use that one, or leave covariates out"):
+        encoder.for_builder(ConnectomeBuilder(covariates=["age"]).fit(make_cohort()))
+    assert encoder.for_builder(ConnectomeBuilder().fit(make_cohort())) is encoder

@@ -7,12 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.testing import assert_close
 
-from graphssl.data import ConnectomeBatch
+from graphssl.data import ColumnTokenizer, ConnectomeBatch
 from graphssl.encoders import GraphTransformer
 from graphssl.encoders.biases import AttentionBias
 from graphssl.encoders.graph_transformer import Block
 from graphssl.errors import ConfigError
+from graphssl.graphs import ConnectomeBuilder
 from graphssl.views import HideRegions
 
 
@@ -22,10 +24,13 @@ def make_encoder(**changes):
     return GraphTransformer(**arguments).eval()
 
 
-def close(found, expected):
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+@pytest.fixture(scope="module")
+def make_batch(make_batch, with_covariates):
+    """Every batch has covariates, whether or not the encoder reads them."""
+    return lambda *arguments, **options: with_covariates(make_batch(*arguments, **options))
 
 
+COVARIATES = {"age": 3, "motion": 3, "sex": ("female", "male"), "eyes": ("both", "closed", "open")}
 OPTIONS = [
     {},
     {"readout": "mean"},
@@ -39,6 +44,9 @@ OPTIONS = [
     {"encodings": ("spectral",)},
     {"encodings": ("random_walk",)},
     {"biases": ("network",), "encodings": ("random_walk", "spectral"), "learn_bias": True, "readout": "clusters"},
+    {"covariates": COVARIATES},
+    {"covariates": COVARIATES, "readout": "mean", "biases": ()},
+    {"covariates": COVARIATES, "edges": False},
 ]
 
 
@@ -51,8 +59,8 @@ def test_permuting_regions_permutes_tokens_and_leaves_the_pooled_vector(make_bat
     order = torch.randperm(n_regions, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         found, moved = encoder(batch), encoder(regions_taken(batch, order))
-    close(moved.tokens[moved.mask], found.tokens[:, order][moved.mask])
-    close(moved.pooled, found.pooled)
+    assert_close(moved.tokens[moved.mask], found.tokens[:, order][moved.mask], rtol=1e-4, atol=1e-5)
+    assert_close(moved.pooled, found.pooled, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -65,8 +73,8 @@ def test_each_connectome_alone_equals_its_row_in_a_batch_of_several_atlases(make
         for row in range(len(batch)):
             alone = encoder(batch[[row]])
             n = alone.mask.shape[1]
-            close(alone.pooled[0], together.pooled[row])
-            close(alone.tokens[0][alone.mask[0]], together.tokens[row, :n][alone.mask[0]])
+            assert_close(alone.pooled[0], together.pooled[row], rtol=1e-4, atol=1e-5)
+            assert_close(alone.tokens[0][alone.mask[0]], together.tokens[row, :n][alone.mask[0]], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -76,8 +84,8 @@ def test_a_missing_region_is_as_good_as_absent(make_batch, regions_taken, option
     kept = [0, 1, 3, 4, 5, 7]
     with torch.no_grad():
         found, expected = encoder(batch), encoder(regions_taken(batch, kept))
-    close(found.tokens[:, kept], expected.tokens)
-    close(found.pooled, expected.pooled)
+    assert_close(found.tokens[:, kept], expected.tokens, rtol=1e-4, atol=1e-5)
+    assert_close(found.pooled, expected.pooled, rtol=1e-4, atol=1e-5)
 
 
 def test_where_a_missing_region_lies_changes_nothing(make_batch):
@@ -116,7 +124,7 @@ def test_without_edges_every_token_is_made_on_its_own(make_batch):
             tokens = tokens + block.out(value)
             tokens = tokens + block.feed(block.norm_feed(tokens))
         found = encoder(batch).tokens
-    close(found[batch.mask], encoder.norm(tokens)[batch.mask])
+    assert_close(found[batch.mask], encoder.norm(tokens)[batch.mask], rtol=1e-4, atol=1e-5)
     assert (make_encoder(edges=True)(batch).tokens - found)[batch.mask].abs().max() > 1e-2
 
 
@@ -148,7 +156,7 @@ def test_attention_equals_softmax_written_out(make_batch, heads):
         for row in range(2):
             mixed = slow_attention(block, tokens[row], bias[row])
             middle = tokens[row] + block.out(mixed)
-            close(found[row], middle + block.feed(block.norm_feed(middle)))
+            assert_close(found[row], middle + block.feed(block.norm_feed(middle)), rtol=1e-4, atol=1e-5)
 
 
 def test_slopes_learn_only_when_asked(make_batch):
@@ -228,7 +236,7 @@ def test_without_biases_attention_has_no_preference(make_batch):
         found = block(tokens, allowed)
         for row in range(2):
             middle = tokens[row] + block.out(slow_attention(block, tokens[row], logits[row]))
-            close(found[row], middle + block.feed(block.norm_feed(middle)))
+            assert_close(found[row], middle + block.feed(block.norm_feed(middle)), rtol=1e-4, atol=1e-5)
 
 
 BIASES = ("weight", "distance", "network")
@@ -263,6 +271,91 @@ def test_lists_from_a_file_are_as_good_as_tuples():
         GraphTransformer(biases=["network"], encodings=["spectral"]).arguments()
         == GraphTransformer(biases=("network",), encodings=("spectral",)).arguments()
     )
+
+
+def test_covariates_that_are_not_read_change_nothing(make_batch):
+    encoder, batch = make_encoder(), make_batch()
+    with torch.no_grad():
+        found, expected = encoder(batch), encoder(replace(batch, covariates=None))
+        tokens, bias = encoder.tokens(batch), encoder.bias(batch)
+        for block in encoder.blocks:
+            tokens = block(tokens, bias)
+        by_hand = encoder.norm(tokens)
+    assert encoder.beside is None
+    assert torch.equal(found.tokens, expected.tokens)
+    assert torch.equal(found.pooled, expected.pooled)
+    assert torch.equal(found.tokens, by_hand)
+    assert torch.equal(found.pooled, encoder.pool(by_hand, batch))
+
+
+def test_covariates_leave_the_other_weights_as_they_are():
+    plain, reads = make_encoder().state_dict(), make_encoder(covariates=COVARIATES).state_dict()
+    assert all(torch.equal(reads[name], weight) for name, weight in plain.items())
+    assert {name for name in reads if name not in plain} == {
+        *(f"beside.columns.{name}" for name in ("pieces", "category.weight", "column", "missing", "masked")),
+        *(f"beside.share.{name}" for name in ("weight", "bias")),
+    }
+
+
+def test_tokens_stay_those_of_regions_and_covariates_stand_behind_them_in_attention(make_batch):
+    encoder, batch = make_encoder(covariates=COVARIATES, depth=1), make_batch(3, 5, missing={1: [2]}, padding=1)
+    with torch.no_grad():
+        found = encoder(batch)
+        bias = torch.zeros(3, encoder.heads, 10, 10)
+        bias[:, :, :6, :6] = encoder.bias(batch)
+        bias[:, :, 6:, :6] = torch.where(batch.mask, 0.0, -math.inf)[:, None, None]
+        tokens = torch.cat([encoder.tokens(batch), encoder.beside.columns(batch.covariates)], dim=1)
+        (block,) = encoder.blocks
+        mixed = torch.stack([slow_attention(block, tokens[row], bias[row]) for row in range(3)])
+        middle = tokens + block.out(mixed)
+        expected = encoder.norm(middle + block.feed(block.norm_feed(middle)))
+        share = encoder.beside.share(expected[:, 6:].flatten(start_dim=1))
+        pooled = encoder.pool(expected[:, :6], batch) + share
+    assert found.tokens.shape == (3, 6, 12)
+    assert torch.equal(found.mask, batch.mask)
+    assert_close(found.tokens[batch.mask], expected[:, :6][batch.mask], rtol=1e-4, atol=1e-5)
+    assert_close(found.pooled, pooled, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [options for options in OPTIONS if "covariates" in options])
+def test_covariates_go_with_their_subject(make_batch, options):
+    encoder, batch = make_encoder(**options), make_batch(4, 6)
+    order = [2, 0, 3, 1]
+    with torch.no_grad():
+        found, moved = encoder(batch), encoder(batch[order])
+        swapped = encoder(replace(batch, covariates=replace(batch.covariates[order], subject_ids=batch.subject_ids)))
+    assert_close(moved.pooled, found.pooled[order], rtol=1e-4, atol=1e-5)
+    assert_close(moved.tokens, found.tokens[order], rtol=1e-4, atol=1e-5)
+    assert (swapped.pooled - found.pooled).abs().amax(dim=1).min() > 1e-3, "another subject's covariates are others"
+
+
+def test_a_missing_covariate_is_a_state_of_its_own(make_batch):
+    encoder, batch = make_encoder(covariates=COVARIATES), make_batch(4, 6)
+    known = replace(batch.covariates, measured=torch.ones_like(batch.covariates.measured), hidden=torch.zeros_like(batch.covariates.hidden))
+    other = replace(known, pieces=1 - known.pieces, codes=(known.codes + 1) % torch.tensor([2, 3]))
+    with torch.no_grad():
+        pooled = {name: encoder(replace(batch, covariates=table)).pooled for name, table in (("known", known), ("other", other))}
+        for column in range(4):
+            lost = known.measured.clone()
+            lost[:, column] = False
+            gone = encoder(replace(batch, covariates=replace(known, measured=lost))).pooled
+            same = replace(known, pieces=known.pieces.clone(), codes=known.codes.clone(), measured=lost)
+            (same.pieces[:, column] if column < 2 else same.codes[:, column - 2]).zero_()
+            assert torch.equal(encoder(replace(batch, covariates=same)).pooled, gone), "what stands in the place of a missing value is not read"
+            assert (gone - pooled["known"]).abs().amax(dim=1).min() > 1e-3
+    assert (pooled["known"] - pooled["other"]).abs().amax(dim=1).min() > 1e-3
+
+
+def test_it_is_made_for_the_covariates_of_a_builder(make_cohort):
+    plain, builder = make_encoder(), ConnectomeBuilder(covariates=True).fit(make_cohort())
+    reads = plain.for_builder(builder)
+    assert plain.for_builder(ConnectomeBuilder().fit(make_cohort())) is plain
+    assert plain.for_builder(ColumnTokenizer()) is plain
+    assert reads.arguments() == {**plain.arguments(), "covariates": {"age": 16, "sex": ("female", "male")}}
+    assert reads.for_builder(builder) is reads
+    assert reads.for_builder(ConnectomeBuilder().fit(make_cohort())).arguments() == plain.arguments()
+    turned = GraphTransformer(covariates={"b": 2, "a": 2})
+    assert list(turned.covariates) == ["b", "a"], "the order of the batch"
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():

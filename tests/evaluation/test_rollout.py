@@ -93,3 +93,18 @@ def test_a_mask_of_booleans_hides_regions(make_batch):
 def test_without_attention(make_batch, encoder):
     with pytest.raises(DataError, match=f"attention between regions to roll out, found {type(encoder).__name__} without"):
         attention_rollout(encoder, make_batch())
+
+
+def test_covariates_take_their_share(make_batch, with_covariates):
+    torch.manual_seed(0)
+    covariates = {"age": 3, "motion": 3, "sex": ("f", "m"), "eyes": ("both", "closed", "open")}
+    encoder = GraphTransformer(8, 2, 2, biases=(), covariates=covariates).eval()
+    batch = with_covariates(make_batch(n_rows=3, n_regions=5))
+    with torch.no_grad():
+        for block in encoder.blocks:
+            block.qkv.weight.zero_(), block.qkv.bias.zero_()  # attention is the same everywhere
+    layer = torch.full((9, 9), 1 / 9)
+    expected = by_loops([layer, layer])[:5, :5]
+    for found in attention_rollout(encoder, batch):
+        assert_allclose(found, expected, rtol=1e-5)
+        assert (found.sum(dim=1) < 1).all()

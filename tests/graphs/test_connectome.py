@@ -10,9 +10,9 @@ import torch
 from sklearn.base import clone
 
 from graphssl.atlases import simulated_atlas
-from graphssl.data import Atlas, Cohort, Provenance, RegionData, Schema
+from graphssl.data import Atlas, Cohort, Column, ColumnTokenizer, Provenance, RegionData, Schema
 from graphssl.datasets.simulate import SimulatedSite, simulate
-from graphssl.errors import AtlasError, CheckpointError, ConfigError, DataError
+from graphssl.errors import AtlasError, CheckpointError, ConfigError, DataError, SchemaError
 from graphssl.graphs import CohortHarmonizer, ConnectomeBuilder
 
 
@@ -188,6 +188,80 @@ def test_a_harmoniser_is_fitted_with_the_rest_and_goes_into_the_state(make_cohor
     again = ConnectomeBuilder.from_state(json.loads(json.dumps(record)), {name: tensor.clone() for name, tensor in tensors.items()})
     assert torch.equal(again.transform(cohort).weights, expected.weights)
     assert clone(builder).harmonizer.get_params() == builder.harmonizer.get_params()
+
+
+def test_covariates_are_fitted_on_training_subjects_and_stand_beside_every_row(two_atlases):
+    train = two_atlases.select(two_atlases.ids[:8])
+    builder = ConnectomeBuilder(covariates=["sex", "age"]).fit(train)
+    batch, table = builder.transform(two_atlases), ColumnTokenizer(["sex", "age"]).fit(train).transform(two_atlases)
+    rows = [two_atlases.ids.index(subject) for subject in batch.subject_ids]
+    assert sorted(rows) == sorted([*range(12), *range(12)]), "a row an atlas"
+    for name in ("numbers", "pieces", "codes", "measured"):
+        assert torch.equal(getattr(batch.covariates, name), getattr(table, name)[rows])
+    assert torch.equal(batch.weights, ConnectomeBuilder().fit(train).transform(two_atlases).weights)
+    fitted = builder.fit_transform(train)
+    assert fitted.signature() == builder.transform(train).signature()
+    assert builder.describe()["covariates"] == "age, sex"
+    assert ConnectomeBuilder().fit_transform(train).covariates is None
+
+
+def test_all_covariates_are_those_of_the_role(make_cohort):
+    cohort = make_cohort(n_subjects=6).with_column(Column("iq", "continuous", "feature"), np.arange(6.0))
+    builder = ConnectomeBuilder(covariates=True).fit(cohort)
+    assert builder.covariates_.numbers == ("age",)
+    assert list(builder.covariates_.categories) == ["sex"]
+
+
+def test_missing_covariates_are_marked(make_cohort):
+    cohort = make_cohort(n_subjects=6)
+    table = cohort.subjects.copy()
+    table.loc[cohort.ids[1], "age"] = np.nan
+    table.loc[cohort.ids[2], "sex"] = None
+    batch = ConnectomeBuilder(covariates=True).fit_transform(replace(cohort, subjects=table))
+    expected = torch.ones(6, 2, dtype=torch.bool)
+    expected[1, 0] = expected[2, 1] = False
+    assert torch.equal(batch.covariates.measured, expected)
+    assert not batch.covariates.hidden.any()
+
+
+def test_covariates_go_into_the_state(make_cohort):
+    cohort = make_cohort(n_subjects=24, n_regions=6)
+    builder = ConnectomeBuilder(covariates=True, harmonizer=CohortHarmonizer(["age"])).fit(cohort.select(cohort.ids[:16]))
+    record, tensors = builder.state()
+    again = ConnectomeBuilder.from_state(json.loads(json.dumps(record)), {name: tensor.clone() for name, tensor in tensors.items()})
+    assert again.covariates is True
+    assert again.describe() == builder.describe()
+    assert again.transform(cohort).signature() == builder.transform(cohort).signature()
+    assert torch.equal(again.transform(cohort).covariates.pieces, builder.transform(cohort).covariates.pieces)
+
+
+def test_a_state_from_before_there_were_covariates_loads(make_cohort):
+    builder = ConnectomeBuilder().fit(make_cohort())
+    record, tensors = builder.state()
+    assert "covariates" not in record
+    del record["arguments"]["covariates"]
+    again = ConnectomeBuilder.from_state(record, tensors)
+    assert again.covariates_ is None
+    assert again.transform(make_cohort()).signature() == builder.transform(make_cohort()).signature()
+
+
+@pytest.mark.parametrize(("name", "role"), [("site", "site"), ("diagnosis", "target")])
+def test_site_and_target_are_no_covariates(make_cohort, name, role):
+    with pytest.raises(SchemaError, match=rf"Expected covariates to be columns with the role 'covariate', found {name} \({role}\). Name others"):
+        ConnectomeBuilder(covariates=["age", name]).fit(make_cohort())
+
+
+def test_subjects_without_the_column_are_refused(make_cohort):
+    builder, cohort = ConnectomeBuilder(covariates=["age"]).fit(make_cohort()), make_cohort()
+    bare = Cohort(cohort.name, cohort.subjects.drop(columns="age"), Schema([c for c in cohort.schema if c.name != "age"]), cohort.regions)
+    with pytest.raises(SchemaError, match="Expected the column 'age' of the training subjects, found .*'sex'.*. Add it"):
+        builder.transform(bare)
+
+
+def test_a_state_without_its_covariates_is_refused(make_cohort):
+    record, tensors = ConnectomeBuilder(covariates=True).fit(make_cohort()).state()
+    with pytest.raises(CheckpointError, match="Expected the fitted state of a ConnectomeBuilder, found none of 'covariates'"):
+        ConnectomeBuilder.from_state({key: value for key, value in record.items() if key != "covariates"}, tensors)
 
 
 def test_state_holds_no_subject(make_cohort):

@@ -114,3 +114,16 @@ def test_what_cannot_be_aligned_is_refused(make_encoder, make_batch):
         objective(encoder, ConnectomeBatch.cat([make_batch(1), other]), generator())
     with pytest.raises(ConfigError, match=r"above 0, found \{'temperature': 0\}"):
         AtlasAlignment(temperature=0)
+
+
+def test_a_subject_is_not_known_again_by_its_covariates(make_encoder, make_batch, with_covariates):
+    encoder = make_encoder(dropout=0.0, covariates={"age": 3, "motion": 3, "sex": ("f", "m"), "eyes": ("both", "closed", "open")})
+    torch.manual_seed(1)
+    objective = AtlasAlignment(width=6, hidden=8).prepare(encoder)
+    both = ConnectomeBatch.cat([replace(make_batch(4, 8), atlas=("fine",) * 4), replace(make_batch(4, 6, seed=1), atlas=("coarse",) * 4)])
+    known, other = (with_covariates(both, seed) for seed in (0, 1))
+    measured = torch.ones(8, 4, dtype=torch.bool)
+    known, other = (replace(batch, covariates=replace(batch.covariates, measured=measured)) for batch in (known, other))
+    with torch.no_grad():
+        assert not torch.equal(encoder(known).pooled, encoder(other).pooled)
+        assert torch.equal(objective(encoder, known, generator()).total, objective(encoder, other, generator()).total)

@@ -130,3 +130,15 @@ def test_an_impossible_temperature_is_refused():
 def test_rows_of_a_subject_have_one_number(make_batch):
     batch = ConnectomeBatch.cat([make_batch(3, 4), make_batch(2, 6)])
     assert subject_index(batch).tolist() == [0, 1, 2, 0, 1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_views_are_not_known_as_one_by_their_covariates(make_encoder, make_batch, with_covariates, kind):
+    encoder = make_encoder(dropout=0.0, covariates={"age": 3, "motion": 3, "sex": ("f", "m"), "eyes": ("both", "closed", "open")})
+    objective = prepared(kind, encoder)
+    everything = with_covariates(make_batch(6, 8))
+    known = [replace(everything.covariates, measured=torch.ones(6, 4, dtype=torch.bool), pieces=torch.rand(6, 2, 3)) for _ in range(2)]
+    with torch.no_grad():
+        found, other = (objective(encoder, replace(everything, covariates=table), generator()) for table in known)
+        assert not torch.equal(*(encoder(replace(everything, covariates=replace(t, hidden=~t.measured))).pooled for t in known))
+    assert torch.equal(found.total, other.total)

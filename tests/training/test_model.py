@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from graphssl.data import Schema
 from graphssl.encoders import GIN, BrainNetworkTransformer, GraphTransformer
-from graphssl.errors import AtlasError, CheckpointError, DataError, RunFolderError
+from graphssl.errors import AtlasError, CheckpointError, DataError, RunFolderError, SchemaError
 from graphssl.graphs import ConnectomeBuilder
 from graphssl.training import Model, finetune, load_model, untrained
 from graphssl.training import model as module
@@ -172,6 +173,26 @@ def test_any_encoder_goes_round(cohort, tmp_path, encoder):
     again = load_model(model.save_pretrained(tmp_path / "model"))
     np.testing.assert_array_equal(again.embed(cohort), model.embed(cohort))
     assert again.encoder.arguments() == encoder.arguments()
+
+
+def test_a_model_with_covariates_goes_round(cohort, make_encoder, tmp_path):
+    table = cohort.subjects.copy()
+    table.iloc[3, table.columns.get_loc("age")] = np.nan
+    some = replace(cohort, subjects=table)
+    model = finetune(untrained(some, encoder=make_encoder(), builder=ConnectomeBuilder(covariates=True)), some, mode="probe")
+    again = load_model(model.save_pretrained(tmp_path / "model"))
+    np.testing.assert_array_equal(again.predict_proba(some), model.predict_proba(some))
+    assert again.encoder.arguments() == model.encoder.arguments()
+    assert "- **covariates**: age, sex" in (tmp_path / "model" / "README.md").read_text()
+    assert (again.embed(some) != again.embed(cohort)).any(axis=1).tolist() == [k == 3 for k in range(24)], "only the one whose age is lost differs"
+    bare = Schema([column for column in cohort.schema if column.name != "age"])
+    with pytest.raises(SchemaError, match="Expected the column 'age' of the training subjects"):
+        again.predict_proba(replace(cohort, subjects=cohort.subjects.drop(columns="age"), schema=bare))
+
+
+def test_a_folder_from_before_there_were_covariates_loads(tuned, folder, cohort):
+    edit(folder / "config.json", lambda config: (config["encoder"]["arguments"].pop("covariates"), config["builder"]["arguments"].pop("covariates")))
+    np.testing.assert_array_equal(load_model(folder).predict_proba(cohort), tuned.predict_proba(cohort))
 
 
 def test_a_model_without_a_head_goes_round_too(pretrained, cohort, tmp_path):
