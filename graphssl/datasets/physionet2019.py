@@ -30,7 +30,7 @@ def load_physionet2019(
     rule: Rule = "landmark",
     hour: int = 12,
     lead: int = 6,
-    latest: int = 60,
+    latest: int = 54,
     seed: int = 0,
     name: str = "physionet2019",
 ) -> Cohort:
@@ -40,9 +40,9 @@ def load_physionet2019(
     ones and at a random hour for the others can be told apart by their length alone.)
 
     - `"landmark"`: at `hour` of the stay for everybody who is still there and not septic yet; the target is whether sepsis begins later.
-    - `"matched"`: `lead` hours before the onset for septic patients, and at the very same hours for equally many others each, drawn among those who
-      were still there (incidence density sampling); as many are kept as every hour has. Left out are patients whose time would be before `hour`
-      or after `latest`, and others that were not drawn.
+    - `"matched"`: `lead` hours before the onset for septic patients, and at the very same hours for equally many others each, drawn among those of
+      their hospital who were still there (incidence density sampling); as many are kept as every hour of every hospital has. Left out are patients
+      whose time would be before `hour` or after `latest`, and others that were not drawn.
 
     `SepsisLabel` turns 1 six hours before the onset. Events of row `ICULOS` lie at that hour after `graphssl.data.events.ORIGIN`, and only rows
     before the prediction time are kept. Who is left out is listed with the reason.
@@ -53,7 +53,7 @@ def load_physionet2019(
         rule: How prediction times are set.
         hour: Landmark, or the earliest prediction time of the matched rule, in hours of the stay.
         lead: Hours from prediction to onset under the matched rule.
-        latest: Latest prediction time of the matched rule.
+        latest: Latest prediction time of the matched rule; in hospital A few are there for longer than 54 hours.
         seed: Seed of the draw of the matched rule.
         name: Name of the cohort.
 
@@ -141,11 +141,30 @@ def _matched(stays: pd.DataFrame, hour: int, lead: int, latest: int, rng: np.ran
     times = stays["onset"].dropna() - lead
     outside = times.index[(times < hour) | (times > latest)]
     reasons = dict.fromkeys(outside, f"septic outside of hours {hour} to {latest} + {lead}")
-    cases = times.drop(outside).sort_values(ascending=False, kind="stable")
-    lasts = stays.loc[stays["onset"].isna(), "last"].sort_values(ascending=False, kind="stable")
-    # As many others a case as all cases can have: those with late times have the fewest to choose from.
-    n_there = np.array([int((lasts >= time).sum()) for time in cases])
-    n_each = int((n_there // np.arange(1, len(cases) + 1)).min()) if len(cases) else 0
+    lasts = stays.loc[stays["onset"].isna(), "last"]
+    fallen = [values.sort_values(ascending=False, kind="stable") for values in (times.drop(outside), lasts)]
+    hospitals = [tuple(values[stays.loc[values.index, "hospital"] == name] for values in fallen) for name in sorted(set(stays["hospital"]))]
+    n_each = min((_n_each(cases, others) for cases, others in hospitals if len(cases)), default=1)
+    if n_each < 1:
+        raise ConfigError(
+            f"Expected as many other patients as septic ones who were still there up to hour {latest}, found fewer. Lower the latest prediction time."
+        )
+    drawn: dict[str, float] = {}
+    for cases, others in hospitals:
+        drawn |= _drawn(cases, others, n_each, rng)
+    reasons |= {str(other): "not drawn" for other in lasts.index if other not in drawn}
+    found = pd.concat([*(cases for cases, _ in hospitals), pd.Series(drawn, dtype="float64")]).astype("int64")
+    return found.loc[[patient for patient in stays.index if patient in found.index]], reasons
+
+
+def _n_each(cases: "pd.Series[Any]", lasts: "pd.Series[Any]") -> int:
+    """How many others every case can have: those with late times have the fewest to choose from. Both fall."""
+    n_there = np.searchsorted(-lasts.to_numpy(), -cases.to_numpy(), side="right")
+    return int((n_there // np.arange(1, len(cases) + 1)).min())
+
+
+def _drawn(cases: "pd.Series[Any]", lasts: "pd.Series[Any]", n_each: int, rng: np.random.Generator) -> dict[str, float]:
+    """Time by other patient: the latest cases draw first, among those who were still there."""
     drawn: dict[str, float] = {}
     waiting: list[str] = []
     others = iter([*lasts.items(), (None, -np.inf)])
@@ -156,9 +175,7 @@ def _matched(stays: pd.DataFrame, hour: int, lead: int, latest: int, rng: np.ran
             patient, last = next(others)
         for _ in range(n_each):
             drawn[waiting.pop(int(rng.integers(len(waiting))))] = time
-    reasons |= {str(other): "not drawn" for other in lasts.index if other not in drawn}
-    found = pd.concat([cases, pd.Series(drawn, dtype="float64")]).astype("int64")
-    return found.loc[[patient for patient in stays.index if patient in found.index]], reasons
+    return drawn
 
 
 def _events(rows: pd.DataFrame) -> Events:

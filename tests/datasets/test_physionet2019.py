@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from graphssl.datasets import load_physionet2019, recognise
 from graphssl.errors import ConfigError, DataError, SchemaError
@@ -78,6 +79,30 @@ def test_matched_times_tell_nothing(tmp_path):
     assert set(cohort.excluded["reason"]) >= {"not drawn"}
 
 
+def test_times_are_matched_within_each_hospital(tmp_path):
+    rng = np.random.default_rng(1)
+    for number, (hospital, longest) in enumerate((("A", 50), ("B", 70))):
+        septic = {f"p{number}{k:05}": stay(longest, int(rng.integers(6 + 10 * number, 40))) for k in range(6)}
+        others = {f"p{number}{k:05}": stay(int(rng.integers(30, longest))) for k in range(100, 180)}
+        write(tmp_path, hospital, {**septic, **others})
+    cohort = load_physionet2019(tmp_path, rule="matched", hour=6)
+    hours = (cohort.prediction_times - pd.Timestamp("2000-01-01")) / pd.Timedelta(hours=1)
+    septic = cohort.target() == "yes"
+    for hospital in "AB":
+        here = cohort.sites == hospital
+        assert roc_auc_score(septic[here], hours[here]) == pytest.approx(0.5)
+    assert roc_auc_score(septic, hours) == pytest.approx(0.5)
+    shares = septic.groupby(cohort.sites).mean()
+    assert septic.sum() > 6
+    assert shares["A"] == shares["B"] < 0.5, "equally many others in both"
+
+
+def test_a_rule_that_leaves_nobody_to_compare_with(tmp_path):
+    write(tmp_path, "A", {"p000001": stay(60, 40), "p000002": stay(60, 42), "p000003": stay(50), "p000004": stay(20)})
+    with pytest.raises(ConfigError, match="Expected as many other patients as septic ones who were still there up to hour 54, found fewer"):
+        load_physionet2019(tmp_path, hospitals=["A"], rule="matched")
+
+
 def test_packed_copies(folder, tmp_path):
     packed = tmp_path / "packed"
     packed.mkdir()
@@ -115,12 +140,15 @@ def test_files_that_do_not_fit(folder, tmp_path):
 
 
 @pytest.mark.shared_data
-@pytest.mark.parametrize("rule", ["landmark", "matched"])
-def test_the_real_stays(shared_data, rule):
-    cohort = load_physionet2019(shared_data / "ehr/icu_timeseries/p2019", rule=rule)
-    n_subjects = len(cohort) + (cohort.excluded["what"] == "subject").sum()
-    assert n_subjects == 35336
+@pytest.mark.parametrize("options", [{}, {"rule": "matched", "hour": 6}], ids=["landmark", "matched"])
+def test_the_length_of_a_real_window_does_not_tell_who_becomes_septic(shared_data, options):
+    cohort = load_physionet2019(shared_data / "ehr/icu_timeseries/p2019", **options)
+    assert len(cohort) + (cohort.excluded["what"] == "subject").sum() == 35336
+    septic = cohort.target() == "yes"
+    assert 1000 < septic.sum() < 0.2 * len(cohort)
     hours = (cohort.prediction_times - pd.Timestamp("2000-01-01")) / pd.Timedelta(hours=1)
-    means = hours.groupby(cohort.target()).mean()
-    assert means["yes"] == pytest.approx(means["no"])
-    assert (cohort.target() == "yes").mean() < 0.2
+    rows = cohort.events.table.groupby("subject_id", observed=True)["time"].nunique().reindex(cohort.ids).fillna(0)
+    for here in (septic.notna(), cohort.sites == "A", cohort.sites == "B"):
+        assert roc_auc_score(septic[here], hours[here]) == pytest.approx(0.5)
+        # Records that begin after the admission are somewhat more common among one or the other.
+        assert roc_auc_score(septic[here], rows[here]) == pytest.approx(0.5, abs=0.03)
