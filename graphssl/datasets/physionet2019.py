@@ -5,9 +5,9 @@ Source: Reyna et al., *Critical Care Medicine* 2020, doi:10.1097/CCM.00000000000
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from graphssl.datasets.table_files import read_shards, stacked
 from graphssl.errors import ConfigError, DataError, SchemaError
 
 HOSPITALS = ("A", "B")
-Rule = Literal["landmark", "matched"]
+Rule = Literal["landmark", "matched", "hourly"]
 
 
 def load_physionet2019(
@@ -31,6 +31,7 @@ def load_physionet2019(
     hour: int = 12,
     lead: int = 6,
     latest: int = 54,
+    n_patients: int | None = None,
     seed: int = 0,
     name: str = "physionet2019",
 ) -> Cohort:
@@ -43,6 +44,9 @@ def load_physionet2019(
     - `"matched"`: `lead` hours before the onset for septic patients, and at the very same hours for equally many others each, drawn among those of
       their hospital who were still there (incidence density sampling); as many are kept as every hour of every hospital has. Left out are patients
       whose time would be before `hour` or after `latest`, and others that were not drawn.
+    - `"hourly"`: the task of the challenge. Every hour of a stay is a row, such as `p000001_012`, predicted at its end with the events of that hour
+      and of those before; the target is `SepsisLabel`, the column `patient` has the role `group`. A history is repeated in each of its hours, about
+      20 times: draw patients by `n_patients` where memory is short.
 
     `SepsisLabel` turns 1 six hours before the onset. Events of row `ICULOS` lie at that hour after `graphssl.data.events.ORIGIN`, and only rows
     before the prediction time are kept. Who is left out is listed with the reason.
@@ -54,7 +58,8 @@ def load_physionet2019(
         hour: Landmark, or the earliest prediction time of the matched rule, in hours of the stay.
         lead: Hours from prediction to onset under the matched rule.
         latest: Latest prediction time of the matched rule; in hospital A few are there for longer than 54 hours.
-        seed: Seed of the draw of the matched rule.
+        n_patients: How many patients to draw, each as likely; all when left out.
+        seed: Seed of the draws.
         name: Name of the cohort.
 
     Raises:
@@ -65,20 +70,23 @@ def load_physionet2019(
     unknown = sorted(set(hospitals) - set(HOSPITALS))
     if unknown or not hospitals:
         raise ConfigError(f"Expected hospitals among {', '.join(HOSPITALS)}; found {unknown or 'none'}.")
-    if rule not in ("landmark", "matched") or hour < 1 or lead < 0 or (rule == "matched" and latest < hour):
-        raise ConfigError(f"Expected the rule landmark or matched, hour ≥ 1, lead ≥ 0 and latest ≥ hour; found {rule}, {hour}, {lead}, {latest}.")
+    if rule not in get_args(Rule) or hour < 1 or lead < 0 or (rule == "matched" and latest < hour) or (n_patients is not None and n_patients < 1):
+        raise ConfigError(
+            f"Expected the rule {', '.join(get_args(Rule))}, hour ≥ 1, lead ≥ 0, latest ≥ hour and a patient at least; "
+            f"found {rule}, {hour}, {lead}, {latest}, {n_patients}."
+        )
     rows = stacked([_read_hospital(Path(folder), hospital) for hospital in hospitals])
-    stays = _stays(rows)
-    times, reasons = _landmark(stays, hour) if rule == "landmark" else _matched(stays, hour, lead, latest, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    stays, skipped = _drawn_stays(_stays(rows), n_patients, rng)
+    if rule == "hourly":
+        return _hourly(name, rows[rows["patient_id"].isin(stays.index)], stays, skipped)
+    times, reasons = _landmark(stays, hour) if rule == "landmark" else _matched(stays, hour, lead, latest, rng)
     if times.empty:
         raise ConfigError(f"Expected patients who fit the rule {rule!r} at hour {hour}, found none among {len(stays)}. Choose another hour.")
     table = stays.loc[times.index]
     table = table.assign(sepsis=np.where(table["onset"].notna(), "yes", "no"))[[column.name for column in _COLUMNS]]
     kept = rows[rows["patient_id"].isin(times.index)]
-    excluded = [("subject", patient, reason) for patient, reason in reasons.items()]
-    excluded += [("column", "SepsisLabel", "the outcome itself")]
-    listed = pd.DataFrame(excluded, columns=list(EXCLUDED_COLUMNS), dtype="str")
-    cohort = Cohort(name, table, Schema(_COLUMNS), {}, listed, _events(kept))
+    cohort = Cohort(name, table, Schema(_COLUMNS), {}, _excluded(skipped | reasons), _events(kept))
     return cohort.predict_at(ORIGIN + pd.to_timedelta(times, unit="h"))
 
 
@@ -127,6 +135,29 @@ def _stays(rows: pd.DataFrame) -> pd.DataFrame:
             "onset": septic.reindex(first.index) + _SHIFT,
         }
     ).set_axis(pd.Index(first.index.tolist(), dtype="str"))
+
+
+def _drawn_stays(stays: pd.DataFrame, n_patients: int | None, rng: np.random.Generator) -> tuple[pd.DataFrame, dict[str, str]]:
+    if n_patients is None or n_patients >= len(stays):
+        return stays, {}
+    kept = np.sort(rng.choice(len(stays), n_patients, replace=False))
+    return stays.iloc[kept], dict.fromkeys(stays.index.delete(kept), f"not among the {n_patients} patients drawn")
+
+
+def _hourly(name: str, rows: pd.DataFrame, stays: pd.DataFrame, reasons: dict[str, str]) -> Cohort:
+    patients, hours = rows["patient_id"].astype("str"), rows["ICULOS"].astype("int64")
+    ids = pd.Index((patients + "_" + hours.astype("str").str.zfill(3)).tolist(), dtype="str")
+    table = stays.loc[patients.tolist()].set_axis(ids)
+    times = pd.Series(ORIGIN + pd.to_timedelta(hours.to_numpy() + 1, unit="h"), index=ids)
+    table = table.assign(sepsis=np.where(rows["SepsisLabel"] == 1, "yes", "no"), patient=patients.to_numpy(), hour=hours.to_numpy(dtype="float64"))
+    events = _events(rows).of_samples(pd.DataFrame({"subject_id": table["patient"], "time": times}))
+    columns = [*_COLUMNS, Column("patient", "categorical", "group"), Column("hour", "continuous", "feature", "hours")]
+    return Cohort(name, table[[column.name for column in columns]], Schema(columns), {}, _excluded(reasons), events).predict_at(times)
+
+
+def _excluded(reasons: Mapping[str, str]) -> pd.DataFrame:
+    entries = [("subject", patient, reason) for patient, reason in reasons.items()]
+    return pd.DataFrame([*entries, ("column", "SepsisLabel", "the outcome itself")], columns=list(EXCLUDED_COLUMNS), dtype="str")
 
 
 def _landmark(stays: pd.DataFrame, hour: int) -> "tuple[pd.Series[Any], dict[str, str]]":
@@ -188,7 +219,7 @@ def _events(rows: pd.DataFrame) -> Events:
         parts.append(
             pd.DataFrame({"subject_id": rows.loc[there, "patient_id"], "time": hours[there], "code": codes, "numeric_value": rows.loc[there, code]})
         )
-    return Events.of(pd.concat(parts, ignore_index=True))
+    return Events.of(pd.concat(parts).sort_index(kind="stable"))  # row by row again, as in the source
 
 
 _SHIFT = 6  # hours by which SepsisLabel runs ahead of the onset

@@ -7,6 +7,8 @@ from sklearn.metrics import roc_auc_score
 
 from graphssl.datasets import load_physionet2019, recognise
 from graphssl.errors import ConfigError, DataError, SchemaError
+from graphssl.evaluation import evaluate, make_baseline
+from graphssl.statistics import sepsis_utility
 
 HEAD = "HR|Temp|Age|Gender|Unit1|Unit2|HospAdmTime|ICULOS|SepsisLabel\n"
 
@@ -103,6 +105,36 @@ def test_a_rule_that_leaves_nobody_to_compare_with(tmp_path):
         load_physionet2019(tmp_path, hospitals=["A"], rule="matched")
 
 
+def test_hourly_rows_see_their_own_hour_and_no_later_one(folder):
+    cohort = load_physionet2019(folder, rule="hourly")
+    assert len(cohort) == 30 + 30 + 8 + 20 + 40
+    assert cohort.ids[:2] == ["p000001_001", "p000001_002"]
+    assert cohort.groups["p000002_020"] == cohort.groups["p000002_001"] != cohort.groups["p000001_001"]
+    labels = cohort.target()
+    assert (labels["p000002_019"], labels["p000002_020"]) == ("no", "yes")
+    assert (labels == "yes").sum() == 11 + 17
+    heart_rate = cohort.events.table[cohort.events.table["code"] == "HR"].groupby("subject_id", observed=True)["numeric_value"]
+    assert heart_rate.count()["p000001_007"] == 7
+    assert heart_rate.last()["p000001_007"] == 87, "that of hour 7"
+    assert cohort.subjects.loc["p100001_040", ["hospital", "age", "hour"]].tolist() == ["B", 80, 40]
+    assert cohort.events.n_reordered == 0
+    some = load_physionet2019(folder, rule="hourly", n_patients=2, seed=1)
+    assert some.subjects["patient"].nunique() == 2
+    assert (some.excluded["reason"] == "not among the 2 patients drawn").sum() == 3
+
+
+def test_the_utility_of_hourly_predictions(tmp_path):
+    write(tmp_path, "A", {f"p{k:06}": stay(14 + k, None if k % 3 else 10) for k in range(24)})
+    cohort = load_physionet2019(tmp_path, hospitals=["A"], rule="hourly")
+    found = evaluate(cohort, {"majority": make_baseline("majority")}, protocol="k_fold", n_splits=2, scores=["physionet2019_utility"])
+    utilities = {result.split: result.value for result in found.results if result.metric == "physionet2019_utility"}
+    for split in found.splits:
+        assert not {s[:7] for s in split.train} & {s[:7] for s in split.test}
+        rows = [s for s in cohort.ids if s in set(split.test)]
+        everybody = sepsis_utility((cohort.target()[rows] == "yes").astype(int), np.ones(len(rows)), [s[:7] for s in rows], 0.5)
+        assert utilities[split.name] == pytest.approx(everybody), "one risk for all, and so many septic that calling all is best"
+
+
 def test_packed_copies(folder, tmp_path):
     packed = tmp_path / "packed"
     packed.mkdir()
@@ -122,7 +154,8 @@ def test_packed_copies(folder, tmp_path):
     ("options", "message"),
     [
         ({"hospitals": ["C"]}, r"Expected hospitals among A, B; found \['C'\]"),
-        ({"rule": "onset"}, "Expected the rule landmark or matched.*found onset"),
+        ({"rule": "onset"}, "Expected the rule landmark, matched, hourly.*found onset"),
+        ({"n_patients": 0}, "a patient at least; found landmark, 12, 6, 54, 0"),
         ({"hour": 99}, "Expected patients who fit the rule 'landmark' at hour 99, found none among 5. Choose another hour"),
     ],
 )
