@@ -14,6 +14,7 @@ from graphssl.datasets.physionet2012 import load_physionet2012
 from graphssl.datasets.physionet2019 import load_physionet2019
 from graphssl.datasets.records import load_omop, load_records
 from graphssl.datasets.simulate import GroundTruth, SimulatedSite, Simulation, simulate
+from graphssl.datasets.simulate_stays import simulate_stays
 from graphssl.datasets.tables import load_tables
 from graphssl.datasets.tadpole import load_tadpole
 from graphssl.datasets.timeseries import load_timeseries
@@ -42,4 +43,5 @@ __all__ = [
     "recognise",
     "save_brainnet_viewer",
     "simulate",
+    "simulate_stays",
 ]

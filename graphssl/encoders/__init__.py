@@ -5,9 +5,12 @@ from graphssl.encoders.brain_network_transformer import BrainNetworkTransformer
 from graphssl.encoders.gnn import GAT, GCN, GIN
 from graphssl.encoders.graph_transformer import GraphTransformer
 from graphssl.encoders.mlp import MLP
+from graphssl.encoders.record_encoder import AbstractRecordEncoder
 from graphssl.encoders.table_encoder import AbstractTableEncoder
 from graphssl.encoders.table_mlp import TableMLP
 from graphssl.encoders.table_transformer import TableTransformer
+from graphssl.encoders.timeline_encoder import AbstractTimelineEncoder
+from graphssl.encoders.timeline_transformer import TimelineTransformer
 
 __all__ = [
     "GAT",
@@ -15,10 +18,13 @@ __all__ = [
     "GIN",
     "MLP",
     "AbstractEncoder",
+    "AbstractRecordEncoder",
     "AbstractTableEncoder",
+    "AbstractTimelineEncoder",
     "BrainNetworkTransformer",
     "Embedding",
     "GraphTransformer",
     "TableMLP",
     "TableTransformer",
+    "TimelineTransformer",
 ]

@@ -17,6 +17,7 @@ from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
 from graphssl.data.summaries import EventSummary
 from graphssl.data.table import ColumnTokenizer
+from graphssl.data.timeline import TimelineTokenizer
 from graphssl.datasets.simulate import GroundTruth, Simulation
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError, InputError
@@ -208,6 +209,7 @@ class Experiment:
         objective: What to pre-train on.
         builder: How connectomes are made.
         columns: How tables are made, in place of `builder` where patients and not brains are embedded.
+        timeline: How events become bins of time, in place of `columns` where an encoder reads them.
         pretraining: How long and how fast to pre-train.
         finetuning: How long and how fast to fine-tune.
         evaluation: How to evaluate.
@@ -215,7 +217,7 @@ class Experiment:
         output: Folder of the run folders.
 
     Raises:
-        ConfigError: If connectomes and tables are both asked for.
+        ConfigError: If more than one of connectomes, tables and timelines is asked for.
     """
 
     def __init__(
@@ -228,6 +230,7 @@ class Experiment:
         objective: AbstractObjective | None = None,
         builder: ConnectomeBuilder | None = None,
         columns: ColumnTokenizer | None = None,
+        timeline: TimelineTokenizer | None = None,
         pretraining: TrainingSettings = PRETRAINING,
         finetuning: TrainingSettings = FINETUNING,
         evaluation: EvaluationSettings = EVALUATION,
@@ -235,10 +238,14 @@ class Experiment:
         output: str = "runs",
     ) -> None:
         self.name, self.cohort, self.target, self.classes = name, cohort, target, classes
-        if builder is not None and columns is not None:
-            raise ConfigError("Expected either builder (connectomes) or columns (tables), found both. Leave one out.")
+        given: dict[str, AbstractBuilder | None] = {"builder": builder, "columns": columns, "timeline": timeline}
+        builders = {key: value for key, value in given.items() if value is not None}
+        if len(builders) > 1:
+            raise ConfigError(
+                f"Expected one of {', '.join(given)}, for a run reads one kind of batch; found {' and '.join(builders)}. Leave one out."
+            )
         self.encoder, self.objective = encoder, objective
-        self.builder: AbstractBuilder | None = builder if columns is None else columns
+        self.builder: AbstractBuilder | None = next(iter(builders.values()), None)
         self.pretraining, self.finetuning, self.evaluation = pretraining, finetuning, evaluation
         self.seed, self.output = seed, output
 
@@ -284,7 +291,7 @@ def instantiate(parser: ArgumentParser, parsed: Namespace) -> tuple[Experiment, 
 
 
 def _known_keys() -> list[str]:
-    kinds: list[Any] = [Experiment, EvaluationSettings, TrainingSettings, ConnectomeBuilder]
+    kinds: list[Any] = [Experiment, EvaluationSettings, TrainingSettings, ConnectomeBuilder, TimelineTokenizer]
     for base in (AbstractEncoder, AbstractObjective, AbstractView):
         kinds += _below(base)
     return sorted({name for kind in kinds for name in inspect.signature(kind).parameters})

@@ -7,11 +7,13 @@ from jsonargparse import ArgumentParser, Namespace
 
 from graphssl.data.cohort import Cohort
 from graphssl.datasets.simulate import GroundTruth
+from graphssl.datasets.simulate_stays import TREATMENTS
 from graphssl.experiment.config import CohortSource, Experiment, instantiate
 
 _PER_CLASS = 6
 _SITES = 2
-_STAND_IN = {"adapter": "simulate", "arguments": {"atlases": ["simulated24"], "n_subjects": 24, "sites": _SITES}}
+_BRAINS = {"adapter": "simulate", "arguments": {"atlases": ["simulated24"], "n_subjects": 24, "sites": _SITES}}
+_STAYS = {"adapter": "simulate_stays", "arguments": {"n_patients": 80, "n_sites": _SITES}}
 
 
 def instantiate_small(parser: ArgumentParser, parsed: Namespace) -> tuple[Experiment, str]:
@@ -25,10 +27,7 @@ def instantiate_small(parser: ArgumentParser, parsed: Namespace) -> tuple[Experi
     absent = experiment.cohort.absent()
     if absent:
         note += f"# simulated data, for there is nothing at {', '.join(absent)}\n"
-        parsed.cohort = Namespace(_STAND_IN)
-        parsed.target, parsed.classes = None, None
-        if parsed.builder is not None:
-            parsed.builder.init_args.atlases = None
+        _stand_in(parsed)
         experiment, text = instantiate(parser, parser.parse_object(parsed.as_dict()))
     cohort, truth = experiment.cohort.load()
     small = _two_sites(cohort, experiment)
@@ -52,6 +51,20 @@ class _Loaded(CohortSource):
     def load(self) -> tuple[Cohort, GroundTruth | None]:
         assert self.cohort is not None
         return self.cohort, self.truth
+
+
+def _stand_in(parsed: Namespace) -> None:
+    """Put a simulated cohort in place of the one that is absent, and unset what names parts of that."""
+    summary = parsed.cohort.get("summary")
+    has_events = parsed.timeline is not None or summary is not None
+    parsed.cohort = Namespace({**_STAYS, "summary": summary} if has_events else _BRAINS)
+    parsed.target, parsed.classes = None, None
+    if parsed.builder is not None:
+        parsed.builder.init_args.atlases = None
+    if parsed.timeline is not None:
+        settings = parsed.timeline.init_args
+        settings.codes, settings.columns, settings.min_subjects = None, None, 1
+        settings.treatments = list(TREATMENTS) if settings.treatments else []
 
 
 def _two_sites(cohort: Cohort, experiment: Experiment) -> Cohort:

@@ -9,9 +9,11 @@ from graphssl.objectives.default import default_objective
 from graphssl.objectives.distillation import BYOL, DINO
 from graphssl.objectives.masked import MaskedConnections, MaskedRegions
 from graphssl.objectives.masked_columns import MaskedColumns
+from graphssl.objectives.masked_timeline import MaskedBlocks, MaskedFeatures, MaskedPatients
 from graphssl.objectives.redundancy import BarlowTwins
 from graphssl.objectives.scarf import Scarf
 from graphssl.objectives.supervised import Supervised
+from graphssl.objectives.treatment_prediction import TreatmentPrediction
 from graphssl.objectives.weighted import WeightedSum
 
 __all__ = [
@@ -21,14 +23,18 @@ __all__ = [
     "AtlasAlignment",
     "BarlowTwins",
     "Loss",
+    "MaskedBlocks",
     "MaskedColumns",
     "MaskedConnections",
+    "MaskedFeatures",
+    "MaskedPatients",
     "MaskedRegions",
     "NTXent",
     "Scarf",
     "SiteAdversary",
     "Supervised",
     "SwAV",
+    "TreatmentPrediction",
     "WeightedSum",
     "default_objective",
 ]

@@ -2,11 +2,15 @@
 
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.encoders.table_encoder import AbstractTableEncoder
+from graphssl.encoders.timeline_encoder import AbstractTimelineEncoder
 from graphssl.objectives.base import AbstractObjective
 from graphssl.objectives.masked import MaskedRegions
 from graphssl.objectives.masked_columns import MaskedColumns
+from graphssl.objectives.masked_timeline import MaskedFeatures
 
 
 def default_objective(encoder: AbstractEncoder) -> AbstractObjective:
-    """Masked columns for encoders of tables, masked regions for those of connectomes."""
+    """Masked columns for encoders of tables, masked variables for those of timelines, masked regions for those of connectomes."""
+    if isinstance(encoder, AbstractTimelineEncoder):
+        return MaskedFeatures()
     return MaskedColumns() if isinstance(encoder, AbstractTableEncoder) else MaskedRegions()

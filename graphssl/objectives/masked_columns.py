@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,6 +12,7 @@ from graphssl.encoders.base import AbstractEncoder
 from graphssl.encoders.table_encoder import of_tables
 from graphssl.errors import ConfigError
 from graphssl.objectives.base import AbstractObjective, Loss
+from graphssl.objectives.choose import choose_share, random_rank
 
 
 class MaskedColumns(AbstractObjective):
@@ -64,11 +65,9 @@ class MaskedColumns(AbstractObjective):
         can_go = batch.visible.cpu() & self.may_hide
         hidden = torch.zeros_like(can_go)
         if self.ratio:
-            count = can_go.sum(dim=1, keepdim=True)
-            n_hidden = torch.minimum((self.ratio * count.double()).round().long().clamp(min=1), (count - 1).clamp(min=1))
-            hidden = can_go & (_random_rank(can_go, generator) < n_hidden)
+            hidden = choose_share(can_go, self.ratio, generator)
         if self.patients:
-            lost = _random_rank(can_go.any(dim=1), generator) < max(1, round(self.patients * len(can_go)))
+            lost = random_rank(can_go.any(dim=1), generator) < max(1, round(self.patients * len(can_go)))
             hidden = torch.where(lost.unsqueeze(1), can_go, hidden)
         return hidden.to(batch.device)
 
@@ -90,11 +89,6 @@ class MaskedColumns(AbstractObjective):
             parts["pooled_error"] = pooled_error.detach()
             total = total + self.pooled_weight * pooled_error
         return Loss(total, parts)
-
-
-def _random_rank(eligible: Bool[Tensor, "*B N"], generator: torch.Generator) -> Int[Tensor, "*B N"]:
-    """A random rank from 0 along the last dimension, those who are not eligible behind all others."""
-    return torch.rand(eligible.shape, generator=generator).masked_fill(~eligible, 2.0).argsort(dim=-1).argsort(dim=-1)
 
 
 class ColumnDecoder(nn.Module):

@@ -17,20 +17,6 @@ def test_each_encoder_knows_the_builder_of_what_it_reads():
     assert isinstance(GraphTransformer().default_builder(), ConnectomeBuilder)
 
 
-def test_columns_come_from_a_fitted_tokenizer():
-    encoder = TableTransformer(width=8, heads=2).for_builder(ColumnTokenizer(n_pieces=3).fit(TABLE))
-    assert (encoder.numbers, encoder.categories, encoder.n_pieces, encoder.width) == (("age",), {"sex": ("f", "m")}, 3, 8)
-    with pytest.raises(ConfigError, match="Expected a ColumnTokenizer before a TableTransformer, found ConnectomeBuilder"):
-        encoder.for_builder(ConnectomeBuilder())
-
-
-def test_another_table_is_refused():
-    tokenizer = ColumnTokenizer(n_pieces=3).fit(TABLE)
-    encoder = TableTransformer(width=8, heads=2).for_builder(ColumnTokenizer(n_pieces=4).fit(TABLE))
-    with pytest.raises(ConfigError, match="Expected 1 numbers of 4 pieces and 1 categories, found 1 of 3 and 1"):
-        encoder(tokenizer.transform(TABLE))
-
-
 def test_an_objective_of_tables_asks_for_an_encoder_of_tables():
     encoder = TableMLP().for_builder(ColumnTokenizer(n_pieces=3).fit(TABLE))
     assert of_tables(encoder, "Scarf") is encoder

@@ -76,6 +76,22 @@ def test_absent_data_are_replaced_and_the_text_says_so(small, tmp_path):
     assert yaml.safe_load(text)["cohort"]["adapter"] == "simulate"
 
 
+def test_absent_events_are_replaced_by_simulated_stays(small, tmp_path):
+    experiment, text = small(
+        cohort={"adapter": "load_physionet2012", "arguments": {"folder": str(tmp_path / "none")}, "summary": {"min_subjects": 5}},
+        target="in_hospital_death",
+        classes=["survived", "died"],
+        encoder={"class_path": "graphssl.encoders.TimelineTransformer", "init_args": {"width": 8, "heads": 2}},
+        timeline={"n_bins": 12, "treatments": ["MechVent"], "columns": ["height"], "codes": ["HR"]},
+    )
+    cohort, _ = experiment.cohort.load()
+    assert len(cohort) == 24
+    assert "heart rate mean" in cohort.subjects.columns, "events are summarised for whatever reads tables"
+    assert (experiment.builder.n_bins, experiment.builder.treatments) == (12, ["ventilation", "vasopressor"])
+    assert experiment.builder.fit(cohort).transform(cohort).values.shape == (24, 12, 6)
+    assert yaml.safe_load(text)["cohort"]["adapter"] == "simulate_stays"
+
+
 def test_a_wrong_configuration_is_not_hidden_by_absent_data(small, tmp_path):
     with pytest.raises(ConfigError, match="Did you mean 'load_abide_arrays'"):
         small(cohort={"adapter": "load_abide_array", "arguments": {"root": str(tmp_path / "none")}})

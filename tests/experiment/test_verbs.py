@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from numpy.testing import assert_allclose
 
 from graphssl import estimators
-from graphssl.data import Cohort, ColumnTokenizer, Schema
-from graphssl.encoders import GAT, GCN, GIN, MLP, BrainNetworkTransformer, GraphTransformer, TableTransformer
+from graphssl.data import Cohort, ColumnTokenizer, EventSummary, Schema, TimelineTokenizer
+from graphssl.datasets import simulate_stays
+from graphssl.encoders import GAT, GCN, GIN, MLP, BrainNetworkTransformer, GraphTransformer, TableTransformer, TimelineTransformer
 from graphssl.errors import AtlasError, CheckpointError, ConfigError, DataError, RunFolderError, SchemaError
 from graphssl.experiment.config import CohortSource, EvaluationSettings, Experiment
 from graphssl.experiment.verbs import embed, make_method, objective_of, run_evaluate, run_finetune, run_pretrain
@@ -409,7 +411,35 @@ def test_a_table_is_evaluated_with_the_same_verb_run_folder_and_report(tmp_path,
     assert "hospital" not in [*model.encoder.numbers, *model.encoder.categories], "the site is no feature"
 
 
+def test_events_are_read_by_an_encoder_and_summarised_for_baselines(tmp_path):
+    settings = EvaluationSettings(
+        protocol="k_fold",
+        n_splits=2,
+        methods=("pretrained_probe",),
+        baselines=("logistic_table", "majority"),
+        audited=("logistic_table",),
+        seeds=(0,),
+    )
+    experiment = experiment_in(
+        tmp_path,
+        cohort=CohortSource("simulate_stays", {"n_patients": 120, "n_hours": 12, "effect": 3.0}, summary=EventSummary(("mean", "count"))),
+        encoder=TimelineTransformer(8, 1, 2),
+        objective=None,
+        timeline=TimelineTokenizer(n_bins=12, treatments=["ventilation"], columns=["age", "sex"], n_pieces=4),
+        evaluation=settings,
+    )
+    run_evaluate(experiment, text_of(experiment))
+    results = read_results(tmp_path / "study" / "results.jsonl")
+    scores = results[results["metric"] == "auroc"].groupby("method")["value"].mean()
+    assert scores["logistic_table"] > 0.75
+    assert {"pretrained_probe", "majority"} <= set(scores.index)
+    model = load_model(tmp_path / "study" / "model")
+    assert (model.encoder.numbers, list(model.encoder.categories)) == (("age",), ["sex", "planned admission"]), "no summaries"
+    new = simulate_stays(30, n_hours=12, seed=5)
+    assert_allclose(model.predict_proba(new)[[3, 7]], model.predict_proba(new[[3, 7]]), atol=1e-6)
+
+
 def test_what_a_table_is_made_with():
     assert isinstance(objective_of(experiment_in("runs", encoder=TableTransformer(8, 1, 2), objective=None)), MaskedColumns)
-    with pytest.raises(ConfigError, match=r"either builder \(connectomes\) or columns \(tables\), found both"):
+    with pytest.raises(ConfigError, match="Expected one of builder, columns, timeline, .* found builder and columns"):
         experiment_in("runs", builder=ConnectomeBuilder(), columns=ColumnTokenizer())

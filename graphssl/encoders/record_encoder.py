@@ -1,0 +1,58 @@
+"""What encoders of patients' records share: they are made for what a tokenizer was fitted on."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+
+from graphssl.data.builder import AbstractBuilder, AbstractTokenizer
+from graphssl.data.table import TableBatch
+from graphssl.encoders.base import AbstractEncoder
+from graphssl.errors import ConfigError
+
+
+class AbstractRecordEncoder(AbstractEncoder):
+    """An encoder whose size follows from columns and codes, which are among its arguments: `for_builder` gives one for those of a fitted tokenizer.
+
+    Attributes:
+        numbers: Names of the continuous columns `[N]`, in the order of the batch.
+        categories: Categories of the other columns by name `[K]`, in the order of the batch.
+        n_pieces: Pieces of each number.
+    """
+
+    numbers: tuple[str, ...]
+    categories: dict[str, tuple[str, ...]]
+    n_pieces: int
+
+    @abstractmethod
+    def default_builder(self) -> AbstractBuilder:
+        """A tokenizer, not fitted, of the batches that it reads."""
+
+    def for_builder(self, builder: AbstractBuilder) -> "AbstractRecordEncoder":
+        """One of the same size for what a tokenizer was fitted on, with new random weights.
+
+        Raises:
+            ConfigError: If the builder makes other batches.
+        """
+        kind = type(self.default_builder())
+        if not isinstance(builder, kind) or not isinstance(builder, AbstractTokenizer):
+            own, found = type(self).__name__, type(builder).__name__
+            raise ConfigError(f"Expected {kind.__name__} before {own}, found {found}. Give builder={kind.__name__}().")
+        return type(self)(**{**self.arguments(), **builder.layout()})
+
+    def set_columns(self, numbers: Sequence[str], categories: Mapping[str, Sequence[str]] | None, n_pieces: int) -> None:
+        """Keep the columns, for constructors."""
+        self.numbers, self.n_pieces = tuple(numbers), n_pieces
+        self.categories = {name: tuple(known) for name, known in (categories or {}).items()}
+
+    def check_columns(self, batch: TableBatch) -> None:
+        """Check that a batch has the encoder's columns.
+
+        Raises:
+            ConfigError: If it has others.
+        """
+        shape = (batch.numbers.shape[1], batch.pieces.shape[2] if batch.numbers.shape[1] else self.n_pieces, batch.codes.shape[1])
+        expected = (len(self.numbers), self.n_pieces, len(self.categories))
+        if shape != expected:
+            raise ConfigError(
+                f"Expected {expected[0]} numbers of {expected[1]} pieces and {expected[2]} categories, "
+                f"found {shape[0]} of {shape[1]} and {shape[2]}. Make the encoder with for_builder(tokenizer)."
+            )
