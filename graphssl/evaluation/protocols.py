@@ -23,6 +23,7 @@ from graphssl.data.splits import Split, k_fold, label_fraction, leave_one_site_o
 from graphssl.errors import ConfigError, DataError
 from graphssl.estimators import WITHHELD
 from graphssl.evaluation.challenges import challenge_scores, check_scores_fit
+from graphssl.evaluation.ensemble import check_members, ensemble
 from graphssl.folders import file_written_whole
 from graphssl.results import Result
 from graphssl.statistics.metrics import score_all
@@ -81,6 +82,7 @@ def evaluate(
     n_splits: int = 5,
     audited: Sequence[str] = (),
     scores: Sequence[str] = (),
+    ensembles: Mapping[str, Sequence[str]] | None = None,
     folder: str | os.PathLike[str] | None = None,
     n_jobs: int = 1,
     progress: bool = False,
@@ -104,16 +106,19 @@ def evaluate(
             Their records end in `|shuffled_labels`.
         scores: Scores of challenges beside the metrics, by their names in `CHALLENGE_SCORES`. Where one needs a threshold, every method is fitted
             once more, on four fifths of its labelled training subjects, to choose it on the others.
+        ensembles: Methods that also predict together, by the name of the ensemble; see `graphssl.evaluation.ensemble`. They have metrics only.
         folder: Where finished parts are kept, so that a run that was killed goes on from there.
         n_jobs: Processes; each uses one thread when there are several.
         progress: Whether to show a progress bar on stderr.
 
     Raises:
-        ConfigError: If there are no methods, seeds or label fractions, what is to be audited is not among the methods, or a score is unknown.
+        ConfigError: If there are no methods, seeds or label fractions, what is to be audited is not among the methods, a score is unknown, or an
+            ensemble has not two methods.
         DataError: If there is one class (in the cohort or beside a split's test set), one site, or a site too small to score.
         LeakageError: If a family or repeated scans would stand on two sides of a split.
     """
     _check_arguments(methods, seeds, label_fractions, audited)
+    check_members(ensembles or {}, list(methods))
     task = make_task(cohort, target, classes, protocol)
     check_scores_fit(scores, cohort, len(task.classes))
     splits = make_splits(cohort, task, protocol, n_splits)
@@ -125,6 +130,9 @@ def evaluate(
     parts = list(_shown(parallel(jobs), len(units), f"{protocol}, {len(methods)} methods", progress))
     results = [result for part in parts for result in part.results]
     predictions = pd.concat([part.predictions for part in parts], ignore_index=True)
+    joint = [ensemble(name, members, results, predictions) for name, members in (ensembles or {}).items()]
+    results += [result for records, _ in joint for result in records]
+    predictions = pd.concat([predictions, *(rows for _, rows in joint)], ignore_index=True)
     choices = pd.DataFrame([choice for part in parts for choice in part.choices], columns=list(CHOICES))
     return Evaluation(results, predictions, splits, choices)
 

@@ -23,6 +23,7 @@ from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError, InputError
 from graphssl.evaluation.baselines import BASELINES
 from graphssl.evaluation.challenges import CHALLENGE_SCORES
+from graphssl.evaluation.ensemble import check_members
 from graphssl.evaluation.protocols import ProtocolName
 from graphssl.experiment.parser import Parser, nearest, reason
 from graphssl.experiment.sources import Source, open_source, several
@@ -66,6 +67,8 @@ class EvaluationSettings:
         audited: Methods that are also fitted on shuffled labels.
         scores: Scores of challenges beside the metrics: `physionet2012_event1` (its threshold chosen on training subjects, by one more fit),
             `physionet2012_event1_best_threshold` (chosen on the test subjects: an upper bound), `physionet2012_event2`, `physionet2019_utility`.
+        ensembles: Methods and baselines that also predict together, each counting alike, by the name of the ensemble; a name that begins with
+            `pretrained` counts as pre-trained in the report.
         seeds: Seeds of methods and label draws.
         label_fractions: Shares of the training labels.
         n_splits: Folds of `k_fold`.
@@ -83,6 +86,7 @@ class EvaluationSettings:
     tuned: dict[str, dict[str, list[Choice]]] = field(default_factory=dict)
     n_inner: int = 3
     scores: tuple[str, ...] = ()
+    ensembles: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.methods) - set(OURS))
@@ -97,6 +101,7 @@ class EvaluationSettings:
         foreign = sorted(set(self.tuned) - {*OURS, *BASELINES})
         if foreign:
             raise ConfigError(f"Expected methods or baselines to tune, found {foreign[0]!r}.{nearest(foreign[0], [*OURS, *BASELINES])}")
+        check_members(self.ensembles, [*self.methods, *self.baselines, *(f"{name}_tuned" for name in self.tuned)])
         missing = sorted(set(self.audited) - set(self.methods) - set(self.baselines))
         if missing:
             raise ConfigError(f"Expected audited methods to be among the methods and baselines, found {missing}. Add them there, or audit others.")

@@ -110,6 +110,7 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
             n_splits=settings.n_splits,
             audited=settings.audited,
             scores=settings.scores,
+            ensembles=settings.ensembles,
             folder=folder.path / "units",
             n_jobs=settings.n_jobs,
             progress=progress,
@@ -215,7 +216,10 @@ def _served(settings: EvaluationSettings, cohort: Cohort) -> tuple[EvaluationSet
     if "covariates" not in settings.baselines or any(cohort.schema.named("covariate")):
         return settings, {}
     baselines, audited = (tuple(name for name in names if name != "covariates") for names in (settings.baselines, settings.audited))
-    return replace(settings, baselines=baselines, audited=audited), {"covariates": "no column of the table has the role 'covariate'"}
+    ensembles = {name: members for name, members in settings.ensembles.items() if "covariates" not in members}
+    return replace(settings, baselines=baselines, audited=audited, ensembles=ensembles), {
+        "covariates": "no column of the table has the role 'covariate'"
+    }
 
 
 @contextmanager

@@ -600,3 +600,13 @@ def test_published_splits_are_columns_of_the_table(make_cohort):
     assert set(splits[0].train) == set(parts.index[parts != "test"])
     with pytest.raises(DataError, match="column with the role 'split', found none"):
         make_splits(make_cohort(n_subjects=12), task, "published")
+
+
+def test_an_ensemble_is_scored_beside_its_members(cohort):
+    methods = {"spy": Spy("ensemble one"), "other": make_baseline("ridge_correlation")}
+    found = evaluate(cohort, methods, protocol="k_fold", n_splits=2, seeds=(0, 1), ensembles={"both": ("spy", "other")})
+    cells = {(r.method, r.split, r.seed) for r in found.results if r.metric == "auroc"}
+    assert {cell[1:] for cell in cells if cell[0] == "both"} == {cell[1:] for cell in cells if cell[0] == "spy"}
+    assert set(found.predictions["method"]) == {"spy", "other", "both"}
+    with pytest.raises(ConfigError, match="Expected two or more"):
+        evaluate(cohort, methods, protocol="k_fold", n_splits=2, ensembles={"both": ("spy",)})
