@@ -41,7 +41,7 @@ def ensemble(name: str, members: Sequence[str], results: Sequence[Result], predi
     Returns:
         The ensemble's records and predictions.
     """
-    columns = [column for column in predictions if column.startswith("p_")]
+    columns = [str(column) for column in predictions if str(column).startswith("p_")]
     tables = {member: predictions[predictions["method"] == member] for member in members}
     cells = pd.concat([table[_CELL] for table in tables.values()]).drop_duplicates()
     records: list[Result] = []
@@ -50,7 +50,7 @@ def ensemble(name: str, members: Sequence[str], results: Sequence[Result], predi
         parts = [_part(table, split, seed, fraction) for table in tables.values()]
         if any(part.empty for part in parts):
             continue
-        rows = parts[0].assign(method=name, seed=seed)
+        rows: pd.DataFrame = parts[0].assign(method=name, seed=seed)
         aligned = [part.set_index("subject_id").loc[rows["subject_id"], columns].to_numpy() for part in parts]
         logarithms = np.mean([np.log(np.clip(values, _LEAST, 1.0)) for values in aligned], axis=0)
         shares = np.exp(logarithms - logarithms.max(axis=1, keepdims=True))
