@@ -20,10 +20,13 @@ from graphssl.data.schema import read_columns
 from graphssl.datasets.columns import as_declared, with_categories
 from graphssl.datasets.listing import Listing, list_files
 from graphssl.datasets.participants import as_text, drop_empty_columns
-from graphssl.datasets.table_files import read_shards, read_text_file, stacked, tight
-from graphssl.errors import ConfigError, DataError, SchemaError
+from graphssl.datasets.postgres import PostgresTables, is_postgres, open_postgres
+from graphssl.datasets.record_files import FileTables, table_name
+from graphssl.datasets.table_files import stacked, tight
+from graphssl.errors import ConfigError, DataError
 
 Excluded = list[tuple[str, str, str]]
+Tables = FileTables | PostgresTables
 
 
 @dataclass(frozen=True)
@@ -104,54 +107,73 @@ class RecordMapping:
         return cls(**{**record, "columns": read_columns(record["columns"]), "events": tables})
 
 
-def load_records(folder: str | os.PathLike[str], *, mapping: str | os.PathLike[str], hours: float | None = None, name: str | None = None) -> Cohort:
+def load_records(
+    source: str | os.PathLike[str],
+    *,
+    mapping: str | os.PathLike[str],
+    hours: float | None = None,
+    name: str | None = None,
+    schema: str = "public",
+) -> Cohort:
     """Read relational tables as a cohort with events.
 
-    Tables are `.csv`, `.csv.gz` or `.parquet` files, or folders of Parquet shards; the case of names does not matter. What cannot be an event (no
-    time, no code, a subject that is not in the table of subjects) is left out and counted in `excluded`, as are tables that are not there.
+    Tables are `.csv`, `.csv.gz` or `.parquet` files, folders of Parquet shards, or those of a live PostgreSQL database, which are streamed and not
+    changed; the case of names does not matter. What cannot be an event (no time, no code, a subject that is not in the table of subjects) is left out
+    and counted in `excluded`, as are tables that are not there.
 
     Args:
-        folder: Folder of the tables.
+        source: Folder of the tables, or the address of a database, such as `postgresql://user@host/database`.
         mapping: A shipped mapping (`mimic3`, `eicu`, `omop`), or a file of your own like those.
         hours: Prediction time, in hours from the start of the stay. Who left before is left out. No prediction time when left out.
         name: Name of the cohort; that of the mapping when left out.
+        schema: Schema of the tables in a database.
 
     Raises:
         ConfigError: If the mapping is not known, or hours are asked for where it tells no start.
-        DataError: If the table of subjects or every table of events is absent, or a file cannot be read.
+        DataError: If the table of subjects or every table of events is absent, a file cannot be read, or the database cannot be reached.
         SchemaError: If a column is absent, an id repeats, or values do not fit.
+        MissingExtraError: If the source is a database and the driver is not installed.
     """
     chosen = RecordMapping.load(mapping)
-    listing = list_files(folder)
-    table, schema, excluded, stays = _subjects(chosen, listing)
-    parts = [part for events in chosen.events if (part := _events_of(events, listing, chosen, stays, excluded)) is not None]
-    if not parts:
-        raise DataError(f"Expected a table of events of {chosen.name} in {folder}, found none of {[e.table for e in chosen.events]}. Check the path.")
-    called = name or chosen.name
-    cohort = Cohort(called, table, schema, {}, pd.DataFrame(excluded, columns=list(EXCLUDED_COLUMNS), dtype="str"), Events.of(stacked(parts)))
-    return cohort if hours is None else _at_hour(cohort, stays, hours)
+    if is_postgres(source):
+        with open_postgres(str(source), schema) as tables:
+            return _load(chosen, tables, hours, name)
+    return _load(chosen, FileTables(list_files(source)), hours, name)
 
 
-def load_omop(folder: str | os.PathLike[str], *, name: str = "omop") -> Cohort:
+def load_omop(source: str | os.PathLike[str], *, name: str = "omop", schema: str = "public") -> Cohort:
     """Read the tables of the OMOP Common Data Model 5.4: persons as rows, visits, conditions, drugs, procedures, measurements and deaths as events.
 
     Set prediction times with `cohort.predict_at`; before that the death of a person is an event like any other.
 
     Args:
-        folder: Folder of the tables, as CSV or Parquet.
+        source: Folder of the tables, as CSV or Parquet, or the address of a PostgreSQL database.
         name: Name of the cohort.
+        schema: Schema of the tables in a database.
 
     Raises:
         InputError: As `load_records`.
+        MissingExtraError: As `load_records`.
     """
-    return load_records(folder, mapping="omop", name=name)
+    return load_records(source, mapping="omop", name=name, schema=schema)
 
 
 def fits_mapping(listing: Listing, mapping: str) -> bool:
     """Whether a listing has the table of subjects and a table of events of a shipped mapping."""
     chosen = RecordMapping.load(mapping)
-    there = {_stem(name) for name in listing.names}
+    there = {table_name(name) for name in listing.names}
     return chosen.table in there and any(events.table in there for events in chosen.events)
+
+
+def _load(chosen: RecordMapping, tables: Tables, hours: float | None, name: str | None) -> Cohort:
+    table, schema, excluded, stays = _subjects(chosen, tables)
+    parts = [part for events in chosen.events if (part := _events_of(events, tables, chosen, stays, excluded)) is not None]
+    if not parts:
+        known = [events.table for events in chosen.events]
+        raise DataError(f"Expected a table of events of {chosen.name} in {tables.place}, found none of {known}. Check the path.")
+    listed = pd.DataFrame(excluded, columns=list(EXCLUDED_COLUMNS), dtype="str")
+    cohort = Cohort(name or chosen.name, table, schema, {}, listed, Events.of(stacked(parts)))
+    return cohort if hours is None else _at_hour(cohort, stays, hours)
 
 
 def _check_entries(record: Any, kind: type, what: str) -> None:
@@ -165,13 +187,13 @@ def _check_entries(record: Any, kind: type, what: str) -> None:
         raise ConfigError(f"Expected entries among {', '.join(known)} in {what}, found {strange[0]!r}{f'; perhaps {near[0]}' if near else ''}.")
 
 
-def _subjects(chosen: RecordMapping, listing: Listing) -> tuple[pd.DataFrame, Schema, Excluded, pd.DataFrame]:
+def _subjects(chosen: RecordMapping, tables: Tables) -> tuple[pd.DataFrame, Schema, Excluded, pd.DataFrame]:
     """The table of subjects, its schema, what was left out, and start and end of each stay."""
     names = [column.name for column in chosen.columns]
     wanted = list(dict.fromkeys([chosen.id, *names, *filter(None, (chosen.start, chosen.end))]))
-    raw = _read(chosen.table, listing, wanted)
+    raw = tables.read(chosen.table, wanted)
     if raw is None:
-        raise DataError(f"Expected the table {chosen.table!r} of {chosen.name} in {listing.root}, found none. Check the path.")
+        raise DataError(f"Expected the table {chosen.table!r} of {chosen.name} in {tables.place}, found none. Check the path.")
     raw = raw.set_index(pd.Index(as_text(raw[chosen.id]).fillna("").tolist(), dtype="str"))
     values = {name: as_text(raw[name]).replace(dict(chosen.replace.get(name, {}))) for name in names}
     table, empty = drop_empty_columns(pd.DataFrame(values, index=raw.index), {c.name: c.role for c in chosen.columns if c.role != "feature"})
@@ -188,8 +210,8 @@ def _moments(values: "pd.Series[Any]", are_offsets: bool) -> "pd.Series[Any]":
     return ORIGIN + pd.to_timedelta(pd.to_numeric(as_text(values), errors="coerce"), unit="min")
 
 
-def _events_of(events: EventTable, listing: Listing, chosen: RecordMapping, stays: pd.DataFrame, excluded: Excluded) -> pd.DataFrame | None:
-    raw = _read(events.table, listing, events.needed)
+def _events_of(events: EventTable, tables: Tables, chosen: RecordMapping, stays: pd.DataFrame, excluded: Excluded) -> pd.DataFrame | None:
+    raw = tables.read(events.table, events.needed)
     if raw is None:
         excluded.append(("table", events.table, "not there"))
         return None
@@ -241,25 +263,3 @@ def _at_hour(cohort: Cohort, stays: pd.DataFrame, hours: float) -> Cohort:
     listed = pd.DataFrame(left_out, columns=list(EXCLUDED_COLUMNS), dtype="str")
     excluded = pd.concat([cohort.excluded, listed], ignore_index=True)
     return Cohort(chosen.name, chosen.subjects, chosen.schema, {}, excluded, chosen.events).predict_at(times[kept])
-
-
-def _read(table: str, listing: Listing, columns: Sequence[str]) -> pd.DataFrame | None:
-    """The columns of a table, or None where it is not there."""
-    names = [name for name in listing.names if _stem(name) == table]
-    if not names:
-        return None
-    paths = [listing.root / name for name in names]
-    whole = read_shards(paths) if names[0].endswith(".parquet") else read_text_file(paths[0])
-    whole = whole.rename(columns=str.lower)
-    absent = [column for column in columns if column not in whole.columns]
-    if absent:
-        raise SchemaError(f"Expected the columns {absent} in {paths[0]}, found {list(whole.columns)[:12]}. Correct the mapping.")
-    return whole[list(columns)]
-
-
-def _stem(name: str) -> str:
-    """Name of the table of a file: that of the file, or of the folder of shards, in lower case."""
-    parts = name.lower().split("/")
-    if len(parts) > 1 and parts[-1].endswith(".parquet"):
-        return parts[-2]
-    return parts[-1].removesuffix(".gz").removesuffix(".csv").removesuffix(".parquet")

@@ -18,6 +18,7 @@ from graphssl.data.cohort import Cohort
 from graphssl.data.summaries import EventSummary
 from graphssl.data.table import ColumnTokenizer
 from graphssl.data.timeline import TimelineTokenizer
+from graphssl.datasets.postgres import has_password, is_postgres
 from graphssl.datasets.simulate import GroundTruth, Simulation
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError, InputError
@@ -123,7 +124,7 @@ class CohortSource:
         summary: How the events before the prediction time become columns, where the cohort has events.
 
     Raises:
-        ConfigError: If neither of the two is given, or both.
+        ConfigError: If neither of the two is given, or both, or the address of a database carries a password, which would be copied into run folders.
     """
 
     adapter: str | None = None
@@ -134,6 +135,11 @@ class CohortSource:
     def __post_init__(self) -> None:
         if (self.adapter is None) == (self.path is None):
             raise ConfigError(f"Expected the cohort to have a path or an adapter, found {'neither' if self.path is None else 'both'}.")
+        if any(is_postgres(value) and has_password(value) for value in self.arguments.values()):
+            raise ConfigError(
+                "Expected the address of a database without a password, since configurations are copied into run folders; found one with it. "
+                "Put it into the variable PGPASSWORD, or into ~/.pgpass."
+            )
 
     def load(self) -> tuple[Cohort, GroundTruth | None]:
         """The cohort, and what was put into it if it is simulated.
@@ -175,6 +181,7 @@ class CohortSource:
         else:
             parameters = inspect.signature(self._function()).parameters
             places = [str(value) for key, value in self.arguments.items() if "PathLike" in str(parameters[key].annotation) and isinstance(value, str)]
+            places = [place for place in places if not is_postgres(place)]  # whether it answers is seen when it is read
             atlases = [self.arguments.get("atlas"), *(self.arguments.get("atlases") or [])]
         places += [entry.rpartition("=")[2] for entry in atlases if isinstance(entry, str) and "/" in entry]
         return [place for place in places if not Path(place).exists()]

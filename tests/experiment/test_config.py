@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
+from graphssl.cli import main
 from graphssl.data import Atlas, Cohort
 from graphssl.datasets import GroundTruth
 from graphssl.encoders import GraphTransformer
@@ -372,6 +373,18 @@ def test_arguments_of_the_adapter():
         CohortSource("simulate", {"atlases": ["simulated20"], "n_subject": 8}).load()
     with pytest.raises(ConfigError, match=r"arguments that simulate needs, found none for one of them: missing a required argument: 'atlases'"):
         CohortSource("simulate", {"n_subjects": 8}).load()
+
+
+def test_the_address_of_a_database(write, tmp_path, capsys):
+    plain, with_password = "postgresql://reader@host/omop", "postgresql://reader:s3cret@host/omop"
+    assert CohortSource("load_omop", {"source": plain}).absent() == []
+    path = write(cohort={"adapter": "load_omop", "arguments": {"source": with_password}})
+    with pytest.raises(ConfigError, match="Expected the address of a database without a password") as caught:
+        read(path)
+    assert "s3cret" not in str(caught.value)
+    assert main(["pretrain", "--config", str(path), "--output", str(tmp_path / "runs")]) == 2
+    assert "s3cret" not in "".join(capsys.readouterr())
+    assert not (tmp_path / "runs").exists()
 
 
 def test_absent_files_are_named(tmp_path):
