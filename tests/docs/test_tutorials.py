@@ -15,7 +15,11 @@ from graphssl.experiment.config import read_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md")), *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
-PAGES += [ROOT / "docs" / "methods" / "views.md", ROOT / "docs" / "concepts" / "population-graphs.md"]
+PAGES += [
+    ROOT / "docs" / "methods" / "views.md",
+    ROOT / "docs" / "methods" / "timeline-transformer.md",
+    ROOT / "docs" / "concepts" / "population-graphs.md",
+]
 # The other blocks of these pages read data sets that nobody may pass on; the tests of their adapters write files in the same layout.
 RUN_AT_HAND = {"own-tables.md": 2}
 PAGES_WITH_COMMANDS = [ROOT / "docs" / name for name in ("how-to/harmonize-sites.md", "how-to/own-data.md", "reference/cli.md")]
