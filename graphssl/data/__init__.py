@@ -6,6 +6,7 @@ from graphssl.data.connectome import ConnectomeBatch
 from graphssl.data.events import Events
 from graphssl.data.harmonize import SiteHarmonizer
 from graphssl.data.population import PopulationGraph
+from graphssl.data.population_batch import Population, PopulationBatch
 from graphssl.data.regions import Provenance, RegionData
 from graphssl.data.regress import CovariateRemover
 from graphssl.data.scans import Scans
@@ -26,6 +27,8 @@ __all__ = [
     "CovariateRemover",
     "EventSummary",
     "Events",
+    "Population",
+    "PopulationBatch",
     "PopulationGraph",
     "Provenance",
     "RegionData",

@@ -174,7 +174,7 @@ class ColumnTokenizer(AbstractTokenizer):
         return TableBatch(
             tuple(str(patient) for patient in table.index),
             torch.from_numpy(numbers.astype(np.float32)),
-            torch.from_numpy((self._pieces(numbers) * has_number[:, :, None]).astype(np.float32)),
+            torch.from_numpy(self._pieces(numbers, has_number)),
             torch.from_numpy(codes),
             torch.from_numpy(np.concatenate([has_number, has_code], axis=1)),
         )
@@ -239,7 +239,15 @@ class ColumnTokenizer(AbstractTokenizer):
             codes[:, k] = np.where(measured[:, k], np.where(found < 0, len(known), found), 0)
         return codes, measured
 
-    def _pieces(self, numbers: np.ndarray) -> np.ndarray:
+    def _pieces(self, numbers: np.ndarray, measured: np.ndarray) -> np.ndarray:
+        """How far each number has come through each piece, in single precision `[n, N, Q]`; zero where not measured."""
+        made = np.zeros((*numbers.shape, self.n_pieces), dtype=np.float32)
+        for first in range(0, len(numbers), _CHUNK):  # in double precision all pieces of a million patients would fill the memory several times
+            rows = slice(first, first + _CHUNK)
+            made[rows] = self._come(numbers[rows]) * measured[rows, :, None]
+        return made
+
+    def _come(self, numbers: np.ndarray) -> np.ndarray:
         """How far each number has come through each piece `[n, N, Q]`."""
         low, width = self.edges_[None, :, :-1], np.diff(self.edges_, axis=1)[None]
         used = width > _SMALLEST_WIDTH
@@ -254,3 +262,4 @@ class ColumnTokenizer(AbstractTokenizer):
 
 
 _SMALLEST_WIDTH = 1e-9
+_CHUNK = 16_384

@@ -5,6 +5,8 @@ from graphssl.encoders.brain_network_transformer import BrainNetworkTransformer
 from graphssl.encoders.gnn import GAT, GCN, GIN
 from graphssl.encoders.graph_transformer import GraphTransformer
 from graphssl.encoders.mlp import MLP
+from graphssl.encoders.population_encoder import AbstractPopulationEncoder
+from graphssl.encoders.population_transformer import PopulationTransformer
 from graphssl.encoders.record_encoder import AbstractRecordEncoder
 from graphssl.encoders.table_encoder import AbstractTableEncoder
 from graphssl.encoders.table_mlp import TableMLP
@@ -18,12 +20,14 @@ __all__ = [
     "GIN",
     "MLP",
     "AbstractEncoder",
+    "AbstractPopulationEncoder",
     "AbstractRecordEncoder",
     "AbstractTableEncoder",
     "AbstractTimelineEncoder",
     "BrainNetworkTransformer",
     "Embedding",
     "GraphTransformer",
+    "PopulationTransformer",
     "TableMLP",
     "TableTransformer",
     "TimelineTransformer",

@@ -1,9 +1,10 @@
 """What encoders of tables share: a token a column."""
 
 from abc import abstractmethod
+from typing import Any
 
 from graphssl.data.builder import AbstractBuilder
-from graphssl.data.table import ColumnTokenizer, TableBatch
+from graphssl.data.table import ColumnTokenizer
 from graphssl.encoders.base import AbstractEncoder, Embedding
 from graphssl.encoders.record_encoder import AbstractRecordEncoder
 from graphssl.errors import ConfigError
@@ -13,8 +14,8 @@ class AbstractTableEncoder(AbstractRecordEncoder):
     """An encoder whose tokens are the columns of a table, numbers first."""
 
     @abstractmethod
-    def forward(self, batch: TableBatch) -> Embedding:
-        """Embed a batch of patients; a token a column."""
+    def forward(self, batch: Any) -> Embedding:
+        """Embed a batch of patients, a `TableBatch`, or a `PopulationBatch` where they learn from others; a token a column."""
 
     def default_builder(self) -> AbstractBuilder:
         """A `ColumnTokenizer`."""

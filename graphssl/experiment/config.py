@@ -29,6 +29,8 @@ from graphssl.evaluation.protocols import ProtocolName
 from graphssl.experiment.parser import Parser, nearest, reason
 from graphssl.experiment.sources import Source, open_source, several
 from graphssl.graphs.connectome import ConnectomeBuilder
+from graphssl.graphs.feature_groups import FeatureGroup
+from graphssl.graphs.population_builder import PopulationBuilder
 from graphssl.objectives.base import AbstractObjective
 from graphssl.training.finetune import FINETUNING
 from graphssl.training.fit import TrainingSettings
@@ -222,6 +224,7 @@ class Experiment:
         builder: How connectomes are made.
         columns: How tables are made, in place of `builder` where patients and not brains are embedded.
         timeline: How events become bins of time, in place of `columns` where an encoder reads them.
+        population: How patients are placed in a population, in place of `columns` where they learn from one another.
         pretraining: How long and how fast to pre-train.
         finetuning: How long and how fast to fine-tune.
         evaluation: How to evaluate.
@@ -229,7 +232,7 @@ class Experiment:
         output: Folder of the run folders.
 
     Raises:
-        ConfigError: If more than one of connectomes, tables and timelines is asked for.
+        ConfigError: If more than one of connectomes, tables, timelines and populations is asked for.
     """
 
     def __init__(
@@ -243,6 +246,7 @@ class Experiment:
         builder: ConnectomeBuilder | None = None,
         columns: ColumnTokenizer | None = None,
         timeline: TimelineTokenizer | None = None,
+        population: PopulationBuilder | None = None,
         pretraining: TrainingSettings = PRETRAINING,
         finetuning: TrainingSettings = FINETUNING,
         evaluation: EvaluationSettings = EVALUATION,
@@ -250,7 +254,7 @@ class Experiment:
         output: str = "runs",
     ) -> None:
         self.name, self.cohort, self.target, self.classes = name, cohort, target, classes
-        given: dict[str, AbstractBuilder | None] = {"builder": builder, "columns": columns, "timeline": timeline}
+        given: dict[str, AbstractBuilder | None] = {"builder": builder, "columns": columns, "timeline": timeline, "population": population}
         builders = {key: value for key, value in given.items() if value is not None}
         if len(builders) > 1:
             raise ConfigError(
@@ -303,7 +307,7 @@ def instantiate(parser: ArgumentParser, parsed: Namespace) -> tuple[Experiment, 
 
 
 def _known_keys() -> list[str]:
-    kinds: list[Any] = [Experiment, EvaluationSettings, TrainingSettings, ConnectomeBuilder, TimelineTokenizer]
+    kinds: list[Any] = [Experiment, EvaluationSettings, TrainingSettings, ConnectomeBuilder, TimelineTokenizer, PopulationBuilder, FeatureGroup]
     for base in (AbstractEncoder, AbstractObjective, AbstractView):
         kinds += _below(base)
     return sorted({name for kind in kinds for name in inspect.signature(kind).parameters})

@@ -65,6 +65,8 @@ def _stand_in(parsed: Namespace) -> None:
         settings = parsed.timeline.init_args
         settings.codes, settings.columns, settings.min_subjects = None, None, 1
         settings.treatments = list(TREATMENTS) if settings.treatments else []
+    if parsed.population is not None:
+        parsed.population.init_args.groups = parsed.population.init_args.columns = None
 
 
 def _two_sites(cohort: Cohort, experiment: Experiment) -> Cohort:

@@ -8,6 +8,7 @@ from graphssl.graphs.harmonize import CohortHarmonizer
 from graphssl.graphs.hops import hop_distances
 from graphssl.graphs.neighbors import NeighborIndex, Neighbors
 from graphssl.graphs.population import population_graph
+from graphssl.graphs.population_builder import PopulationBuilder
 from graphssl.graphs.sampler import Neighborhoods, sample_neighborhoods
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "NeighborIndex",
     "Neighborhoods",
     "Neighbors",
+    "PopulationBuilder",
     "ScanContrast",
     "hop_distances",
     "population_graph",

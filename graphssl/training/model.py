@@ -26,6 +26,7 @@ from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import CheckpointError, DataError
 from graphssl.folders import written_whole
 from graphssl.graphs.connectome import ConnectomeBuilder
+from graphssl.graphs.population_builder import PopulationBuilder
 
 _FORMAT = 2
 # What a builder was fitted on is told in schema.json, the rest of its state in config.json.
@@ -210,7 +211,8 @@ def by_subject(values: Tensor, subject_ids: Sequence[str], ids: Sequence[str]) -
 
 
 def _builder(record: dict[str, Any]) -> type[AbstractBuilder]:
-    kinds: dict[str, type[AbstractBuilder]] = {kind.__name__: kind for kind in (ConnectomeBuilder, ColumnTokenizer, TimelineTokenizer)}
+    known = (ConnectomeBuilder, ColumnTokenizer, TimelineTokenizer, PopulationBuilder)
+    kinds: dict[str, type[AbstractBuilder]] = {kind.__name__: kind for kind in known}
     if record["class"] not in kinds:
         raise CheckpointError(f"Expected one of the builders {', '.join(kinds)}, found {record['class']!r}. It was saved by another version.")
     return kinds[record["class"]]

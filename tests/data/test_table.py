@@ -121,3 +121,10 @@ def test_nothing_or_other_columns_below_one_another(with_covariates, make_batch)
     other = TableBatch(whole.subject_ids, whole.numbers[:, :1], whole.pieces[:, :1], whole.codes, whole.measured[:, 1:])
     with pytest.raises(DataError, match=r"Expected batches of the same columns, found .*Use one tokenizer"):
         TableBatch.cat([whole, other])
+
+
+def test_pieces_of_many_patients_are_made_in_parts(monkeypatch):
+    tokenizer = ColumnTokenizer(n_pieces=4).fit(table())
+    whole = tokenizer.transform(table()).pieces
+    monkeypatch.setattr("graphssl.data.table._CHUNK", 2)
+    assert torch.equal(tokenizer.transform(table()).pieces, whole)

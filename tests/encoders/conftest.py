@@ -3,14 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
 from graphssl.atlases import simulated_atlas
-from graphssl.data import ConnectomeBatch
+from graphssl.data import ColumnTokenizer, ConnectomeBatch
 from graphssl.datasets import simulate
-from graphssl.graphs import ConnectomeBuilder
+from graphssl.graphs import ConnectomeBuilder, PopulationBuilder
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +50,22 @@ def in_networks() -> Callable[..., ConnectomeBatch]:
         return replace(batch, networks=networks.expand(len(batch), -1), network_names=("default", "visual", "motor"))
 
     return assign
+
+
+@pytest.fixture(scope="session")
+def make_patients() -> Callable[..., pd.DataFrame]:
+    """Factory of random patients with two numbers and two categories, some values missing: `make_patients(n, seed=0, prefix="p")`."""
+
+    def make(n: int, seed: int = 0, prefix: str = "p") -> pd.DataFrame:
+        rng = np.random.default_rng(seed)
+        table = pd.DataFrame({"age": rng.standard_normal(n), "dose": rng.standard_normal(n), "sex": rng.choice(["f", "m"], n)})
+        table["ward"] = rng.choice(["a", "b", "c"], n)
+        return table.mask(rng.random(table.shape) < 0.1).set_axis([f"{prefix}{i}" for i in range(n)])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def population(make_patients: Callable[..., pd.DataFrame]) -> PopulationBuilder:
+    """Thirty training patients, each with three neighbours it learns from; not everybody can be reached from everybody."""
+    return PopulationBuilder(ColumnTokenizer(n_pieces=4), n_neighbors=3, symmetric=False).fit(make_patients(30))

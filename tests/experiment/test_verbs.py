@@ -13,11 +13,21 @@ from numpy.testing import assert_allclose
 from graphssl import estimators
 from graphssl.data import Cohort, ColumnTokenizer, EventSummary, Schema, TimelineTokenizer
 from graphssl.datasets import simulate_stays
-from graphssl.encoders import GAT, GCN, GIN, MLP, BrainNetworkTransformer, GraphTransformer, TableTransformer, TimelineTransformer
+from graphssl.encoders import (
+    GAT,
+    GCN,
+    GIN,
+    MLP,
+    BrainNetworkTransformer,
+    GraphTransformer,
+    PopulationTransformer,
+    TableTransformer,
+    TimelineTransformer,
+)
 from graphssl.errors import AtlasError, CheckpointError, ConfigError, DataError, RunFolderError, SchemaError
 from graphssl.experiment.config import CohortSource, EvaluationSettings, Experiment
 from graphssl.experiment.verbs import embed, make_method, objective_of, run_evaluate, run_finetune, run_pretrain
-from graphssl.graphs.connectome import ConnectomeBuilder
+from graphssl.graphs import ConnectomeBuilder, FeatureGroup, PopulationBuilder
 from graphssl.objectives import MaskedColumns, MaskedConnections, MaskedRegions
 from graphssl.results import read_results
 from graphssl.statistics import scored_splits
@@ -441,5 +451,30 @@ def test_events_are_read_by_an_encoder_and_summarised_for_baselines(tmp_path):
 
 def test_what_a_table_is_made_with():
     assert isinstance(objective_of(experiment_in("runs", encoder=TableTransformer(8, 1, 2), objective=None)), MaskedColumns)
-    with pytest.raises(ConfigError, match="Expected one of builder, columns, timeline, .* found builder and columns"):
+    with pytest.raises(ConfigError, match="Expected one of builder, columns, timeline, population, .* found builder and columns"):
         experiment_in("runs", builder=ConnectomeBuilder(), columns=ColumnTokenizer())
+
+
+# Populations
+
+
+def test_patients_who_learn_from_one_another_go_through_the_same_verbs(tmp_path, from_saved):
+    source = from_saved(table_cohort(60))
+    settings = EvaluationSettings(methods=("pretrained", "no_edges"), baselines=("majority",), audited=(), seeds=(0,))
+    population = PopulationBuilder(groups=[FeatureGroup("blood", ["lactate", "pulse"], "rbf")], n_neighbors=4)
+    experiment = experiment_in(
+        tmp_path, cohort=source, encoder=PopulationTransformer(8, 1, 2), objective=None, population=population, evaluation=settings
+    )
+    assert not make_method("no_edges", experiment).encoder.edges
+    run_evaluate(experiment, text_of(experiment))
+    scores = read_results(tmp_path / "study" / "results.jsonl").query("metric == 'auroc'").groupby("method")["value"].mean()
+    assert {"pretrained", "no_edges"} <= set(scores.index)
+    model = load_model(tmp_path / "study" / "model")
+    assert model.encoder.groups == ("blood",)
+    assert "HOLDS THE VALUES AND IDS" in (tmp_path / "study" / "model" / "README.md").read_text(encoding="utf-8")
+    table_cohort(60).select(["p003", "p004"]).save(tmp_path / "two")
+    table = embed(tmp_path / "study" / "model", tmp_path / "two", tmp_path / "two.csv")
+    assert len(table) == 2
+    np.testing.assert_allclose(table[["probability_no", "probability_yes"]].sum(axis=1), 1.0)
+    experiment.name = "again"
+    assert "model" in run_finetune(experiment, text_of(experiment), model=str(tmp_path / "study" / "encoder"))

@@ -95,3 +95,11 @@ def test_what_is_refused(index):
         population_graph(index, k=0)
     with pytest.raises(DataError, match="more training patients than neighbours"):
         population_graph(index, k=30)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_the_most_alike_come_first(index, symmetric):
+    graph = population_graph(index, symmetric=symmetric)
+    similarity = graph.similarity.double() @ torch.from_numpy(index.weights_)
+    for start, end in zip(graph.starts[:-1], graph.starts[1:], strict=True):
+        assert bool((similarity[start:end].diff() <= 1e-7).all())

@@ -22,7 +22,7 @@ from sklearn.metrics import roc_auc_score
 
 from graphssl.data import Cohort, Schema
 from graphssl.data.splits import hold_out
-from graphssl.encoders import GraphTransformer, TableTransformer
+from graphssl.encoders import GraphTransformer, PopulationTransformer, TableTransformer
 from graphssl.errors import DataError
 from graphssl.graphs import ConnectomeBuilder
 from graphssl.objectives import BYOL, DINO, BarlowTwins, MaskedConnections, MaskedRegions, NTXent, SiteAdversary, WeightedSum
@@ -278,7 +278,8 @@ def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(tmp_path, families
     kill_and_resume(tmp_path, families, make_encoder(dropout=0.1), make_settings(max_epochs=250), delays, MaskedRegions(), n_interpreters=3)
 
 
-def test_a_table_is_pretrained_saved_and_finetuned_as_connectomes_are(tmp_path):
+@pytest.mark.parametrize("encoder", [TableTransformer(16, 1, 2), PopulationTransformer(16, 1, 2)], ids=["table", "population"])
+def test_patients_are_pretrained_saved_and_finetuned_as_connectomes_are(tmp_path, encoder):
     """One way for both: a hidden severity drives the columns and, in part, the outcome; a new patient does not depend on the others in the call."""
     rng = np.random.default_rng(0)
     severity = rng.standard_normal(120)
@@ -295,7 +296,7 @@ def test_a_table_is_pretrained_saved_and_finetuned_as_connectomes_are(tmp_path):
     cohort = Cohort("ward", table, Schema.infer(table, roles={"died": "target"}))
     train, test = cohort.select(cohort.ids[:90]), cohort.select(cohort.ids[90:])
     settings = TrainingSettings(max_epochs=5, batch_size=16, learning_rate=0.005)
-    start = pretrain(train, encoder=TableTransformer(width=16, depth=1, heads=2), settings=settings)
+    start = pretrain(train, encoder=encoder, settings=settings)
     assert start.history["validation_numbers_error"].iloc[-1] < start.history["validation_numbers_error"].iloc[0]
     assert "died" not in [*start.encoder.numbers, *start.encoder.categories]
     model = finetune(start, train, target="died", settings=settings)

@@ -1,0 +1,202 @@
+"""Patients of a population as a batch: the rows of some, and by reference the table and the graph of those they may learn from."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from graphssl.data.population import PopulationGraph
+from graphssl.data.table import TableBatch
+from graphssl.errors import DataError
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """The patients that others may learn from, as a table and as a graph; made once, and shared by all batches.
+
+    In an inductive setting these are the training patients, in a transductive one all patients.
+
+    Args:
+        patients: Their columns, a row a node of the graph.
+        graph: Their graph.
+
+    Raises:
+        DataError: If table and graph are not of the same patients.
+    """
+
+    patients: TableBatch
+    graph: PopulationGraph
+    _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.patients.subject_ids != self.graph.subject_ids:
+            raise DataError(
+                f"Expected table and graph of the same patients, found {len(self.patients)} rows and {len(self.graph)} nodes, or other ids."
+            )
+
+    def __len__(self) -> int:
+        return len(self.patients)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.patients.device
+
+    def keep(self, name: str, make: Callable[[], Made]) -> Made:
+        """What follows from the population under this name, made when first asked for: distances need not be searched in every step."""
+        if name not in self._kept:
+            with torch.inference_mode(False), torch.no_grad():  # whoever asks first, it serves training too
+                self._kept[name] = make()
+        made: Made = self._kept[name]
+        return made
+
+    def to(self, device: torch.device | str) -> "Population":
+        """The population on another device; it is moved once."""
+        target = torch.device(device)
+        if target.type == self.device.type and target.index in (None, self.device.index):
+            return self
+        return self.keep(f"on {target}", lambda: Population(self.patients.to(target), self.graph.to(target)))
+
+    def signature(self) -> bytes:
+        """What tells the population from others."""
+        graph = self.graph
+        return self.keep("signature", lambda: b"".join([self.patients.signature(), _bytes(graph.neighbors), _bytes(graph.similarity.sum(dim=1))]))
+
+
+@dataclass(frozen=True, eq=False)
+class PopulationBatch:
+    """Some patients, each with its place in the population, or with its neighbours there.
+
+    To objectives it is a table of its patients: it has their numbers, categories, and what was measured and is hidden, as a `TableBatch` has. What is
+    hidden of a patient is hidden in the population too, so that no neighbour in the same batch reads it.
+
+    Args:
+        patients: Columns of the batch's patients `[B]`.
+        nodes: Place of each in the population, -1 for one that is attached to it `[B]`.
+        neighbors: Places of the neighbours of attached patients `[B, K]`; -1 where there is none, and for patients of the population.
+        similarity: Similarity of each neighbour in every group `[B, K, G]`.
+        population: Those they may learn from.
+
+    Raises:
+        DataError: If the shapes do not fit one another, or a place is none.
+    """
+
+    patients: TableBatch
+    nodes: Int[Tensor, "B"]
+    neighbors: Int[Tensor, "B K"]
+    similarity: Float[Tensor, "B K G"]
+    population: Population
+
+    def __post_init__(self) -> None:
+        b, k, g = len(self.patients), self.neighbors.shape[-1], len(self.population.graph.groups)
+        expected = {"nodes": (b,), "neighbors": (b, k), "similarity": (b, k, g)}
+        wrong = {name: tuple(getattr(self, name).shape) for name, shape in expected.items() if tuple(getattr(self, name).shape) != shape}
+        if wrong:
+            raise DataError(f"Expected shapes {expected} for a batch of {b} patients and {g} groups, found {wrong}.")
+        places = torch.cat([self.nodes, self.neighbors.flatten()])
+        outside = places[(places < -1) | (places >= len(self.population))]
+        if len(outside):
+            raise DataError(f"Expected places among the {len(self.population)} patients of the population, found {int(outside[0])}.")
+
+    def __len__(self) -> int:
+        return len(self.patients)
+
+    def __repr__(self) -> str:
+        return f"PopulationBatch({len(self)} patients, {int(self.attached.sum())} of them attached; population of {len(self.population)})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.nodes.device
+
+    @property
+    def subject_ids(self) -> tuple[str, ...]:
+        """Patient of each row `[B]`."""
+        return self.patients.subject_ids
+
+    @property
+    def attached(self) -> Bool[Tensor, "B"]:
+        """Which patients are not of the population but attached to it."""
+        return self.nodes < 0
+
+    @property
+    def numbers(self) -> Float[Tensor, "B N"]:
+        """Continuous columns."""
+        return self.patients.numbers
+
+    @property
+    def pieces(self) -> Float[Tensor, "B N Q"]:
+        """Piecewise-linear encoding of each number."""
+        return self.patients.pieces
+
+    @property
+    def codes(self) -> Int[Tensor, "B K"]:
+        """Number of the category of each other column."""
+        return self.patients.codes
+
+    @property
+    def measured(self) -> Bool[Tensor, "B C"]:
+        """Which values there are."""
+        return self.patients.measured
+
+    @property
+    def hidden(self) -> Bool[Tensor, "B C"]:
+        """Which of them must not be read."""
+        return self.patients.hidden
+
+    @property
+    def visible(self) -> Bool[Tensor, "B C"]:
+        """Which values can be read."""
+        return self.patients.visible
+
+    def __getitem__(self, rows: Sequence[int] | Int[Tensor, "b"] | Bool[Tensor, "B"]) -> "PopulationBatch":
+        """The given rows; the population stays the same."""
+        chosen = torch.as_tensor(rows, device=self.device)
+        index = chosen.nonzero().flatten() if chosen.dtype == torch.bool else chosen.long()
+        return PopulationBatch(self.patients[index], self.nodes[index], self.neighbors[index], self.similarity[index], self.population)
+
+    def to(self, device: torch.device | str) -> "PopulationBatch":
+        """The batch on another device; the population is moved there once."""
+        nodes, neighbors, similarity = (part.to(device) for part in (self.nodes, self.neighbors, self.similarity))
+        return PopulationBatch(self.patients.to(device), nodes, neighbors, similarity, self.population.to(device))
+
+    def signature(self) -> bytes:
+        """What tells these rows from others."""
+        return b"".join([self.patients.signature(), _bytes(self.nodes), _bytes(self.neighbors), self.population.signature()])
+
+    def hide(self, hidden: Bool[Tensor, "B C"]) -> "PopulationBatch":
+        """The batch with some measured values made unreadable too, whoever looks."""
+        return replace(self, patients=self.patients.hide(hidden))
+
+    def read(self, nodes: Int[Tensor, "M"] | None = None) -> TableBatch:
+        """Patients of the population as they may be read: without what the batch hides.
+
+        Args:
+            nodes: Their places, each at most once and rising; all when left out.
+        """
+        own = ~self.attached
+        patients = self.population.patients if nodes is None else self.population.patients[nodes]
+        if not bool(self.hidden[own].any()):
+            return patients
+        place = self.nodes[own] if nodes is None else torch.searchsorted(nodes, self.nodes[own]).clamp(max=len(nodes) - 1)
+        found = torch.ones_like(place, dtype=torch.bool) if nodes is None else nodes[place] == self.nodes[own]
+        hidden = patients.hidden.clone()
+        hidden[place[found]] |= self.hidden[own][found]
+        return replace(patients, hidden=hidden)
+
+    def with_everybody(self) -> tuple[TableBatch, Int[Tensor, "B"]]:
+        """The whole population as it may be read, the attached patients behind it, and the place of each row of the batch among them `[B]`."""
+        attached = self.attached
+        everybody = self.read()
+        if bool(attached.any()):
+            everybody = TableBatch.cat([everybody, self.patients[attached]])
+        return everybody, torch.where(attached, len(self.population) + attached.cumsum(0) - 1, self.nodes)
+
+
+def _bytes(values: Tensor) -> bytes:
+    return values.cpu().numpy().tobytes()

@@ -1,0 +1,209 @@
+"""From cohorts to patients in a population: columns as tokens, and neighbours among the training patients."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from graphssl.data.builder import AbstractTokenizer
+from graphssl.data.cohort import Cohort
+from graphssl.data.population import PopulationGraph
+from graphssl.data.population_batch import Population, PopulationBatch
+from graphssl.data.table import ColumnTokenizer, TableBatch
+from graphssl.data.transforms import as_table
+from graphssl.errors import CheckpointError, DataError
+from graphssl.graphs.feature_groups import FeatureGroup
+from graphssl.graphs.neighbors import NeighborIndex
+from graphssl.graphs.population import population_graph
+
+
+class PopulationBuilder(AbstractTokenizer):
+    """A cohort in, a `PopulationBatch` out; the training patients, their values and their graph are what is fitted.
+
+    A patient of the training cohort is its node of the training graph, whatever else is in the call: those without a label stay there for those with
+    one. Every other patient is attached to the training patients most like it, and gives nothing to anybody.
+
+    What is fitted holds the training patients' values and ids, and so does every model that is saved with it.
+
+    Args:
+        columns: How columns become tokens; a `ColumnTokenizer` with its defaults when left out.
+        groups: Groups of columns by which patients are compared. When left out, all numbers as one and all categories as another: the first by the
+            mean of the columns' distances (`statistics`), which a patient with few values does not make short, the other by `agreement`.
+        n_neighbors: Neighbours of a patient; all others where there are fewer.
+        symmetric: Whether training patients are connected where one of the two has the other among its nearest.
+        transductive: Connect new patients among all, as most published results do; they are then no longer independent of one another.
+
+    Attributes:
+        tokenizer_: Fitted `ColumnTokenizer`.
+        index_: Fitted `NeighborIndex`.
+        population_: The training patients, as a table and as a graph.
+    """
+
+    def __init__(
+        self,
+        columns: ColumnTokenizer | None = None,
+        groups: Sequence[FeatureGroup] | None = None,
+        n_neighbors: int = 5,
+        symmetric: bool = True,
+        transductive: bool = False,
+    ) -> None:
+        self.columns = columns
+        self.groups = groups
+        self.n_neighbors = n_neighbors
+        self.symmetric = symmetric
+        self.transductive = transductive
+
+    def fit(self, cohort: Cohort | pd.DataFrame, y: object = None) -> Self:
+        """Learn columns and similarities from training patients, and keep them with their graph.
+
+        Raises:
+            ConfigError: If a group is wrong, or there is no neighbour to be.
+            SchemaError: If a column is absent or not of its kind.
+            DataError: If there is one training patient only, or none has a value of a group.
+        """
+        self.tokenizer_ = (ColumnTokenizer() if self.columns is None else clone(self.columns)).fit(cohort)
+        patients = self.tokenizer_.transform(cohort)
+        groups = default_groups(self.tokenizer_, patients) if self.groups is None else self.groups
+        self.index_ = NeighborIndex(groups, n_neighbors=min(self.n_neighbors, max(1, len(patients) - 1))).fit(cohort)
+        self.population_ = Population(patients, population_graph(self.index_, symmetric=self.symmetric))
+        return self
+
+    def transform(self, cohort: Cohort | pd.DataFrame) -> PopulationBatch:
+        """Any patients: those of the training cohort by their place, others with their neighbours there.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: If nothing was fitted.
+            DataError: If a patient has the id of a training patient and other values.
+            SchemaError: If a column is absent, or not of the training patients' kind and unit.
+        """
+        check_is_fitted(self, "population_")
+        patients = self.tokenizer_.transform(cohort)
+        nodes = torch.from_numpy(pd.Index(self.index_.ids_).get_indexer(pd.Index(patients.subject_ids)))
+        self._check_same(patients, nodes)
+        new = (nodes < 0).numpy()
+        if self.transductive and new.any():
+            return self._joined(cohort, patients, nodes)
+        shape = (len(patients), self.index_.n_neighbors if new.any() else 0)
+        neighbors = torch.full(shape, -1)
+        similarity = torch.zeros(*shape, len(self.index_.groups))
+        if new.any():
+            found = self.index_.query(_rows(cohort, new))
+            neighbors[new] = torch.from_numpy(found.indices)
+            similarity[new] = torch.from_numpy(found.by_group.astype(np.float32))
+        return PopulationBatch(patients, nodes, neighbors, similarity, self.population_)
+
+    def fit_transform(self, cohort: Cohort | pd.DataFrame, y: object = None) -> PopulationBatch:
+        """Fit on training patients and give them."""
+        return self.fit(cohort).transform(cohort)
+
+    def layout(self) -> dict[str, Any]:
+        """That of the columns, and the names of the groups by which patients are compared.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: If nothing was fitted.
+        """
+        check_is_fitted(self, "population_")
+        return {**self.tokenizer_.layout(), "groups": self.population_.graph.groups}
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Arguments and what was fitted, the training patients' ids among it, as plain values; their values and their graph as tensors.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: If nothing was fitted.
+        """
+        check_is_fitted(self, "population_")
+        tokenizer, ends = self.tokenizer_.state()
+        index, values = self.index_.state()
+        patients, graph = self.population_.patients, self.population_.graph
+        tensors = {f"tokenizer.{name}": value for name, value in ends.items()}
+        tensors.update({f"index.{name}": torch.from_numpy(value) for name, value in values.items()})
+        tensors.update({f"patients.{name}": getattr(patients, name) for name in _PATIENTS})
+        tensors.update({f"graph.{name}": getattr(graph, name) for name in _GRAPH})
+        arguments = {name: getattr(self, name) for name in ("n_neighbors", "symmetric", "transductive")}
+        return {"arguments": arguments, "tokenizer": tokenizer, "index": index}, tensors
+
+    @classmethod
+    def from_state(cls, record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        """The inverse of `state`.
+
+        Raises:
+            CheckpointError: If an entry is missing or does not fit the others.
+        """
+        try:
+            tokenizer = ColumnTokenizer.from_state(record["tokenizer"], _below("tokenizer", tensors))
+            index = NeighborIndex.from_state(record["index"], {name: value.numpy() for name, value in _below("index", tensors).items()})
+            numbers, pieces, codes, measured = (tensors[f"patients.{name}"] for name in _PATIENTS)
+            everybody = torch.ones(len(index.ids_), dtype=torch.bool)
+            starts, neighbors, similarity = (tensors[f"graph.{name}"] for name in _GRAPH)
+            graph = PopulationGraph(index.ids_, starts, neighbors, similarity, _names(index.groups), everybody)
+            builder = cls(tokenizer, index.groups, **record["arguments"])
+            builder.population_ = Population(TableBatch(index.ids_, numbers, pieces, codes, measured), graph)
+        except (KeyError, TypeError, ValueError, DataError) as error:
+            raise CheckpointError(f"Expected the fitted state of a PopulationBuilder, found a problem with {error}. The file is damaged.") from error
+        builder.tokenizer_, builder.index_ = tokenizer, index
+        return builder
+
+    def describe(self) -> dict[str, str]:
+        """The columns, the graph, and a warning of what it holds, for the model card."""
+        n, names = len(self.population_), ", ".join(_names(self.index_.groups))
+        return {
+            **self.tokenizer_.describe(),
+            "population": f"{n} training patients, {self.index_.n_neighbors} neighbours each, over {names}",
+            "PATIENT DATA": (
+                f"THIS FOLDER HOLDS THE VALUES AND IDS OF {n} TRAINING PATIENTS, from whom new patients learn. "
+                "Share it as you may share their table, or not at all."
+            ),
+        }
+
+    def _joined(self, cohort: Cohort | pd.DataFrame, patients: TableBatch, nodes: Tensor) -> PopulationBatch:
+        """All patients as one population."""
+        new = nodes < 0
+        graph = population_graph(self.index_, _rows(cohort, new.numpy()), symmetric=self.symmetric, transductive=True)
+        population = Population(TableBatch.cat([self.population_.patients, patients[new]]), graph)
+        places = torch.where(new, len(self.population_) + new.cumsum(0) - 1, nodes)
+        none = torch.full((len(patients), 0), -1)
+        return PopulationBatch(patients, places, none, torch.zeros(*none.shape, len(graph.groups)), population)
+
+    def _check_same(self, patients: TableBatch, nodes: Tensor) -> None:
+        """Check that who has the id of a training patient is that patient."""
+        known = nodes >= 0
+        stored, given = self.population_.patients[nodes[known]], patients[known]
+        same = [getattr(stored, name) == getattr(given, name) for name in ("numbers", "codes", "measured")]
+        other = ~torch.cat(same, dim=1).all(dim=1)
+        if bool(other.any()):
+            raise DataError(
+                f"Expected the values of the training patients for those who have their ids, found others for "
+                f"{given[other].subject_ids[:5]}. Give patients who are not those of the training cohort ids of their own."
+            )
+
+
+def default_groups(tokenizer: ColumnTokenizer, patients: TableBatch) -> list[FeatureGroup]:
+    """All numbers as one group and all categories as another, without the columns in which the training patients have no value."""
+    seen = dict(zip((*tokenizer.numbers, *tokenizer.categories), patients.measured.any(dim=0).tolist(), strict=True))
+    numbers = [(name,) for name in tokenizer.numbers if seen[name]]
+    categories = [name for name in tokenizer.categories if seen[name]]
+    # A mean distance gives similarities up to one half, agreement up to one.
+    groups = [FeatureGroup("numbers", numbers, "statistics", weight=2.0)] if numbers else []
+    return groups + ([FeatureGroup("categories", categories, "agreement")] if categories else [])
+
+
+_PATIENTS = ("numbers", "pieces", "codes", "measured")
+_GRAPH = ("starts", "neighbors", "similarity")
+
+
+def _rows(X: Cohort | pd.DataFrame, chosen: npt.NDArray[np.bool_]) -> Cohort | pd.DataFrame:
+    return X.select(as_table(X).index[chosen].tolist()) if isinstance(X, Cohort) else X[chosen]
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}
+
+
+def _names(groups: Sequence[FeatureGroup]) -> tuple[str, ...]:
+    return tuple(group.name for group in groups)

@@ -1,0 +1,118 @@
+"""What encoders of population graphs share: made for a builder, one patient's answer whoever else asks, columns told from neighbours."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from graphssl.data import ColumnTokenizer
+from graphssl.encoders import PopulationTransformer
+from graphssl.errors import ConfigError
+from graphssl.graphs import FeatureGroup, PopulationBuilder
+from graphssl.objectives import MaskedColumns
+
+ENCODERS = [PopulationTransformer]
+
+
+@pytest.fixture(params=ENCODERS, ids=lambda kind: kind.__name__)
+def make(request, population):
+    def maker(**arguments):
+        torch.manual_seed(0)
+        return request.param(**{"width": 8, "heads": 2, "dropout": 0.0, **arguments}).for_builder(population)
+
+    return maker
+
+
+def test_a_token_a_column_and_a_vector_a_patient(make, population, make_patients):
+    encoder, batch = make(), population.transform(make_patients(6, 1, "n"))
+    embedding = encoder(batch)
+    assert embedding.tokens.shape == (6, 4, encoder.token_width)
+    assert embedding.pooled.shape == (6, encoder.pooled_width)
+    assert embedding.mask.all()
+
+
+@pytest.mark.parametrize("patient_depth", [0, 1])
+def test_a_patient_gets_the_same_whoever_else_is_in_the_call(make, population, make_patients, patient_depth):
+    """New ones and training patients, in any order and any number at a time."""
+    encoder = make(patient_depth=patient_depth).eval()
+    table = make_patients(12, 1, "n")
+    batch = population.transform(table)
+    with torch.no_grad():
+        whole = encoder(batch)
+        for rows in ([3], [3, 0], [11, 3, 5, 1, 2], list(range(11, -1, -1))):
+            part = encoder(population.transform(table.iloc[rows]))
+            assert_close(part.pooled, whole.pooled[rows], atol=1e-6, rtol=1e-5)
+            assert_close(part.tokens, whole.tokens[rows], atol=1e-6, rtol=1e-5)
+        known = population.transform(make_patients(30))
+        alone = encoder(known)
+        mixed = encoder(population.transform(table)[[0, 1]])
+        assert_close(mixed.pooled, whole.pooled[:2], atol=1e-6, rtol=1e-5)
+        assert_close(encoder(known[[4, 9]]).pooled, alone.pooled[[4, 9]], atol=1e-6, rtol=1e-5)
+
+
+def test_training_patients_are_heard(make, population, make_patients):
+    """What is hidden of a neighbour in the batch changes what a patient gets; not so without edges."""
+    batch = population.transform(make_patients(30))
+    target = 4
+    source = int(population.population_.graph.neighbors[3 * target])
+    hidden = torch.zeros(30, 4, dtype=torch.bool)
+    hidden[source] = batch.measured[source]
+    for edges, is_heard in ((True, True), (False, False)):
+        encoder = make(edges=edges).eval()
+        gap = (encoder(batch).tokens[target] - encoder(batch.hide(hidden)).tokens[target]).abs().max()
+        assert bool(gap > 1e-6) == is_heard
+
+
+def test_what_is_hidden_cannot_be_read_by_anybody(make, population, make_patients):
+    """Other values in the place of hidden ones, in the batch and in the population, change nothing."""
+    batch = population.transform(make_patients(30))
+    hidden = torch.zeros(30, 4, dtype=torch.bool)
+    hidden[:8, 0] = True
+    encoder = make().eval()
+    before = encoder(batch.hide(hidden))
+    store = population.population_.patients
+    kept = store.pieces.clone()
+    try:
+        store.pieces[:8, 0] = 7.0  # the patients of the batch are other tensors; those of the population are changed in place
+        batch.patients.pieces[:8, 0] = 7.0
+        after = encoder(batch.hide(hidden))
+    finally:
+        store.pieces.copy_(kept)
+    assert torch.equal(before.tokens, after.tokens)
+
+
+def test_arguments_rebuild_it(make, population, make_patients):
+    encoder = make().eval()
+    again = type(encoder)(**encoder.arguments()).eval()
+    again.load_state_dict(encoder.state_dict())
+    batch = population.transform(make_patients(4, 1, "n"))
+    assert torch.equal(again(batch).pooled, encoder(batch).pooled)
+    assert again.groups == ("numbers", "categories")
+
+
+@pytest.mark.parametrize("edges", [True, False])
+def test_gradients_reach_every_weight(make, population, make_patients, edges):
+    encoder = make(edges=edges)
+    batch = population.transform(make_patients(30))
+    objective = MaskedColumns(ratio=0.4).prepare(encoder)
+    objective(encoder, batch, torch.Generator().manual_seed(0)).total.backward()
+    unreached = {name for name, weight in encoder.named_parameters() if weight.grad is None or not weight.grad.any()}
+    assert unreached == set(), "columns with missing values, hidden ones and categories are all in the batch"
+
+
+def test_the_default_builder_is_one_of_populations(make):
+    assert isinstance(make().default_builder(), PopulationBuilder)
+
+
+def test_other_batches_and_builders_are_refused(make, population, make_patients):
+    encoder = make()
+    with pytest.raises(ConfigError, match="Expected PopulationBuilder before .*, found ColumnTokenizer"):
+        encoder.for_builder(ColumnTokenizer().fit(make_patients(5)))
+    with pytest.raises(ConfigError, match="Expected patients of a population before a .*, found a TableBatch"):
+        encoder(population.transform(make_patients(5, 1, "n")).patients)
+    other = PopulationBuilder(ColumnTokenizer(n_pieces=4), [FeatureGroup("ward", ["ward"], "agreement")]).fit(make_patients(9))
+    with pytest.raises(ConfigError, match=r"compared by the groups \['numbers', 'categories'\], found \['ward'\]"):
+        encoder(other.transform(make_patients(9)))
+    with pytest.raises(ConfigError, match="Expected 2 numbers of 4 pieces and 2 categories, found 2 of 3"):
+        encoder(PopulationBuilder(ColumnTokenizer(n_pieces=3)).fit(make_patients(9)).transform(make_patients(9)))
+    with pytest.raises(ConfigError, match="multiple of the 3 heads"):
+        make(heads=3)

@@ -1,0 +1,123 @@
+"""From cohorts to patients in a population."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+
+from graphssl.data import Cohort, ColumnTokenizer, Schema
+from graphssl.errors import CheckpointError, ConfigError, DataError
+from graphssl.graphs import FeatureGroup, NeighborIndex, PopulationBuilder, population_graph
+
+
+def patients(n, *, seed=0, prefix="p", missing=0.1):
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame({"a": rng.standard_normal(n), "b": rng.standard_normal(n), "ward": rng.choice(["x", "y"], n)})
+    return table.mask(rng.random(table.shape) < missing).set_axis([f"{prefix}{i}" for i in range(n)])
+
+
+@pytest.fixture(scope="module")
+def builder():
+    return PopulationBuilder(ColumnTokenizer(n_pieces=4), n_neighbors=3).fit(patients(20))
+
+
+def test_training_patients_are_nodes_and_others_are_attached(builder):
+    table = pd.concat([patients(3, seed=1, prefix="n"), patients(20).iloc[[7, 2]]])
+    batch = builder.transform(table)
+    assert batch.nodes.tolist() == [-1, -1, -1, 7, 2]
+    assert batch.population is builder.population_
+    found = builder.index_.query(table.iloc[:3])
+    assert batch.neighbors.tolist() == [*found.indices.tolist(), [-1] * 3, [-1] * 3]
+    assert torch.equal(batch.similarity[:3], torch.from_numpy(found.by_group).float())
+    assert torch.equal(batch.patients.numbers, builder.tokenizer_.transform(table).numbers)
+
+
+def test_who_else_is_in_the_call_changes_nothing(builder):
+    new = patients(6, seed=1, prefix="n")
+    together, alone = builder.transform(new), builder.transform(new.iloc[[4]])
+    assert torch.equal(together.neighbors[4], alone.neighbors[0])
+    assert torch.equal(together.similarity[4], alone.similarity[0])
+
+
+def test_the_graph_is_that_of_the_training_patients(builder):
+    graph = population_graph(builder.index_, symmetric=True)
+    assert torch.equal(builder.population_.graph.neighbors, graph.neighbors)
+    directed = PopulationBuilder(n_neighbors=3, symmetric=False).fit(patients(20)).population_.graph
+    assert directed.starts.diff().tolist() == [3] * 20
+
+
+def test_groups_that_are_not_told_leave_out_empty_columns():
+    table = patients(12).assign(never=np.nan, code=["u", "v", "w"] * 4)
+    schema = Schema.infer(table.assign(never=1.5))
+    groups = PopulationBuilder().fit(Cohort("ward", table, schema)).index_.groups
+    assert [(group.name, group.column_names, group.similarity) for group in groups] == [
+        ("numbers", ["a", "b"], "statistics"),
+        ("categories", ["ward", "code"], "agreement"),
+    ]
+
+
+def test_in_a_transductive_setting_all_are_one_population():
+    builder = PopulationBuilder(n_neighbors=3, transductive=True).fit(patients(20))
+    batch = builder.transform(pd.concat([patients(20).iloc[[5]], patients(4, seed=1, prefix="n")]))
+    assert batch.nodes.tolist() == [5, 20, 21, 22, 23]
+    assert len(batch.population) == 24
+    assert batch.population.graph.transductive
+    assert not builder.transform(patients(20)).population.graph.transductive
+
+
+def test_a_cohort_is_taken_as_a_table_is(builder):
+    table = pd.concat([patients(20), patients(4, seed=1, prefix="n", missing=0)])
+    cohort = Cohort("ward", table, Schema.infer(table))
+    told = PopulationBuilder(ColumnTokenizer(n_pieces=4), n_neighbors=3).fit(cohort.select([f"p{i}" for i in range(20)]))
+    assert torch.equal(told.transform(cohort).neighbors, builder.transform(table).neighbors)
+
+
+def test_it_is_restored_from_what_is_written(builder):
+    record, tensors = builder.state()
+    again = PopulationBuilder.from_state(json.loads(json.dumps(record)), tensors)
+    table = pd.concat([patients(20), patients(5, seed=1, prefix="n")])
+    first, second = builder.transform(table), again.transform(table)
+    assert first.signature() == second.signature()
+    assert torch.equal(first.population.patients.pieces, second.population.patients.pieces)
+    assert torch.equal(first.similarity, second.similarity)
+    assert clone(again).fit(patients(20)).transform(table).signature() == first.signature()
+
+
+def test_a_damaged_state_is_refused(builder):
+    record, tensors = builder.state()
+    for lacking in ("graph.starts", "patients.codes", "tokenizer.edges", "index.numbers"):
+        with pytest.raises(CheckpointError, match="The file is damaged"):
+            PopulationBuilder.from_state(record, {name: value for name, value in tensors.items() if name != lacking})
+    with pytest.raises(CheckpointError, match="Expected the fitted state of a PopulationBuilder"):
+        PopulationBuilder.from_state(record, {**tensors, "graph.neighbors": tensors["graph.neighbors"] + 100})
+
+
+def test_the_card_warns_of_what_the_folder_holds(builder):
+    described = builder.describe()
+    assert "HOLDS THE VALUES AND IDS OF 20 TRAINING PATIENTS" in described["PATIENT DATA"]
+    assert described["population"] == "20 training patients, 3 neighbours each, over numbers, categories"
+
+
+def test_another_patient_under_the_id_of_a_training_patient_is_refused(builder):
+    with pytest.raises(DataError, match=r"Expected the values of the training patients .* found others for \('p1',\)"):
+        builder.transform(patients(20).iloc[:3].assign(a=lambda t: t["a"].where(t.index != "p1", 5.0)))
+
+
+def test_the_smallest_cohorts():
+    pair = PopulationBuilder(n_neighbors=5).fit(patients(2, missing=0))
+    assert pair.index_.n_neighbors == 1
+    assert pair.transform(patients(1, seed=1, prefix="n")).neighbors.shape == (1, 1)
+    with pytest.raises(DataError, match="more training patients than neighbours, found 1 patients and 1"):
+        PopulationBuilder().fit(patients(1, missing=0))
+    with pytest.raises(ConfigError, match="at least one neighbour of a patient, found 0"):
+        PopulationBuilder(n_neighbors=0).fit(patients(5))
+
+
+def test_named_groups_are_taken():
+    builder = PopulationBuilder(groups=[FeatureGroup("blood", ["a", "b"], "rbf")], n_neighbors=2).fit(patients(9))
+    alone = NeighborIndex([FeatureGroup("blood", ["a", "b"], "rbf")], n_neighbors=2).fit(patients(9))
+    new = patients(3, seed=2, prefix="n")
+    assert builder.transform(new).neighbors.tolist() == alone.query(new).indices.tolist()
