@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from graphssl.training import load_model as load
     from graphssl.training.finetune import finetune
     from graphssl.training.pretrain import pretrain
+    from graphssl.training.transfer import transfer
 
     __version__: str
 
@@ -59,6 +60,7 @@ __all__ = [
     "reports",
     "statistics",
     "training",
+    "transfer",
     "views",
     "write_report",
 ]
@@ -99,5 +101,6 @@ _HOMES = {
     "finetune": ("training", "finetune"),
     "load": ("training", "load_model"),
     "pretrain": ("training", "pretrain"),
+    "transfer": ("training", "transfer"),
     "write_report": ("reports", "write_report"),
 }

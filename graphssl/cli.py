@@ -130,7 +130,7 @@ def finetune(words: Sequence[str]) -> None:
 
     experiment, text, parsed = _experiment(words, more)
     found = run_finetune(experiment, text, model=parsed.model, progress=not parsed.quiet)
-    _print(f"Model: {found['model']}", found, parsed)
+    _print("\n".join([*filter(None, [found.get("transfer")]), f"Model: {found['model']}"]), found, parsed)
 
 
 def evaluate(words: Sequence[str]) -> None:

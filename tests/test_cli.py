@@ -176,3 +176,33 @@ def test_what_tuned_methods_chose_is_written_beside_the_results(scans):
     assert choices["method"].tolist() == ["svm_correlation_tuned"] * 2
     assert choices["value"].isin([0.01, 1.0]).all()
     assert {"svm_correlation_tuned", "majority"} <= set(read_results("runs/tiny/results.jsonl")["method"])
+
+
+TABLE = """
+name: first
+cohort: {adapter: simulate_table, arguments: {n_subjects: 40, columns: [0, 1, 2, 3, 4]}}
+encoder: {class_path: graphssl.encoders.TableMLP, init_args: {width: 8, depth: 1}}
+columns: {n_pieces: 4}
+pretraining: {max_epochs: 1, batch_size: 16}
+finetuning: {max_epochs: 1, batch_size: 16}
+"""
+
+
+def test_a_model_of_one_table_is_fine_tuned_on_another(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "first.yaml").write_text(TABLE)
+    (tmp_path / "second.yaml").write_text(TABLE.replace("first", "second").replace("[0, 1, 2, 3, 4]", "[4, 3, 7], seed: 1"))
+    assert main(["pretrain", "--config", "first.yaml", "--quiet"]) == 0
+    words = ["finetune", "--config", "second.yaml", "--model", "runs/first/encoder", "--quiet"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "4 columns shared, 1 columns new, 3 columns left out\n  shared    age: continuous; years\n" in said
+    assert "  new       lab07: continuous; 10^9/L\n  left out  lab00: continuous; mg/dL\n" in said
+    carried = pd.read_csv("runs/second/transfer.csv", index_col="column")
+    assert carried["state"].value_counts().to_dict() == {"shared": 4, "left out": 3, "new": 1}
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["transfer"].startswith("4 columns shared")
+    (tmp_path / "third.yaml").write_text(TABLE.replace("first", "third").replace("columns: {n_pieces: 4}", "columns: {columns: [lab00]}"))
+    sentence = refused(capsys, main(["finetune", "--config", "third.yaml", "--model", "runs/second/model", "--quiet"]))
+    assert "Expected at least one column of the model (age, sex, lab04, lab03, lab07)" in sentence
+    assert not (tmp_path / "runs" / "third").exists()

@@ -15,6 +15,7 @@ from graphssl.datasets.physionet2019 import load_physionet2019
 from graphssl.datasets.records import load_omop, load_records
 from graphssl.datasets.simulate import GroundTruth, SimulatedSite, Simulation, simulate
 from graphssl.datasets.simulate_stays import simulate_stays
+from graphssl.datasets.simulate_table import TableSimulation, TableTruth, simulate_table
 from graphssl.datasets.tables import load_tables
 from graphssl.datasets.tadpole import load_tadpole
 from graphssl.datasets.timeseries import load_timeseries
@@ -23,6 +24,8 @@ __all__ = [
     "GroundTruth",
     "SimulatedSite",
     "Simulation",
+    "TableSimulation",
+    "TableTruth",
     "fetch_abide",
     "load_abide",
     "load_abide_arrays",
@@ -44,4 +47,5 @@ __all__ = [
     "save_brainnet_viewer",
     "simulate",
     "simulate_stays",
+    "simulate_table",
 ]

@@ -1,6 +1,7 @@
 """Tokens of a table: one a column, with a state of its own for what was not measured and for what is hidden."""
 
 from collections.abc import Sequence
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float
@@ -23,6 +24,7 @@ class ColumnTokens(nn.Module):
     """
 
     offsets: Tensor
+    rows = MappingProxyType({"pieces": "number", "category.weight": "category", "column": "column", "missing": "column", "masked": "column"})
 
     def __init__(self, n_numbers: int, n_pieces: int, n_categories: Sequence[int], width: int) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """A network over all columns of a table at once."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import nn
@@ -29,6 +30,8 @@ class TableMLP(AbstractTableEncoder):
         categories: Categories of the other columns by name, in the order of the batch.
         n_pieces: Pieces of each number.
     """
+
+    rows = MappingProxyType({"into": "column"})
 
     def __init__(
         self,

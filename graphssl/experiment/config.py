@@ -20,6 +20,7 @@ from graphssl.data.table import ColumnTokenizer
 from graphssl.data.timeline import TimelineTokenizer
 from graphssl.datasets.postgres import has_password, is_postgres
 from graphssl.datasets.simulate import GroundTruth, Simulation
+from graphssl.datasets.simulate_table import TableSimulation
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError, InputError
 from graphssl.evaluation.baselines import BASELINES
@@ -168,6 +169,8 @@ class CohortSource:
         except TypeError as error:
             raise ConfigError(f"Expected the arguments that {name} needs, found none for one of them: {error}.") from error
         made = function(**arguments)
+        if isinstance(made, TableSimulation):
+            return made.cohort, None  # its truth has no regions to explain
         return (made.cohort, made.truth) if isinstance(made, Simulation) else (made, None)
 
     def absent(self) -> list[str]:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from graphssl.data.atlas import check_atlas
 from graphssl.data.cohort import Cohort
+from graphssl.data.table import ColumnTokenizer
 from graphssl.encoders import GAT, GCN, GIN, MLP, AbstractEncoder, BrainNetworkTransformer, GraphTransformer
 from graphssl.errors import AtlasError, ConfigError, DataError, InputError
 from graphssl.estimators import ConnectomeClassifier
@@ -32,6 +33,7 @@ from graphssl.training.finetune import finetune
 from graphssl.training.fit import TrainingSettings
 from graphssl.training.model import Model
 from graphssl.training.pretrain import pretrain, untrained
+from graphssl.training.transfer import Transfer, transfer
 
 
 def run_pretrain(experiment: Experiment, configuration: str, *, progress: bool = False) -> dict[str, Any]:
@@ -58,20 +60,25 @@ def run_finetune(experiment: Experiment, configuration: str, *, model: str | Non
     Args:
         experiment: The experiment.
         configuration: Its resolved configuration.
-        model: Folder of a pre-trained model; pre-trains first (or takes up the run's own encoder) when left out.
+        model: Folder of a pre-trained model; pre-trains first (or takes up the run's own encoder) when left out. One of tables is made ready for the
+            cohort's columns, and what became of each is in `transfer.csv`.
         progress: Whether to show progress on stderr.
 
     Raises:
-        InputError: If the cohort has no two classes, or the model is no model folder or of another atlas; nothing is written.
+        InputError: If the cohort has no two classes, or the model is no model folder, of another atlas or of columns that do not fit; nothing is
+            written.
     """
     cohort, _ = experiment.cohort.load()
     make_task(cohort, experiment.target, experiment.classes, "finetune")
-    given = None if model is None else _model_for(cohort, model)
+    given, carried = (None, None) if model is None else _model_for(experiment, cohort, model)
     with _opened(experiment, "finetune", configuration, cohort) as folder:
         start = given or _pretrained(experiment, cohort, folder, progress)
+        if carried is not None:
+            folder.write_text("transfer.csv", carried.columns.to_csv())
         tuned = _finetuned(experiment, start, cohort, folder, progress)
         _write_history(folder, {"pretrain": start.history, "finetune": tuned.history})
-    return {"model": str(folder.path / "model"), **_json_card(tuned)}
+    told = {} if carried is None else {"transfer": str(carried)}
+    return {"model": str(folder.path / "model"), **told, **_json_card(tuned)}
 
 
 def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool = False) -> dict[str, Any]:
@@ -236,11 +243,15 @@ def _opened(experiment: Experiment, verb: str, configuration: str, cohort: Cohor
         raise
 
 
-def _model_for(cohort: Cohort, folder: str) -> Model:
-    """A saved model; one of connectomes in an atlas of the cohort."""
+def _model_for(experiment: Experiment, cohort: Cohort, folder: str) -> tuple[Model, Transfer | None]:
+    """A saved model, in an atlas of the cohort or carried over to its columns."""
     model = Model.from_pretrained(folder)
+    if isinstance(model.builder, ColumnTokenizer):
+        columns = experiment.builder.columns if isinstance(experiment.builder, ColumnTokenizer) else None
+        carried = transfer(model, cohort, columns=columns, seed=experiment.seed)
+        return carried.model, carried
     if not isinstance(model.builder, ConnectomeBuilder):
-        return model  # columns are checked where they are read
+        return model, None  # columns are checked where they are read
     for name, atlas in model.connectomes.atlases_.items():
         if name in cohort.regions:
             check_atlas(atlas, cohort.atlas(name))
@@ -249,7 +260,7 @@ def _model_for(cohort: Cohort, folder: str) -> Model:
             f"Expected data in an atlas of the model in {folder} ({', '.join(model.connectomes.atlases_)}), found {cohort.name!r} with "
             f"{', '.join(cohort.regions) or 'none'}. Use a model of that atlas, or convert the data."
         )
-    return model
+    return model, None
 
 
 def _pretrained(experiment: Experiment, cohort: Cohort, folder: RunFolder, progress: bool) -> Model:

@@ -4,5 +4,6 @@ from graphssl.training.finetune import finetune
 from graphssl.training.fit import Fitted, TrainingSettings, fit
 from graphssl.training.model import Model, load_model
 from graphssl.training.pretrain import pretrain, untrained
+from graphssl.training.transfer import Transfer, transfer
 
-__all__ = ["Fitted", "Model", "TrainingSettings", "finetune", "fit", "load_model", "pretrain", "untrained"]
+__all__ = ["Fitted", "Model", "TrainingSettings", "Transfer", "finetune", "fit", "load_model", "pretrain", "transfer", "untrained"]
