@@ -312,6 +312,8 @@ class Cohort:
             if self.events is not None:
                 record["n_reordered"] = self.events.n_reordered
                 self.events.save(aside / "events.parquet")
+                if self.events.codes is not None:
+                    self.events.codes.to_parquet(aside / "codes.parquet")
             (aside / "cohort.json").write_text(json.dumps(record), encoding="utf-8")
         return Path(folder)
 
@@ -333,7 +335,7 @@ class Cohort:
             for name, entry in record["regions"].items():
                 values = _load_values(source / f"{name}.npz")
                 regions[name] = RegionData(Atlas.from_dict(entry["atlas"]), values, Provenance(**entry["provenance"]))
-            events = Events(Events.load(source / "events.parquet").table, record["n_reordered"]) if "n_reordered" in record else None
+            events = _load_events(source, record["n_reordered"]) if "n_reordered" in record else None
             cohort = cls(record["name"], subjects, Schema.from_dict(record["schema"]), regions, excluded, events)
         except InputError:
             raise
@@ -414,7 +416,7 @@ def _union_schema(mine: Cohort, theirs: Cohort) -> Schema:
                 )
         # The order of categories means something: which class counts as positive, which step of a scale is higher.
         categories = None if a.categories is None else tuple(dict.fromkeys((*a.categories, *(b.categories or ()))))
-        columns.append(type(a)(a.name, a.kind, a.role, a.unit, a.valid_range, categories))
+        columns.append(type(a)(a.name, a.kind, a.role, a.unit, a.valid_range, categories, a.description or b.description))
     return Schema(columns)
 
 
@@ -423,6 +425,11 @@ def _save_values(path: Path, data: RegionData) -> None:
     lengths = [len(data.values[subject]) for subject in ids]
     stacked = np.concatenate([data.values[s] for s in ids]) if ids else np.zeros((0, len(data.atlas)), np.float32)
     np.savez(path, subject_id=np.asarray(ids, dtype=np.str_), offsets=np.cumsum([0, *lengths]), values=stacked)
+
+
+def _load_events(source: Path, n_reordered: int) -> Events:
+    codes = source / "codes.parquet"
+    return Events(Events.load(source / "events.parquet").table, n_reordered, pd.read_parquet(codes) if codes.is_file() else None)
 
 
 def _load_values(path: Path) -> dict[str, npt.NDArray[np.float32]]:

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,7 @@ class Events:
     Args:
         table: One row an event with the columns `subject_id`, `time`, `code`, `numeric_value` and `text_value`, as `of` makes it.
         n_reordered: How often an event of the source stood right behind a later one of the same subject.
+        codes: What codes mean, where the source says it: `description` and `parent_codes` (of vocabularies such as LOINC), indexed by code.
 
     Raises:
         SchemaError: If the columns are others, or were not made by `of`.
@@ -40,6 +41,7 @@ class Events:
 
     table: pd.DataFrame
     n_reordered: int = 0
+    codes: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
         found = {name: str(dtype) for name, dtype in self.table.dtypes.items()}
@@ -156,7 +158,15 @@ class Events:
         rows = np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)] or [np.empty(0, np.int64)]).astype(np.int64)
         owners = np.repeat(np.arange(len(samples)), np.asarray(ends, dtype=np.int64) - starts)
         table = self.table.iloc[rows].reset_index(drop=True)
-        return Events.of(table.assign(subject_id=pd.Categorical.from_codes(owners, pd.Index(samples.index.tolist(), dtype="str"))))
+        stream = Events.of(table.assign(subject_id=pd.Categorical.from_codes(owners, pd.Index(samples.index.tolist(), dtype="str"))))
+        return replace(stream, codes=self.codes)
+
+    def describe(self, code: str) -> str | None:
+        """What a code means, or None where the source does not say."""
+        if self.codes is None or code not in self.codes.index:
+            return None
+        words = self.codes.loc[code, "description"]
+        return words if isinstance(words, str) else None
 
     def union(self, other: "Events") -> "Events":
         """The events of both."""
@@ -166,7 +176,10 @@ class Events:
             else np.concatenate([self.table[name].to_numpy(), other.table[name].to_numpy()])
             for name in COLUMNS
         }
-        return Events(Events.of(pd.DataFrame(both)).table, self.n_reordered + other.n_reordered)
+        known = [events.codes for events in (self, other) if events.codes is not None]
+        codes = pd.concat(known) if known else None
+        codes = None if codes is None else codes.loc[~codes.index.duplicated()]
+        return Events(Events.of(pd.DataFrame(both)).table, self.n_reordered + other.n_reordered, codes)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the events as Parquet."""
@@ -201,7 +214,7 @@ class Events:
     def _where(self, kept: "pd.Series[bool]") -> "Events":
         table = self.table[kept].reset_index(drop=True)
         used = {name: table[name].cat.remove_unused_categories() for name, dtype in _DTYPES.items() if dtype == "category"}
-        return Events(table.assign(**used), self.n_reordered)
+        return replace(self, table=table.assign(**used))
 
 
 def read_times(values: "pd.Series[Any]") -> "pd.Series[Any]":

@@ -3,7 +3,7 @@
 import difflib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,7 +18,7 @@ Role = Literal["feature", "target", "site", "group", "covariate", "identifier", 
 
 _MAX_CATEGORIES = 20
 _MAX_SHOWN = 6
-_ENTRIES = ("kind", "role", "unit", "range", "categories")
+_ENTRIES = ("kind", "role", "unit", "range", "categories", "description")
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Column:
         unit: Unit of a continuous column, such as `"years"`.
         valid_range: Smallest and largest possible value of a continuous column.
         categories: Possible values of a categorical, binary or ordinal column, in order.
+        description: What it is, in words; for people to read, so columns that differ in nothing else are equal.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Column:
     unit: str | None = None
     valid_range: tuple[float, float] | None = None
     categories: tuple[str, ...] | None = None
+    description: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for value, allowed, what in ((self.kind, get_args(Kind), "kind"), (self.role, get_args(Role), "role")):
@@ -90,7 +92,7 @@ class Schema:
         return "Schema(" + ", ".join(f"{c.name}: {c.kind} {c.role}" for c in self) + ")"
 
     def __str__(self) -> str:
-        """One line a column, aligned: name, kind, role, unit, and what values are possible."""
+        """One line a column, aligned: name, kind, role, unit, what values are possible, and what it is."""
         rows = [(column.name, column.kind, column.role, column.unit or "", _possible(column)) for column in self]
         widths = [max((len(row[k]) for row in rows), default=0) for k in range(4)]
         return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip() for row in rows)
@@ -110,11 +112,12 @@ class Schema:
         return cls([Column(**record) for record in plain])
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the columns as YAML, to be corrected by hand: kind, role, unit, range and categories by name."""
+        """Write the columns as YAML, to be corrected by hand: kind, role, unit, range, categories and description by name."""
         record = {}
         for column in self:
             entry: dict[str, Any] = {"kind": column.kind, "role": column.role, "unit": column.unit}
             entry |= {"range": column.valid_range and list(column.valid_range), "categories": column.categories and list(column.categories)}
+            entry["description"] = column.description
             record[column.name] = {key: value for key, value in entry.items() if value is not None}
         text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True, default_flow_style=None)
         Path(path).write_text(f"# kind: {', '.join(get_args(Kind))}\n# role: {', '.join(get_args(Role))}\n{text}", encoding="utf-8")
@@ -179,10 +182,11 @@ def read_columns(record: Any) -> Schema:
 
 
 def _possible(column: Column) -> str:
-    if column.valid_range is not None:
-        return f"{column.valid_range[0]:g} to {column.valid_range[1]:g}"
     words = column.categories or ()
-    return ", ".join(words[:_MAX_SHOWN]) + (f" … ({len(words)})" if len(words) > _MAX_SHOWN else "")
+    values = ", ".join(words[:_MAX_SHOWN]) + (f" … ({len(words)})" if len(words) > _MAX_SHOWN else "")
+    if column.valid_range is not None:
+        values = f"{column.valid_range[0]:g} to {column.valid_range[1]:g}"
+    return "  ".join(filter(None, [values, column.description]))
 
 
 def _read_column(name: str, entry: Mapping[str, Any]) -> Column:
@@ -207,6 +211,7 @@ def _read_column(name: str, entry: Mapping[str, Any]) -> Column:
         None if unit is None else read_unit(str(unit)),
         None if limits is None else (float(limits[0]), float(limits[1])),
         None if words is None else tuple(str(word) for word in words),
+        entry.get("description"),
     )
 
 

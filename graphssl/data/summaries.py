@@ -39,7 +39,7 @@ class EventSummary:
             raise ConfigError(f"Expected min_subjects of at least 1, found {self.min_subjects}.")
 
     def apply(self, cohort: Cohort) -> Cohort:
-        """The cohort with the columns added, called such as `HR mean`.
+        """The cohort with the columns added, called such as `HR mean`, and described where the source says what the code means.
 
         Raises:
             DataError: If the cohort has no events, or no code has values in enough subjects.
@@ -56,12 +56,14 @@ class EventSummary:
         if not codes:
             raise DataError(f"Expected a code with values in {self.min_subjects} subjects or more, found none. Lower min_subjects.")
         found = groups.agg(list(self.statistics))
-        columns = {}
+        columns, described = {}, []
         for code in codes:
             part = found.loc[code].reindex(cohort.subjects.index)
+            words = cohort.events.describe(code)
             for statistic in self.statistics:
                 values = part[statistic].fillna(0) if statistic == "count" else part[statistic]
                 columns[f"{code} {statistic}"] = values.astype(np.float32)
+                described.append(Column(f"{code} {statistic}", "continuous", description=None if words is None else f"{words}, {statistic}"))
         clash = [name for name in columns if name in cohort.subjects.columns]
         if clash:
             raise SchemaError(f"Expected no column called {clash[0]!r} in the table of {cohort.name!r}, found one. Rename it.")
@@ -70,6 +72,6 @@ class EventSummary:
         return replace(
             cohort,
             subjects=pd.concat([cohort.subjects, pd.DataFrame(columns)], axis=1),
-            schema=Schema([*cohort.schema, *(Column(name, "continuous") for name in columns)]),
+            schema=Schema([*cohort.schema, *described]),
             excluded=pd.concat([cohort.excluded, pd.DataFrame(listed, columns=list(EXCLUDED_COLUMNS), dtype="str")], ignore_index=True),
         )

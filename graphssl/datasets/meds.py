@@ -4,6 +4,7 @@ Source: MEDS 0.4, https://medical-event-data-standard.github.io/docs/.
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ def load_meds(folder: str | os.PathLike[str], *, labels: str | os.PathLike[str] 
     column `person` has the role `group`, so that samples of a person never stand on two sides of a split. Without labels a row is a subject, with
     all of its events, for pre-training. Subjects of the labels that have no event are listed in `excluded`.
 
+    Descriptions and parents of codes in `metadata/codes.parquet` are kept with the events, and name the columns that `EventSummary` makes of them.
+
     Args:
         folder: Folder with `data/**/*.parquet`, perhaps `metadata/subject_splits.parquet`, whose splits become a column of the role `split`.
         labels: Name of a file of `labels/` without its ending, a file, or a folder of shards.
@@ -35,12 +38,13 @@ def load_meds(folder: str | os.PathLike[str], *, labels: str | os.PathLike[str] 
     Raises:
         ChoiceError: If the labels are not there; names those that are.
         DataError: If there are no events, or a shard cannot be read; names it.
-        SchemaError: If a column of MEDS is absent, a subject is labelled twice for one time, or nothing is labelled.
+        SchemaError: If a column of MEDS is absent, a subject is labelled twice for one time, nothing is labelled, or a code is described twice.
     """
     root = Path(folder)
     events = Events.of(read_shards(sorted((root / "data").rglob("*.parquet"))))
     if not len(events):
         raise DataError(f"Expected events in {root / 'data'}, found none. Copy the shards again.")
+    events = replace(events, codes=_codes(root))
     excluded: list[tuple[str, str, str]] = []
     called = name or root.resolve().name
     if labels is None:
@@ -80,6 +84,21 @@ def _splits(root: Path) -> "pd.Series[Any] | None":
         return None
     table = _with_columns(read_shards([path]), ("subject_id", "split"), path)
     return pd.Series(table["split"].astype("str").to_numpy(), index=as_text(table["subject_id"]))
+
+
+def _codes(root: Path) -> pd.DataFrame | None:
+    """Description and parents by code."""
+    path = root / "metadata" / "codes.parquet"
+    if not path.is_file():
+        return None
+    table = _with_columns(read_shards([path]), ("code",), path)
+    twice = table["code"][table["code"].duplicated()].unique().tolist()
+    if twice:
+        raise SchemaError(f"Expected each code once in {path}, found several rows of {twice[:5]}. Leave one of them.")
+    parents = pd.read_parquet(path)["parent_codes"] if "parent_codes" in table.columns else pd.Series(None, index=table.index, dtype="object")
+    description = table["description"].astype("str") if "description" in table.columns else pd.Series(None, index=table.index, dtype="str")
+    codes = pd.DataFrame({"description": description, "parent_codes": parents})
+    return codes.set_axis(pd.Index(table["code"].astype("str").tolist(), name="code"))
 
 
 def _labels_place(root: Path, labels: str | os.PathLike[str]) -> Path:

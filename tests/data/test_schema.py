@@ -203,3 +203,12 @@ def test_mistakes_in_a_corrected_schema_are_named(tmp_path, text, message):
     (tmp_path / "schema.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(SchemaError, match=message):
         Schema.load(tmp_path / "schema.yaml")
+
+
+def test_a_description_is_for_people(tmp_path):
+    schema = Schema([Column("K last", "continuous", unit="mmol/L", description="Potassium, last")])
+    assert "Potassium, last" in str(schema)
+    schema.save(tmp_path / "schema.yaml")
+    assert Schema.load(tmp_path / "schema.yaml")["K last"].description == "Potassium, last"
+    assert Schema.from_dict(schema.to_dict())["K last"].description == "Potassium, last"
+    assert schema == Schema([Column("K last", "continuous", unit="mmol/L")])

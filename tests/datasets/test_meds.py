@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from graphssl.data import Cohort
+from graphssl.data.summaries import EventSummary
 from graphssl.datasets import load_meds, load_source, recognise
 from graphssl.errors import ChoiceError, DataError, SchemaError
 
@@ -61,6 +63,34 @@ def test_subjects_without_labels(folder):
     assert load_source(folder, labels="death").name == "demo"
 
 
+def test_what_codes_mean(folder, tmp_path):
+    codes = pd.DataFrame(
+        {"code": ["HR", "LAB//K", "OTHER"], "description": ["Heart rate", None, "Another"], "parent_codes": [["LOINC/8867-4"], None, None]}
+    )
+    codes.to_parquet(folder / "metadata" / "codes.parquet", index=False)
+    cohort = load_meds(folder, labels="death")
+    assert cohort.events.describe("HR") == "Heart rate"
+    assert list(cohort.events.codes.loc["HR", "parent_codes"]) == ["LOINC/8867-4"]
+    assert cohort.events.describe("LAB//K") is cohort.events.describe("GENDER//F") is None
+    told = EventSummary(("mean", "count"), min_subjects=1).apply(cohort).schema
+    assert told["HR mean"].description == "Heart rate, mean"
+    assert told["LAB//K mean"].description is None
+    assert "Heart rate, count" in str(told)
+    kept = Cohort.load(cohort.save(tmp_path / "saved"))
+    assert kept.events.describe("HR") == "Heart rate"
+    assert kept.hash == cohort.hash == load_meds(folder, labels="death").hash
+    assert kept.select(["20_0"]).events.describe("HR") == "Heart rate", "of all codes"
+    assert (kept.select(["20_0"]) | kept.select(["1_0"])).events.describe("OTHER") == "Another"
+    pd.concat([codes, codes[:1]]).to_parquet(folder / "metadata" / "codes.parquet", index=False)
+    with pytest.raises(SchemaError, match=r"Expected each code once in .*codes\.parquet, found several rows of \['HR'\]"):
+        load_meds(folder)
+    codes.rename(columns={"code": "name"}).to_parquet(folder / "metadata" / "codes.parquet", index=False)
+    with pytest.raises(SchemaError, match=r"found none called \['code'\]"):
+        load_meds(folder)
+    codes[["code"]].to_parquet(folder / "metadata" / "codes.parquet", index=False)
+    assert load_meds(folder).events.describe("HR") is None
+
+
 @pytest.mark.parametrize(
     ("column", "values", "kind"), [("float_value", [0.5, 1.5, 2.5], "continuous"), ("categorical_value", ["a", "b", "c"], "categorical")]
 )
@@ -104,3 +134,5 @@ def test_the_real_demo(shared_data):
     times = cohort.prediction_times.loc[cohort.events.table["subject_id"].astype("str")].to_numpy()
     seen = cohort.events.table["time"].to_numpy()
     assert not (seen >= times).any()
+    assert len(cohort.events.codes) == 7035, "of which this copy describes none"
+    assert cohort.events.describe("BMI (kg/m2)") is None
