@@ -23,6 +23,7 @@ from graphssl.graphs.covariance import (
     connectivity_of,
     correlation,
     covariance,
+    empty_matrices,
     inside,
     partial_correlation,
     precision,
@@ -113,7 +114,7 @@ class Connectivity(BaseEstimator):
         _check_subjects(data, subjects)
         self._check_provenance(data)
         observed = _observed(data, subjects)
-        result = torch.empty((len(subjects), len(data.atlas), len(data.atlas)), dtype=torch.float32)
+        result = empty_matrices(len(subjects), len(data.atlas), np.float32)
         for rows, matrices in self._chunks(data, subjects, observed):
             result[rows] = self._finish(matrices, observed[rows].to(self.device)).float().cpu()
         return result, observed

@@ -66,8 +66,8 @@ def test_missing_regions_leave_the_others_as_they_are():
     kept = [1, 2, 3, 5]
     for kind in ("covariance", "correlation", "precision", "partial correlation"):
         for shrinkage in (None, "ledoit-wolf"):
-            found = connectivity_of(spoiled, observed, kind, shrinkage, ["a", "b", "c"])
-            alone = connectivity_of(series[1:2, :, kept], observed[1:2, kept], kind, shrinkage, ["b"])
+            found = connectivity_of(spoiled.clone(), observed, kind, shrinkage, ["a", "b", "c"])
+            alone = connectivity_of(series[1:2, :, kept].clone(), observed[1:2, kept], kind, shrinkage, ["b"])
             torch.testing.assert_close(found[1][kept][:, kept], alone[0])
             assert found.isfinite().all()
             assert (found[1, [0, 4]] == 0).all()
@@ -100,16 +100,29 @@ def test_each_scan_is_the_same_alone_and_among_others():
 def test_chunks_do_not_matter(shrinkage, monkeypatch):
     series = [x.astype(np.float32) for x in random_series((40,) * 7)]
     expected = covariance(series, shrinkage=shrinkage)
-    monkeypatch.setattr("graphssl.graphs.covariance._CHUNK_ELEMENTS", 2 * 6 * 40)
+    monkeypatch.setattr("graphssl.graphs.covariance._CACHED_ELEMENTS", 2 * 6 * 40)
     torch.testing.assert_close(covariance(series, shrinkage=shrinkage), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_the_series_are_left_as_they_are():
-    series = torch.from_numpy(np.stack(random_series((40, 40))))
-    before = series.clone()
+@pytest.mark.parametrize("function", [correlation, covariance, partial_correlation, precision])
+def test_the_series_are_left_as_they_are(function):
+    series = random_series((40, 40))
+    before = [array.copy() for array in series]
     for shrinkage in (None, "ledoit-wolf"):
-        connectivity_of(series, torch.ones(2, 6, dtype=torch.bool), "correlation", shrinkage, ["a", "b"])
-    assert torch.equal(series, before)
+        function(series, shrinkage=shrinkage)
+    np.testing.assert_array_equal(series, before)
+
+
+@pytest.mark.parametrize("spread", [1e-150, 1e-3, 1e150])
+def test_single_precision_costs_correlations_less_than_a_millionth(spread):
+    rng = np.random.default_rng(0)
+    series = spread * (1000 + rng.standard_normal((3, 236, 1)) + rng.standard_normal((3, 236, 40)))
+    expected = np.stack([np.corrcoef(x, rowvar=False) for x in series])
+    found = connectivity_of(
+        torch.from_numpy(series.copy()), torch.ones(3, 40, dtype=torch.bool), "correlation", None, ["a", "b", "c"], precision=torch.float32
+    )
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-6)
 
 
 def test_scaling_leaves_regions_without_variance_at_zero():
