@@ -3,6 +3,7 @@
 from graphssl.data.atlas import Atlas
 from graphssl.data.cohort import Cohort
 from graphssl.data.connectome import ConnectomeBatch
+from graphssl.data.event_tokens import EventBatch, EventTokenizer
 from graphssl.data.events import Events
 from graphssl.data.harmonize import SiteHarmonizer
 from graphssl.data.population import PopulationGraph
@@ -25,7 +26,9 @@ __all__ = [
     "ColumnTokenizer",
     "ConnectomeBatch",
     "CovariateRemover",
+    "EventBatch",
     "EventSummary",
+    "EventTokenizer",
     "Events",
     "Population",
     "PopulationBatch",

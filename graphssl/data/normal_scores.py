@@ -44,7 +44,9 @@ class NormalScores:
         if odd.any():
             raise DataError(f"Expected finite values, found {values[odd][0]} of {self.codes[int(places[odd][0])]!r}. Mend it, or leave it out.")
         parts = np.split(values[np.argsort(places, kind="stable")].astype(np.float64), np.cumsum(counts)[:-1])
-        self.quantiles_ = np.array([np.quantile(part, _LEVELS) for part in parts]).reshape(len(self.codes), N_QUANTILES)
+        self.quantiles_ = np.zeros((len(self.codes), N_QUANTILES))
+        for code, part in zip(range(len(self.codes)), parts, strict=False):  # without a code there is a part without values
+            self.quantiles_[code] = np.quantile(part, _LEVELS)
         return self
 
     def transform(self, places: npt.NDArray[np.int64], values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
@@ -52,7 +54,7 @@ class NormalScores:
         scores = np.zeros(len(values), dtype=np.float32)
         order = np.argsort(places, kind="stable")
         ends = np.cumsum(np.bincount(places, minlength=len(self.codes)))
-        for quantiles, rows in zip(self.quantiles_, np.split(order, ends[:-1]), strict=True):
+        for quantiles, rows in zip(self.quantiles_, np.split(order, ends[:-1]), strict=False):
             scores[rows] = ndtri(np.clip(_ranks(values[rows].astype(np.float64), quantiles), _TAIL, 1 - _TAIL))
         return scores
 

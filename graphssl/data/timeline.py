@@ -12,14 +12,13 @@ from jaxtyping import Bool, Float, Int
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from graphssl.data.builder import AbstractTokenizer
 from graphssl.data.cohort import Cohort
-from graphssl.data.normal_scores import N_QUANTILES, NormalScores
+from graphssl.data.normal_scores import NormalScores
 from graphssl.data.recent_events import MICROSECONDS_PER_HOUR, common_codes, matches, recent_events
 from graphssl.data.schema import Role
-from graphssl.data.static_columns import StaticColumns
+from graphssl.data.stream_tokenizer import AbstractStreamTokenizer
 from graphssl.data.table import TableBatch
-from graphssl.errors import CheckpointError, ConfigError, DataError, SchemaError
+from graphssl.errors import ConfigError, DataError, SchemaError
 
 BinStatistic = Literal["last", "mean"]
 
@@ -113,7 +112,7 @@ class TimelineBatch:
 _TENSORS = ("values", "measured", "given", "present", "hidden")
 
 
-class TimelineTokenizer(AbstractTokenizer):
+class TimelineTokenizer(AbstractStreamTokenizer):
     """Events in, a `TimelineBatch` out; codes and their scales are learned from training patients.
 
     Bins count back from the prediction time: the last one reaches up to it, and what is older than all bins is left out. Where a cohort has no
@@ -139,6 +138,8 @@ class TimelineTokenizer(AbstractTokenizer):
         scores_: Fitted `NormalScores` of the numbers.
         static_: Fitted `StaticColumns`.
     """
+
+    words = ("codes_", "treatments_")
 
     def __init__(
         self,
@@ -189,7 +190,7 @@ class TimelineTokenizer(AbstractTokenizer):
             raise DataError(f"Expected a code with numbers in {self.min_subjects} patients or more, found none. Lower min_subjects, or name others.")
         cells = self._cells(numbers, self.codes_)
         self.scores_ = NormalScores(self.codes_).fit(cells["place"].to_numpy(), cells["value"].to_numpy())
-        self.static_ = self._no_static().fit(cohort)
+        self.static_ = self.static_columns().fit(cohort)
         return self
 
     def transform(self, cohort: Cohort) -> TimelineBatch:
@@ -237,48 +238,14 @@ class TimelineTokenizer(AbstractTokenizer):
         check_is_fitted(self, "scores_")
         return {**self.static_.layout(), "codes": self.codes_, "treatments": self.treatments_, "n_bins": self.n_bins}
 
-    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Arguments, codes and static columns as plain values, and quantiles as tensors.
-
-        Raises:
-            sklearn.exceptions.NotFittedError: If nothing was fitted.
-        """
-        check_is_fitted(self, "scores_")
-        arguments = {name: list(value) if isinstance(value, (list, tuple)) else value for name, value in self.get_params().items()}
-        static, tensors = self.static_.state()
-        record = {"arguments": arguments, "codes": list(self.codes_), "treatments": list(self.treatments_), "static": static}
-        return record, {**{f"static.{name}": tensor for name, tensor in tensors.items()}, "quantiles": torch.from_numpy(self.scores_.quantiles_)}
-
-    @classmethod
-    def from_state(cls, record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "TimelineTokenizer":
-        """The inverse of `state`.
-
-        Raises:
-            CheckpointError: If an entry is missing or does not fit the others.
-        """
-        try:
-            tokenizer = cls(**record["arguments"])
-            tokenizer.codes_, tokenizer.treatments_ = tuple(record["codes"]), tuple(record["treatments"])
-            tokenizer.scores_ = NormalScores(tokenizer.codes_)
-            tokenizer.scores_.quantiles_ = tensors["quantiles"].numpy().astype(np.float64).reshape(len(tokenizer.codes_), N_QUANTILES)
-            static = {name.removeprefix("static."): tensor for name, tensor in tensors.items() if name.startswith("static.")}
-            tokenizer.static_ = tokenizer._no_static().restore(record["static"], static)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"Expected the fitted state of a TimelineTokenizer, found a problem with {error}. The file is damaged.") from error
-        return tokenizer
-
     def describe(self) -> dict[str, str]:
         """Codes, treatments, bins and static columns, for the model card."""
-        static = [*self.static_.layout()["numbers"], *self.static_.layout()["categories"]]
         return {
             "codes": ", ".join(self.codes_),
             "treatments": ", ".join(self.treatments_) or "none",
             "time": f"{self.n_bins} bins of {self.bin_hours:g} h before the prediction time",
-            "static columns": ", ".join(static) or "none",
+            "static columns": self.static_names(),
         }
-
-    def _no_static(self) -> StaticColumns:
-        return StaticColumns(self.columns, self.roles, self.n_pieces, self.min_subjects)
 
     def _by_kind(self, events: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Events with numbers, and treatments that were given."""

@@ -2,6 +2,7 @@
 
 from graphssl.encoders.base import AbstractEncoder, Embedding
 from graphssl.encoders.brain_network_transformer import BrainNetworkTransformer
+from graphssl.encoders.event_transformer import EventTransformer
 from graphssl.encoders.gnn import GAT, GCN, GIN
 from graphssl.encoders.graph_transformer import GraphTransformer
 from graphssl.encoders.mlp import MLP
@@ -26,6 +27,7 @@ __all__ = [
     "AbstractTimelineEncoder",
     "BrainNetworkTransformer",
     "Embedding",
+    "EventTransformer",
     "GraphTransformer",
     "PopulationTransformer",
     "TableMLP",

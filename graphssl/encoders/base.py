@@ -17,7 +17,7 @@ class Embedding(NamedTuple):
     """What an encoder makes of a batch.
 
     Attributes:
-        tokens: One vector a token `[B, N, D]`; a token is a brain region, a column of a table, or a bin of time.
+        tokens: One vector a token `[B, N, D]`; a token is a brain region, a column of a table, a bin of time, or an event.
         mask: Which tokens are real `[B, N]`.
         pooled: One vector a sample `[B, P]`.
     """
@@ -38,7 +38,7 @@ class AbstractEncoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Any) -> Embedding:
-        """Embed a batch: a `ConnectomeBatch`, or a `TableBatch` or `TimelineBatch` where the encoder is one of records."""
+        """Embed a batch: a `ConnectomeBatch`, or a `TableBatch`, `TimelineBatch` or `EventBatch` where the encoder is one of records."""
 
     def for_builder(self, builder: AbstractBuilder) -> "AbstractEncoder":
         """The encoder for what a fitted builder gives; itself where it takes any.

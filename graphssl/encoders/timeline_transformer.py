@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from graphssl.data.timeline import TimelineBatch
 from graphssl.encoders.base import Embedding, check_heads
 from graphssl.encoders.column_tokens import ColumnTokens
-from graphssl.encoders.graph_transformer import Block
+from graphssl.encoders.patient_blocks import PatientBlocks
 from graphssl.encoders.timeline_encoder import AbstractTimelineEncoder
 
 
@@ -58,9 +58,7 @@ class TimelineTransformer(AbstractTimelineEncoder):
         self.bins = nn.Parameter(torch.randn(n_features, width) / max(1, n_features) ** 0.5)
         self.time = nn.Parameter(0.1 * torch.randn(n_bins, width))
         self.static = ColumnTokens(len(self.numbers), n_pieces, [len(known) for known in self.categories.values()], width)
-        self.patient = nn.Parameter(0.1 * torch.randn(width))
-        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
-        self.norm = nn.LayerNorm(width)
+        self.blocks = PatientBlocks(width, depth, heads, dropout)
         self.token_width = self.pooled_width = width
 
     def forward(self, batch: TimelineBatch) -> Embedding:
@@ -70,15 +68,10 @@ class TimelineTransformer(AbstractTimelineEncoder):
             ConfigError: If the batch has other bins, codes or columns.
         """
         self.check_bins(batch)
-        patient, static = self.patient.expand(len(batch), 1, -1), self.static(batch.static)
-        tokens = torch.cat([patient, _readable(batch) @ self.bins + self.time, static], dim=1)
-        always = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        present = torch.cat([always[:, :1], batch.present, always[:, 1 + self.n_bins :]], dim=1)
-        attended = present[:, None, None, :]  # [B, 1, 1, 1 + T + C]
-        for block in self.blocks:
-            tokens = block(tokens, attended)
-        tokens = self.norm(tokens)
-        return Embedding(tokens[:, 1:], present[:, 1:], tokens[:, 0])
+        bins, static = _readable(batch) @ self.bins + self.time, self.static(batch.static)
+        present = torch.cat([batch.present, batch.present.new_ones(static.shape[:2])], dim=1)
+        embedding: Embedding = self.blocks(torch.cat([bins, static], dim=1), present)
+        return embedding
 
 
 def _readable(batch: TimelineBatch) -> Float[Tensor, "B T F"]:

@@ -15,6 +15,7 @@ from graphssl import datasets
 from graphssl.atlases import load_atlas
 from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
+from graphssl.data.event_tokens import EventTokenizer
 from graphssl.data.summaries import EventSummary
 from graphssl.data.table import ColumnTokenizer
 from graphssl.data.timeline import TimelineTokenizer
@@ -227,6 +228,7 @@ class Experiment:
         builder: How connectomes are made.
         columns: How tables are made, in place of `builder` where patients and not brains are embedded.
         timeline: How events become bins of time, in place of `columns` where an encoder reads them.
+        events: How events become tokens one by one, likewise.
         population: How patients are placed in a population, in place of `columns` where they learn from one another.
         pretraining: How long and how fast to pre-train.
         finetuning: How long and how fast to fine-tune.
@@ -235,7 +237,7 @@ class Experiment:
         output: Folder of the run folders.
 
     Raises:
-        ConfigError: If more than one of connectomes, tables, timelines and populations is asked for.
+        ConfigError: If more than one of connectomes, tables, timelines, events and populations is asked for.
     """
 
     def __init__(
@@ -249,6 +251,7 @@ class Experiment:
         builder: ConnectomeBuilder | None = None,
         columns: ColumnTokenizer | None = None,
         timeline: TimelineTokenizer | None = None,
+        events: EventTokenizer | None = None,
         population: PopulationBuilder | None = None,
         pretraining: TrainingSettings = PRETRAINING,
         finetuning: TrainingSettings = FINETUNING,
@@ -257,7 +260,13 @@ class Experiment:
         output: str = "runs",
     ) -> None:
         self.name, self.cohort, self.target, self.classes = name, cohort, target, classes
-        given: dict[str, AbstractBuilder | None] = {"builder": builder, "columns": columns, "timeline": timeline, "population": population}
+        given: dict[str, AbstractBuilder | None] = {
+            "builder": builder,
+            "columns": columns,
+            "timeline": timeline,
+            "events": events,
+            "population": population,
+        }
         builders = {key: value for key, value in given.items() if value is not None}
         if len(builders) > 1:
             raise ConfigError(
@@ -310,7 +319,7 @@ def instantiate(parser: ArgumentParser, parsed: Namespace) -> tuple[Experiment, 
 
 
 def _known_keys() -> list[str]:
-    kinds: list[Any] = [Experiment, EvaluationSettings, TrainingSettings, ConnectomeBuilder, TimelineTokenizer, PopulationBuilder, FeatureGroup]
+    kinds: list[Any] = [Experiment, EvaluationSettings, TrainingSettings, ConnectomeBuilder, TimelineTokenizer, EventTokenizer, PopulationBuilder, FeatureGroup]
     for base in (AbstractEncoder, AbstractObjective, AbstractView):
         kinds += _below(base)
     return sorted({name for kind in kinds for name in inspect.signature(kind).parameters})

@@ -56,15 +56,16 @@ class _Loaded(CohortSource):
 def _stand_in(parsed: Namespace) -> None:
     """Put a simulated cohort in place of the one that is absent, and unset what names parts of that."""
     summary = parsed.cohort.get("summary")
-    has_events = parsed.timeline is not None or summary is not None
+    of_events = [chosen for chosen in (parsed.timeline, parsed.events) if chosen is not None]
+    has_events = bool(of_events) or summary is not None
     parsed.cohort = Namespace({**_STAYS, "summary": summary} if has_events else _BRAINS)
     parsed.target, parsed.classes = None, None
     if parsed.builder is not None:
         parsed.builder.init_args.atlases = None
-    if parsed.timeline is not None:
-        settings = parsed.timeline.init_args
-        settings.codes, settings.columns, settings.min_subjects = None, None, 1
-        settings.treatments = list(TREATMENTS) if settings.treatments else []
+    for chosen in of_events:
+        chosen.init_args.codes, chosen.init_args.columns, chosen.init_args.min_subjects = None, None, 1
+    if parsed.timeline is not None and parsed.timeline.init_args.treatments:
+        parsed.timeline.init_args.treatments = list(TREATMENTS)
     if parsed.population is not None:
         parsed.population.init_args.groups = parsed.population.init_args.columns = None
 

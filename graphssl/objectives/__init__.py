@@ -9,6 +9,7 @@ from graphssl.objectives.default import default_objective
 from graphssl.objectives.distillation import BYOL, DINO
 from graphssl.objectives.masked import MaskedConnections, MaskedRegions
 from graphssl.objectives.masked_columns import MaskedColumns
+from graphssl.objectives.masked_events import MaskedEvents
 from graphssl.objectives.masked_timeline import MaskedBlocks, MaskedFeatures, MaskedPatients
 from graphssl.objectives.redundancy import BarlowTwins
 from graphssl.objectives.scarf import Scarf
@@ -26,6 +27,7 @@ __all__ = [
     "MaskedBlocks",
     "MaskedColumns",
     "MaskedConnections",
+    "MaskedEvents",
     "MaskedFeatures",
     "MaskedPatients",
     "MaskedRegions",

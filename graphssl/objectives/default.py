@@ -1,16 +1,20 @@
 """What to pre-train on where nothing is said."""
 
 from graphssl.encoders.base import AbstractEncoder
+from graphssl.encoders.event_transformer import EventTransformer
 from graphssl.encoders.table_encoder import AbstractTableEncoder
 from graphssl.encoders.timeline_encoder import AbstractTimelineEncoder
 from graphssl.objectives.base import AbstractObjective
 from graphssl.objectives.masked import MaskedRegions
 from graphssl.objectives.masked_columns import MaskedColumns
+from graphssl.objectives.masked_events import MaskedEvents
 from graphssl.objectives.masked_timeline import MaskedFeatures
 
 
 def default_objective(encoder: AbstractEncoder) -> AbstractObjective:
-    """Masked columns for encoders of tables, masked variables for those of timelines, masked regions for those of connectomes."""
+    """What hides parts of what the encoder reads: columns of tables, variables of timelines, numbers of events, regions of connectomes."""
+    if isinstance(encoder, EventTransformer):
+        return MaskedEvents()
     if isinstance(encoder, AbstractTimelineEncoder):
         return MaskedFeatures()
     return MaskedColumns() if isinstance(encoder, AbstractTableEncoder) else MaskedRegions()

@@ -20,6 +20,7 @@ import graphssl.encoders as encoders
 from graphssl.data.batch import Batch
 from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
+from graphssl.data.event_tokens import EventTokenizer
 from graphssl.data.table import ColumnTokenizer
 from graphssl.data.timeline import TimelineTokenizer
 from graphssl.encoders.base import AbstractEncoder
@@ -211,7 +212,7 @@ def by_subject(values: Tensor, subject_ids: Sequence[str], ids: Sequence[str]) -
 
 
 def _builder(record: dict[str, Any]) -> type[AbstractBuilder]:
-    known = (ConnectomeBuilder, ColumnTokenizer, TimelineTokenizer, PopulationBuilder)
+    known = (ConnectomeBuilder, ColumnTokenizer, TimelineTokenizer, EventTokenizer, PopulationBuilder)
     kinds: dict[str, type[AbstractBuilder]] = {kind.__name__: kind for kind in known}
     if record["class"] not in kinds:
         raise CheckpointError(f"Expected one of the builders {', '.join(kinds)}, found {record['class']!r}. It was saved by another version.")

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from graphssl.data import ColumnTokenizer, TimelineTokenizer
+from graphssl.data import ColumnTokenizer, EventTokenizer, TimelineTokenizer
 from graphssl.training.batches import loader
 
 
@@ -14,11 +14,12 @@ def make_table(n=4):
     )
 
 
-@pytest.mark.parametrize("kind", ["connectomes", "table", "timeline"])
+@pytest.mark.parametrize("kind", ["connectomes", "table", "timeline", "events"])
 def test_rows_moves_and_signatures(kind, make_batch, ward):
     made = {
         "connectomes": lambda: make_batch(4),
         "table": make_table,
+        "events": lambda: EventTokenizer(min_subjects=3).fit(ward()).transform(ward())[range(4)],
         "timeline": lambda: TimelineTokenizer(min_subjects=3).fit(ward()).transform(ward())[range(4)],
     }
     batch = made[kind]()

@@ -5,16 +5,22 @@ import json
 import pytest
 from sklearn.base import clone
 
-from graphssl.data import ColumnTokenizer, TimelineTokenizer
+from graphssl.data import ColumnTokenizer, EventTokenizer, TimelineTokenizer
 from graphssl.data.builder import AbstractBuilder, AbstractTokenizer
+from graphssl.data.stream_tokenizer import AbstractStreamTokenizer
 from graphssl.graphs import ConnectomeBuilder
 
+BUILDERS = [
+    ConnectomeBuilder(),
+    ColumnTokenizer(columns=["age", "sex"]),
+    TimelineTokenizer(treatments=("ventil*",), min_subjects=3),
+    EventTokenizer(max_events=5, codes=("p*", "v*"), min_subjects=3),
+]
 
-@pytest.mark.parametrize(
-    "builder", [ConnectomeBuilder(), ColumnTokenizer(columns=["age", "sex"]), TimelineTokenizer(treatments=("ventil*",), min_subjects=3)]
-)
+
+@pytest.mark.parametrize("builder", BUILDERS, ids=lambda builder: type(builder).__name__)
 def test_a_builder_survives_json_and_tensors(builder, make_cohort, ward):
-    cohort = ward() if isinstance(builder, TimelineTokenizer) else make_cohort(n_subjects=12)
+    cohort = ward() if isinstance(builder, AbstractStreamTokenizer) else make_cohort(n_subjects=12)
     fitted = clone(builder).fit(cohort)
     assert isinstance(fitted, AbstractBuilder)
     record, tensors = fitted.state()
@@ -25,7 +31,8 @@ def test_a_builder_survives_json_and_tensors(builder, make_cohort, ward):
 
 
 def test_a_tokenizer_says_what_encoders_must_know(ward):
-    columns, timeline = ColumnTokenizer(n_pieces=4).fit(ward()), TimelineTokenizer(min_subjects=3, n_pieces=4).fit(ward())
+    columns, timeline, events = (kind(n_pieces=4).fit(ward(n=24)) for kind in (ColumnTokenizer, TimelineTokenizer, EventTokenizer))
     assert isinstance(columns, AbstractTokenizer)
     assert columns.layout() == {"numbers": ("age",), "categories": {"sex": ("f", "m")}, "n_pieces": 4}
     assert set(timeline.layout()) == {*columns.layout(), "codes", "treatments", "n_bins"}
+    assert set(events.layout()) == {*columns.layout(), "codes"}

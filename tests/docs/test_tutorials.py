@@ -18,6 +18,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 PAGES += [
     ROOT / "docs" / "methods" / "views.md",
     ROOT / "docs" / "methods" / "timeline-transformer.md",
+    ROOT / "docs" / "methods" / "event-transformer.md",
     ROOT / "docs" / "concepts" / "population-graphs.md",
 ]
 # The other blocks of these pages read data sets that nobody may pass on; the tests of their adapters write files in the same layout.

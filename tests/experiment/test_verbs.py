@@ -451,7 +451,7 @@ def test_events_are_read_by_an_encoder_and_summarised_for_baselines(tmp_path):
 
 def test_what_a_table_is_made_with():
     assert isinstance(objective_of(experiment_in("runs", encoder=TableTransformer(8, 1, 2), objective=None)), MaskedColumns)
-    with pytest.raises(ConfigError, match="Expected one of builder, columns, timeline, population, .* found builder and columns"):
+    with pytest.raises(ConfigError, match="Expected one of builder, columns, timeline, events, population, .* found builder and columns"):
         experiment_in("runs", builder=ConnectomeBuilder(), columns=ColumnTokenizer())
 
 

@@ -1,10 +1,11 @@
 """What is pre-trained on where nothing is said."""
 
-from graphssl.encoders import GraphTransformer, TableTransformer, TimelineTransformer
-from graphssl.objectives import MaskedColumns, MaskedFeatures, MaskedRegions, default_objective
+from graphssl.encoders import EventTransformer, GraphTransformer, TableTransformer, TimelineTransformer
+from graphssl.objectives import MaskedColumns, MaskedEvents, MaskedFeatures, MaskedRegions, default_objective
 
 
 def test_follows_what_the_encoder_reads():
     assert isinstance(default_objective(GraphTransformer()), MaskedRegions)
     assert isinstance(default_objective(TableTransformer()), MaskedColumns)
     assert isinstance(default_objective(TimelineTransformer()), MaskedFeatures)
+    assert isinstance(default_objective(EventTransformer()), MaskedEvents)
