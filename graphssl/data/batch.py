@@ -7,7 +7,7 @@ import torch
 
 
 class Batch(Protocol):
-    """Rows of subjects in memory: connectomes (`ConnectomeBatch`), patients by columns (`TableBatch`), bins of time (`TimelineBatch`) or events (`EventBatch`)."""
+    """Rows of subjects in memory: connectomes (`ConnectomeBatch`), patients by columns (`TableBatch`), bins of time (`TimelineBatch`) or events."""
 
     @property
     def subject_ids(self) -> tuple[str, ...]:

@@ -319,7 +319,16 @@ def instantiate(parser: ArgumentParser, parsed: Namespace) -> tuple[Experiment, 
 
 
 def _known_keys() -> list[str]:
-    kinds: list[Any] = [Experiment, EvaluationSettings, TrainingSettings, ConnectomeBuilder, TimelineTokenizer, EventTokenizer, PopulationBuilder, FeatureGroup]
+    kinds: list[Any] = [
+        Experiment,
+        EvaluationSettings,
+        TrainingSettings,
+        ConnectomeBuilder,
+        TimelineTokenizer,
+        EventTokenizer,
+        PopulationBuilder,
+        FeatureGroup,
+    ]
     for base in (AbstractEncoder, AbstractObjective, AbstractView):
         kinds += _below(base)
     return sorted({name for kind in kinds for name in inspect.signature(kind).parameters})
