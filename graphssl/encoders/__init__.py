@@ -7,8 +7,10 @@ from graphssl.encoders.gnn import GAT, GCN, GIN
 from graphssl.encoders.graph_transformer import GraphTransformer
 from graphssl.encoders.mlp import MLP
 from graphssl.encoders.population_encoder import AbstractPopulationEncoder
+from graphssl.encoders.population_gnn import PopulationGNN
 from graphssl.encoders.population_transformer import PopulationTransformer
 from graphssl.encoders.record_encoder import AbstractRecordEncoder
+from graphssl.encoders.sparse_population_transformer import SparsePopulationTransformer
 from graphssl.encoders.table_encoder import AbstractTableEncoder
 from graphssl.encoders.table_mlp import TableMLP
 from graphssl.encoders.table_transformer import TableTransformer
@@ -29,7 +31,9 @@ __all__ = [
     "Embedding",
     "EventTransformer",
     "GraphTransformer",
+    "PopulationGNN",
     "PopulationTransformer",
+    "SparsePopulationTransformer",
     "TableMLP",
     "TableTransformer",
     "TimelineTransformer",

@@ -35,6 +35,7 @@ class AbstractEncoder(nn.Module, ABC):
 
     token_width: int
     pooled_width: int
+    rows_at_once: int = 64  # outside of training
 
     @abstractmethod
     def forward(self, batch: Any) -> Embedding:

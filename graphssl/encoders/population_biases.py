@@ -65,10 +65,9 @@ class PatientBias(nn.Module):
         self.kinds, self.heads, self.max_hops = kinds, heads, max_hops
         head = torch.arange(heads, dtype=torch.float32)
         distance = torch.arange(max_hops + 2, dtype=torch.float32)
-        taken = head.remainder(max(1, n_groups)).long() == torch.arange(n_groups).unsqueeze(1)
         values = {
             "by_hops": -distance.unsqueeze(1) * 2 * head / max(1, heads - 1),  # [max_hops + 2, H]
-            "by_group": taken * 4 * (head + 1) / heads,  # [G, H]
+            "by_group": group_slopes(heads, n_groups),
             "by_in_links": torch.tensor([0.0, 0.5, 0.0, -0.5])[head.long() % 4],  # [H]
         }
         for (name, value), kind in zip(values.items(), _KINDS, strict=True):
@@ -92,3 +91,9 @@ class PatientBias(nn.Module):
             head = torch.arange(self.heads, device=bias.device)
             bias.index_put_((sets, head, asking, asked), relations.similarity @ self.by_group, accumulate=True)
         return bias
+
+
+def group_slopes(heads: int, n_groups: int) -> Float[Tensor, "G H"]:
+    """How much each head counts the similarity in each group: one group a head, by turns, the later heads more."""
+    head = torch.arange(heads)
+    return (head % max(1, n_groups) == torch.arange(n_groups).unsqueeze(1)) * 4.0 * (head + 1) / heads

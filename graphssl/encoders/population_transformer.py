@@ -1,6 +1,8 @@
 """A graph transformer over the patients of a population."""
 
+import weakref
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +14,7 @@ from graphssl.encoders.graph_transformer import Block
 from graphssl.encoders.population_biases import PatientBias, PatientBiasKind, Relations
 from graphssl.encoders.population_encoder import AbstractPopulationEncoder
 from graphssl.graphs.hops import hop_distances
+from graphssl.graphs.induced import edges_among, hops_among
 
 
 class PopulationTransformer(AbstractPopulationEncoder):
@@ -20,6 +23,9 @@ class PopulationTransformer(AbstractPopulationEncoder):
     It is Graphormer over patients (Pellegrini, Navab & Kazi, Medical Image Analysis 2023). Training patients are embedded as if nobody else existed.
     A new patient attends to them and to itself, never to another new one. Patients without a path to one another are not kept apart: that there is
     none is a distance like others. Each bias is switched by its name, so that what it is worth can be told by leaving it out.
+
+    In a population of more than `whole_limit` patients each attends to a sample of its neighbourhood only, and those in it to one another, with
+    distances along the edges among them. The weights are the same.
 
     Args:
         width: Width of tokens and vectors.
@@ -31,13 +37,15 @@ class PopulationTransformer(AbstractPopulationEncoder):
         max_hops: Longest distance that is told from no path at all.
         learn_bias: Whether the values of the biases are trained.
         edges: False leaves each patient only itself: the control without the graph.
+        whole_limit: Patients up to which the population is embedded whole.
+        fan_outs: How many neighbours of a patient, of its neighbours, and so on, are taken of a larger one.
         groups: Names of the groups of features by which patients are compared.
         numbers: Names of the continuous columns, in the order of the batch.
         categories: Categories of the other columns by name, in the order of the batch.
         n_pieces: Pieces of each number.
 
     Raises:
-        ConfigError: If the heads do not divide the width, or a bias is unknown.
+        ConfigError: If the heads do not divide the width, a bias is unknown, or there is no fan-out.
     """
 
     def __init__(
@@ -51,16 +59,19 @@ class PopulationTransformer(AbstractPopulationEncoder):
         max_hops: int = 8,
         learn_bias: bool = False,
         edges: bool = True,
+        whole_limit: int = 4000,
+        fan_outs: Sequence[int] = (8, 4),
         groups: Sequence[str] = (),
         numbers: Sequence[str] = (),
         categories: Mapping[str, Sequence[str]] | None = None,
         n_pieces: int = 16,
     ) -> None:
         super().__init__()
-        self.set_patients(width, patient_depth, heads, dropout, edges, groups, numbers, categories, n_pieces)
+        self.set_patients(width, patient_depth, heads, dropout, edges, whole_limit, fan_outs, groups, numbers, categories, n_pieces)
         self.depth, self.biases, self.max_hops, self.learn_bias = depth, tuple(biases), max_hops, learn_bias
         self.bias = PatientBias(heads, self.biases, len(self.groups), max_hops, learned=learn_bias)
         self.blocks = nn.ModuleList(PatientBlock(width, heads, dropout) for _ in range(depth))
+        self._kept: tuple[weakref.ref[Population], tuple[tuple[int, int], ...], tuple[Tensor, list[Tensor]]] | None = None
 
     def forward(self, batch: PopulationBatch) -> Embedding:
         """Embed a batch of patients; a token a column.
@@ -69,7 +80,13 @@ class PopulationTransformer(AbstractPopulationEncoder):
             ConfigError: If the batch has other columns or groups.
         """
         self.check_population(batch)
-        return self._among_all(batch) if self.edges else self._alone(batch)
+        if not self.edges:
+            return self._alone(batch)
+        return self._among_all(batch) if self.is_whole(batch) else self._among_sampled(batch)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies do not take along what is kept of a population."""
+        return {**self.__dict__, "_kept": None}
 
     def _alone(self, batch: PopulationBatch) -> Embedding:
         tokens, patients = self.patient(batch.patients)
@@ -78,18 +95,37 @@ class PopulationTransformer(AbstractPopulationEncoder):
         return self.embedding(tokens, patients)
 
     def _among_all(self, batch: PopulationBatch) -> Embedding:
-        population, attached = batch.population, batch.attached
-        everybody, place = batch.with_everybody()
-        tokens, patients = self.patient(everybody)
-        known, new = patients.split([len(population), len(everybody) - len(population)])
-        bias = self._bias(population)
-        new_bias = self.bias(_attached_relations(batch, attached, self.max_hops)).squeeze(0)  # [H, S, N]
+        tokens, rounds = self._population(batch)
+        attached = batch.attached
+        place = torch.where(attached, len(tokens) + attached.cumsum(0) - 1, batch.nodes)
+        patients = rounds[-1]
+        if bool(attached.any()):
+            new_tokens, new = self.patient(batch.patients[attached])
+            bias = self.bias(_attached_relations(batch, attached, self.max_hops)).squeeze(0)  # [H, S, N]
+            for block, known in zip(self.blocks, rounds, strict=False):
+                assert isinstance(block, PatientBlock)
+                new = block.visit(new, known, bias)
+            tokens, patients = torch.cat([tokens, new_tokens]), torch.cat([patients, new])
+        return self.embedding(tokens.index_select(0, place), patients.index_select(0, place))
+
+    def _population(self, batch: PopulationBatch) -> tuple[Float[Tensor, "N C D"], list[Float[Tensor, "N D"]]]:
+        """Tokens of the population's columns, and its patients before the first block and after each.
+
+        Outside of training they are the same for every batch that hides nothing of them, and are kept until weights or population change.
+        """
+        if torch.is_grad_enabled() or self.training or bool(batch.hidden[~batch.attached].any()):
+            return self._rounds(batch)
+        key = tuple((weight.data_ptr(), weight._version) for weight in self.parameters())
+        if self._kept is None or self._kept[0]() is not batch.population or self._kept[1] != key:
+            self._kept = (weakref.ref(batch.population), key, self._rounds(batch))
+        return self._kept[2]
+
+    def _rounds(self, batch: PopulationBatch) -> tuple[Tensor, list[Tensor]]:
+        tokens, patients = self.patient(batch.read())
+        bias, rounds = self._bias(batch.population), [patients]
         for block in self.blocks:
-            assert isinstance(block, PatientBlock)
-            if len(new):
-                new = block.visit(new, known, new_bias)
-            known = block(known.unsqueeze(0), bias).squeeze(0)
-        return self.embedding(tokens[place], torch.cat([known, new])[place])
+            rounds.append(block(rounds[-1].unsqueeze(0), bias).squeeze(0))
+        return tokens, rounds
 
     def _bias(self, population: Population) -> Float[Tensor, "1 H N N"]:
         """The bias among the population, made once unless it is trained."""
@@ -97,6 +133,17 @@ class PopulationTransformer(AbstractPopulationEncoder):
         if self.learn_bias:
             return self.bias(relations)
         return population.keep(f"bias {self.biases} {self.heads} {self.max_hops}", lambda: self.bias(relations))
+
+    def _among_sampled(self, batch: PopulationBatch) -> Embedding:
+        nodes = _each_once(self.neighborhoods(batch).nodes)
+        tokens, patients = self.alone(batch, nodes)  # [B, C, D], [B, T, D]
+        bias = self.bias(_sampled_relations(batch, nodes, self.max_hops))  # [B, H, T, T]
+        itself = torch.eye(nodes.shape[1], dtype=torch.bool, device=nodes.device)
+        heard = (nodes >= 0).unsqueeze(1) | itself  # an attached patient is heard by itself alone
+        bias = bias.masked_fill(~heard.unsqueeze(1), float("-inf"))
+        for block in self.blocks:
+            patients = block(patients, bias)
+        return self.embedding(tokens, patients[:, 0])
 
 
 class PatientBlock(Block):
@@ -150,3 +197,28 @@ def _attached_relations(batch: PopulationBatch, attached: Tensor, max_hops: int)
         similarity[asking, rank],
         _in_links(batch.population).unsqueeze(0),
     )
+
+
+def _each_once(nodes: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
+    """Neighbourhoods in which every patient stands once: -1 in the place of repetitions."""
+    same = nodes.unsqueeze(2) == nodes.unsqueeze(1)
+    return torch.where(same.tril(diagonal=-1).any(dim=2), -1, nodes)
+
+
+def _sampled_relations(batch: PopulationBatch, nodes: Int[Tensor, "B T"], max_hops: int) -> Relations:
+    """Those among the patients of each neighbourhood, by the edges among them."""
+    graph = batch.population.graph
+    edges = edges_among(batch.population, nodes)
+    own = (nodes.unsqueeze(2) == batch.neighbors.unsqueeze(1)) & (batch.neighbors >= 0).unsqueeze(1)  # [B, T, K], those of the attached
+    links = edges >= 0
+    links[:, 0] |= own.any(dim=2)
+    pairs = links.nonzero().T
+    sets, asking, asked = pairs
+    edge = edges[sets, asking, asked]
+    similarity = graph.similarity[edge.clamp(min=0)] if len(graph.neighbors) else graph.similarity.new_zeros(len(edge), graph.similarity.shape[1])
+    first = edge < 0
+    if bool(first.any()):
+        rank = own[sets[first], asked[first]].float().argmax(dim=1)
+        similarity[first] = batch.similarity[sets[first], rank]
+    in_links = torch.where(nodes >= 0, _in_links(batch.population)[nodes.clamp(min=0)], 0)
+    return Relations(hops_among(links, max_hops), pairs, similarity, in_links)

@@ -40,6 +40,8 @@ from graphssl.views.base import AbstractView
 
 # What a tuned parameter may be: a class with its arguments, or a plain value.
 Choice = AbstractObjective | AbstractEncoder | bool | int | float | str | None
+# What reads the same data in other ways; see `make_method`.
+COMPARISONS = ("gcn", "gat", "gin", "sage", "brain_network_transformer", "mlp")
 OURS = (
     "pretrained",
     "pretrained_probe",
@@ -47,11 +49,7 @@ OURS = (
     "scratch",
     "scratch_probe",
     "no_edges",
-    "gcn",
-    "gat",
-    "gin",
-    "brain_network_transformer",
-    "mlp",
+    *COMPARISONS,
 )
 
 
@@ -63,8 +61,8 @@ class EvaluationSettings:
         protocol: `leave_one_site_out`, `k_fold`, or `published` (columns of the table with the role `split`).
         methods: Methods of ours: `pretrained` and `scratch` (encoder and head trained), `pretrained_probe` and `scratch_probe` (head only),
             `pretrained_linear` (a ridge on what `ScanContrast` learned from all training scans, which must be time series),
-            `no_edges` (pre-trained with every edge cut), and the comparison encoders `gcn`, `gat`, `gin`, `brain_network_transformer` and `mlp`,
-            pre-trained alike.
+            `no_edges` (pre-trained with every edge cut), and the comparison encoders `gcn`, `gat`, `gin`, `mlp`,
+            `brain_network_transformer` (of connectomes) and `sage` (of patients in a population), pre-trained alike.
         baselines: Baselines beside them; see `graphssl.evaluation.BASELINES`.
         tuned: Methods and baselines to score once more, as `<name>_tuned`, with settings chosen on inner folds of the training subjects: values to
             choose from, by parameter, by name (see `graphssl.evaluation.Tuned`). A value may be a class with its `init_args`.

@@ -13,7 +13,18 @@ import pandas as pd
 from graphssl.data.atlas import check_atlas
 from graphssl.data.cohort import Cohort
 from graphssl.data.table import ColumnTokenizer
-from graphssl.encoders import GAT, GCN, GIN, MLP, AbstractEncoder, BrainNetworkTransformer, GraphTransformer
+from graphssl.encoders import (
+    GAT,
+    GCN,
+    GIN,
+    MLP,
+    AbstractEncoder,
+    AbstractPopulationEncoder,
+    BrainNetworkTransformer,
+    GraphTransformer,
+    PopulationGNN,
+)
+from graphssl.encoders.population_gnn import Layer
 from graphssl.errors import AtlasError, ConfigError, DataError, InputError
 from graphssl.estimators import ConnectomeClassifier
 from graphssl.evaluation.audits import leading_components, site_probe
@@ -21,7 +32,7 @@ from graphssl.evaluation.baselines import BASELINES, LabelledOnly, make_baseline
 from graphssl.evaluation.calibrated import RidgeProbability
 from graphssl.evaluation.protocols import evaluate, make_splits, make_task
 from graphssl.evaluation.tuning import InnerUnit, Tuned
-from graphssl.experiment.config import EvaluationSettings, Experiment
+from graphssl.experiment.config import COMPARISONS, EvaluationSettings, Experiment
 from graphssl.experiment.explanation import write_explanation
 from graphssl.experiment.runs import RunFolder
 from graphssl.folders import file_written_whole
@@ -176,19 +187,15 @@ def make_method(name: str, experiment: Experiment, cohort: Cohort | None = None)
         cohort: Its cohort, which an encoder of one atlas is made for; loaded where one is needed and none is given.
 
     Raises:
-        ConfigError: If edges are to be cut of an encoder that has none, or an encoder of one atlas is to read several.
+        ConfigError: If edges are to be cut of an encoder that has none, or an encoder is of one atlas where there are several, or of other data.
     """
     if name in BASELINES:
         return make_baseline(name, _atlases(experiment))
     if name == "pretrained_linear":
         return LabelledOnly(RidgeProbability(), preparation=ScanContrast(_atlases(experiment)))
-    others: dict[str, Callable[[], AbstractEncoder]] = {
-        "gcn": GCN,
-        "gat": GAT,
-        "gin": GIN,
-        "brain_network_transformer": partial(_brain_network_transformer, experiment, cohort),
-        "mlp": MLP,
-    }
+    others = _comparison_encoders(experiment, cohort)
+    if name in COMPARISONS and name not in others:
+        raise ConfigError(f"Expected one of {', '.join(others)} to compare with, found {name!r}, which reads other data. Leave it out.")
     encoder = others[name]() if name in others else experiment.encoder or GraphTransformer()
     if name == "no_edges":
         if "edges" not in encoder.arguments():
@@ -310,6 +317,22 @@ def _write_history(folder: RunFolder, stages: dict[str, pd.DataFrame]) -> None:
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     first = ["stage", "split", "seed", "epoch"]
     folder.write_text("history.csv", table[[*first, *[c for c in table.columns if c not in first]]].to_csv(index=False))
+
+
+def _comparison_encoders(experiment: Experiment, cohort: Cohort | None) -> dict[str, Callable[[], AbstractEncoder]]:
+    """What reads the same data in other ways, by name of the method; of patients in a population at the size of the experiment's encoder."""
+    encoder = experiment.encoder
+    if isinstance(encoder, AbstractPopulationEncoder):
+        sizes = {name: value for name, value in encoder.arguments().items() if name in ("width", "depth", "heads", "patient_depth", "dropout")}
+        layers: dict[str, Layer] = {"gcn": "gcn", "gat": "gat", "gin": "gin", "sage": "sage", "mlp": "none"}
+        return {name: partial(PopulationGNN, **sizes, layer=layer) for name, layer in layers.items()}
+    return {
+        "gcn": GCN,
+        "gat": GAT,
+        "gin": GIN,
+        "brain_network_transformer": partial(_brain_network_transformer, experiment, cohort),
+        "mlp": MLP,
+    }
 
 
 def _brain_network_transformer(experiment: Experiment, cohort: Cohort | None) -> BrainNetworkTransformer:

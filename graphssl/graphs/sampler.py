@@ -38,18 +38,19 @@ def sample_neighborhoods(
     graph: PopulationGraph,
     seeds: Int[Tensor, "S"],
     fan_outs: Sequence[int],
-    generator: torch.Generator,
+    generator: torch.Generator | None,
 ) -> Neighborhoods:
     """Draw neighbours of patients, neighbours of those, and so on: uniformly, independently, with replacement.
 
     It is a few tensor operations for any number of seeds. With replacement the mean over the draws is an unbiased estimate of the mean over all
-    neighbours, as in GraphSAGE (Hamilton et al., *Inductive representation learning on large graphs*, NeurIPS 2017).
+    neighbours, as in GraphSAGE (Hamilton et al., *Inductive representation learning on large graphs*, NeurIPS 2017). Without a generator nothing is
+    drawn: the first neighbours are taken, which `population_graph` puts the most alike ones.
 
     Args:
         graph: The graph.
-        seeds: Patients to start from `[S]`.
+        seeds: Patients to start from `[S]`; -1 for nobody.
         fan_outs: How many neighbours to draw at each hop; PyTorch Geometric's `num_neighbors` with `replace=True`.
-        generator: Source of randomness, on the CPU.
+        generator: Source of randomness, on the CPU; None takes the first neighbours, each once.
 
     Raises:
         ConfigError: If a fan-out is below 1.
@@ -63,8 +64,11 @@ def sample_neighborhoods(
     for fan_out in fan_outs:
         last = nodes[-1].repeat_interleave(fan_out, dim=1)  # [S, width · fan_out]
         available = torch.where(last >= 0, n_neighbors[last], 0)
-        uniform = torch.rand(last.shape, generator=generator, dtype=torch.float64).to(graph.device)
-        edge = torch.where(available > 0, starts[last] + (uniform * available).long(), -1)
+        if generator is None:
+            chosen = torch.arange(fan_out, device=graph.device).repeat(nodes[-1].shape[1]).expand_as(last)
+        else:
+            chosen = (torch.rand(last.shape, generator=generator, dtype=torch.float64).to(graph.device) * available).long()
+        edge = torch.where(chosen < available, starts[last] + chosen, -1)
         width = nodes[-1].shape[1]
         nodes.append(torch.where(edge >= 0, graph.neighbors[edge], -1) if len(graph.neighbors) else torch.full_like(last, -1))
         edges.append(edge)

@@ -18,6 +18,7 @@ _METHODS = {
     "gcn": ("Pre-trained GCN", "a pre-trained GCN"),
     "gat": ("Pre-trained GAT", "a pre-trained GAT"),
     "gin": ("Pre-trained GIN", "a pre-trained GIN"),
+    "sage": ("Pre-trained GraphSAGE", "a pre-trained GraphSAGE"),
     "brain_network_transformer": ("Pre-trained Brain Network Transformer", "a pre-trained Brain Network Transformer"),
     "mlp": ("Pre-trained MLP without graph", "a pre-trained MLP without graph"),
     "no_edges": ("Pre-trained encoder, edges removed", "the pre-trained encoder with its edges removed"),
@@ -61,7 +62,7 @@ _PROTOCOLS = {
     "published": "published splits",
     "hold_out": "one held-out test set",
 }
-_CONTROLS = ("no_edges", "gcn", "gat", "gin", "brain_network_transformer", "mlp")
+_CONTROLS = ("no_edges", "gcn", "gat", "gin", "sage", "brain_network_transformer", "mlp")
 _TUNED = "_tuned"
 _MINUS = "−"
 

@@ -32,7 +32,6 @@ from graphssl.graphs.population_builder import PopulationBuilder
 _FORMAT = 2
 # What a builder was fitted on is told in schema.json, the rest of its state in config.json.
 _DESCRIBED = ("atlases", "columns")
-_ROWS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +189,7 @@ def embed_rows(encoder: AbstractEncoder, batch: Batch) -> Tensor:
     device = next(encoder.parameters()).device
     encoder.eval()
     with torch.no_grad():
-        chunks = torch.arange(len(batch)).split(_ROWS)
+        chunks = torch.arange(len(batch)).split(encoder.rows_at_once)
         pooled = torch.cat([encoder(batch[rows.tolist()].to(device)).pooled.cpu() for rows in chunks])
     encoder.train(was_training)
     return pooled

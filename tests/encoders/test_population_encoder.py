@@ -1,23 +1,30 @@
-"""What encoders of population graphs share: made for a builder, one patient's answer whoever else asks, columns told from neighbours."""
+"""What every encoder of population graphs has to keep: one answer a patient whoever else asks, what is hidden, columns told from neighbours."""
+
+from functools import partial
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 from graphssl.data import ColumnTokenizer
-from graphssl.encoders import PopulationTransformer
+from graphssl.encoders import PopulationGNN, PopulationTransformer, SparsePopulationTransformer
 from graphssl.errors import ConfigError
 from graphssl.graphs import FeatureGroup, PopulationBuilder
 from graphssl.objectives import MaskedColumns
 
-ENCODERS = [PopulationTransformer]
+LAYERS = ("gcn", "gat", "gin", "sage")
+ENCODERS = {
+    "transformer": PopulationTransformer,
+    "sparse": SparsePopulationTransformer,
+    **{layer: partial(PopulationGNN, layer=layer) for layer in LAYERS},
+}
 
 
-@pytest.fixture(params=ENCODERS, ids=lambda kind: kind.__name__)
+@pytest.fixture(params=ENCODERS)
 def make(request, population):
     def maker(**arguments):
         torch.manual_seed(0)
-        return request.param(**{"width": 8, "heads": 2, "dropout": 0.0, **arguments}).for_builder(population)
+        return ENCODERS[request.param](**{"width": 8, "heads": 2, "dropout": 0.0, **arguments}).for_builder(population)
 
     return maker
 
@@ -30,10 +37,10 @@ def test_a_token_a_column_and_a_vector_a_patient(make, population, make_patients
     assert embedding.mask.all()
 
 
-@pytest.mark.parametrize("patient_depth", [0, 1])
-def test_a_patient_gets_the_same_whoever_else_is_in_the_call(make, population, make_patients, patient_depth):
+@pytest.mark.parametrize("arguments", [{}, {"patient_depth": 1}, {"whole_limit": 0}, {"whole_limit": 0, "fan_outs": (2,)}])
+def test_a_patient_gets_the_same_whoever_else_is_in_the_call(make, population, make_patients, arguments):
     """New ones and training patients, in any order and any number at a time."""
-    encoder = make(patient_depth=patient_depth).eval()
+    encoder = make(**arguments).eval()
     table = make_patients(12, 1, "n")
     batch = population.transform(table)
     with torch.no_grad():
@@ -49,7 +56,8 @@ def test_a_patient_gets_the_same_whoever_else_is_in_the_call(make, population, m
         assert_close(encoder(known[[4, 9]]).pooled, alone.pooled[[4, 9]], atol=1e-6, rtol=1e-5)
 
 
-def test_training_patients_are_heard(make, population, make_patients):
+@pytest.mark.parametrize("whole_limit", [0, 100])
+def test_training_patients_are_heard(make, population, make_patients, whole_limit):
     """What is hidden of a neighbour in the batch changes what a patient gets; not so without edges."""
     batch = population.transform(make_patients(30))
     target = 4
@@ -57,17 +65,18 @@ def test_training_patients_are_heard(make, population, make_patients):
     hidden = torch.zeros(30, 4, dtype=torch.bool)
     hidden[source] = batch.measured[source]
     for edges, is_heard in ((True, True), (False, False)):
-        encoder = make(edges=edges).eval()
+        encoder = make(edges=edges, whole_limit=whole_limit).eval()
         gap = (encoder(batch).tokens[target] - encoder(batch.hide(hidden)).tokens[target]).abs().max()
         assert bool(gap > 1e-6) == is_heard
 
 
-def test_what_is_hidden_cannot_be_read_by_anybody(make, population, make_patients):
+@pytest.mark.parametrize("whole_limit", [0, 100])
+def test_what_is_hidden_cannot_be_read_by_anybody(make, population, make_patients, whole_limit):
     """Other values in the place of hidden ones, in the batch and in the population, change nothing."""
     batch = population.transform(make_patients(30))
     hidden = torch.zeros(30, 4, dtype=torch.bool)
     hidden[:8, 0] = True
-    encoder = make().eval()
+    encoder = make(whole_limit=whole_limit).eval()
     before = encoder(batch.hide(hidden))
     store = population.population_.patients
     kept = store.pieces.clone()
@@ -89,13 +98,15 @@ def test_arguments_rebuild_it(make, population, make_patients):
     assert again.groups == ("numbers", "categories")
 
 
-@pytest.mark.parametrize("edges", [True, False])
-def test_gradients_reach_every_weight(make, population, make_patients, edges):
-    encoder = make(edges=edges)
+@pytest.mark.parametrize("arguments", [{}, {"edges": False}, {"whole_limit": 0}])
+def test_gradients_reach_every_weight(make, population, make_patients, arguments):
+    encoder = make(**arguments)
     batch = population.transform(make_patients(30))
     objective = MaskedColumns(ratio=0.4).prepare(encoder)
     objective(encoder, batch, torch.Generator().manual_seed(0)).total.backward()
     unreached = {name for name, weight in encoder.named_parameters() if weight.grad is None or not weight.grad.any()}
+    if not arguments.get("edges", True):  # what weighs neighbours has nothing to weigh
+        unreached = {name for name in unreached if not name.startswith("layers.")}
     assert unreached == set(), "columns with missing values, hidden ones and categories are all in the batch"
 
 
@@ -116,3 +127,19 @@ def test_other_batches_and_builders_are_refused(make, population, make_patients)
         encoder(PopulationBuilder(ColumnTokenizer(n_pieces=3)).fit(make_patients(9)).transform(make_patients(9)))
     with pytest.raises(ConfigError, match="multiple of the 3 heads"):
         make(heads=3)
+    for fan_outs in ((), (4, 0)):
+        with pytest.raises(ConfigError, match="at least one fan-out, each at least 1"):
+            make(fan_outs=fan_outs)
+
+
+def test_neighbours_are_drawn_in_training_and_taken_outside_of_it(make, population, make_patients):
+    encoder, batch = make(whole_limit=0, fan_outs=(2, 2)), population.transform(make_patients(6, 1, "n"))
+
+    def drawn(seed):
+        torch.manual_seed(seed)
+        return encoder(batch).pooled
+
+    assert torch.equal(drawn(0), drawn(0))
+    assert not torch.equal(drawn(0), drawn(1))
+    encoder.eval()
+    assert torch.equal(drawn(0), drawn(1))

@@ -1,11 +1,15 @@
 """The transformer over patients, against one written in loops."""
 
+import copy
+
 import networkx as nx
+import pandas as pd
 import pytest
 import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from graphssl.data import ColumnTokenizer
 from graphssl.encoders import PopulationTransformer
 from graphssl.errors import ConfigError
 from graphssl.graphs import PopulationBuilder, hop_distances, population_graph
@@ -85,6 +89,36 @@ def test_all_of_a_transductive_population_are_heard(make_patients, population):
     encoder = make(builder)
     together, alone = encoder(builder.transform(table)).pooled, encoder(builder.transform(table.iloc[:1])).pooled
     assert F.l1_loss(together[:1], alone) > 1e-6
+
+
+def test_neighbourhoods_that_reach_everybody_give_what_the_whole_population_gives(make_patients):
+    """The same weights: eight neighbours of eight are all nine patients, for training patients and new ones."""
+    builder = PopulationBuilder(ColumnTokenizer(n_pieces=4), n_neighbors=4).fit(make_patients(9))
+    batch = builder.transform(pd.concat([make_patients(9), make_patients(5, 1, "n")]))
+    hidden = torch.rand(14, 4, generator=torch.Generator().manual_seed(0)) < 0.3
+    whole, sampled = make(builder), make(builder, whole_limit=8, fan_outs=(8, 8))
+    nodes = sampled.neighborhoods(batch).nodes
+    assert all(set(row.tolist()) >= set(range(9)) for row in nodes), "everybody is in reach"
+    for each in (batch, batch.hide(hidden)):
+        assert_close(sampled(each).pooled, whole(each).pooled, atol=1e-5, rtol=1e-4)
+        assert_close(sampled(each).tokens, whole(each).tokens, atol=1e-5, rtol=1e-4)
+
+
+def test_the_population_is_embedded_once_outside_of_training(population, make_patients):
+    encoder, batch = make(population), population.transform(make_patients(4, 1, "n"))
+    with torch.no_grad():
+        first = encoder(batch).pooled
+        kept = encoder._kept[2]
+        assert_close(encoder(batch[[2, 1]]).pooled[1], first[1])
+        assert encoder._kept[2] is kept
+        encoder.blocks[0].out.bias.add_(1.0)
+        assert not torch.equal(encoder(batch).pooled, first), "weights have changed"
+    assert copy.deepcopy(encoder)._kept is None
+    assert encoder(batch).pooled.requires_grad
+    known = population.transform(make_patients(30))
+    with torch.no_grad():
+        hidden = encoder(known.hide(known.measured & (torch.arange(4) == 0))).pooled
+        assert not torch.equal(hidden, encoder(known).pooled)
 
 
 def test_what_is_wrong_is_refused():

@@ -466,6 +466,12 @@ def test_patients_who_learn_from_one_another_go_through_the_same_verbs(tmp_path,
         tmp_path, cohort=source, encoder=PopulationTransformer(8, 1, 2), objective=None, population=population, evaluation=settings
     )
     assert not make_method("no_edges", experiment).encoder.edges
+    compared = [make_method(name, experiment).encoder for name in ("gcn", "gat", "gin", "sage", "mlp")]
+    assert [(encoder.layer, encoder.width) for encoder in compared] == [(layer, 8) for layer in ("gcn", "gat", "gin", "sage", "none")]
+    with pytest.raises(ConfigError, match="Expected one of gcn, .* to compare with, found 'brain_network_transformer'"):
+        make_method("brain_network_transformer", experiment)
+    with pytest.raises(ConfigError, match="found 'sage', which reads other data"):
+        make_method("sage", experiment_in(tmp_path))
     run_evaluate(experiment, text_of(experiment))
     scores = read_results(tmp_path / "study" / "results.jsonl").query("metric == 'auroc'").groupby("method")["value"].mean()
     assert {"pretrained", "no_edges"} <= set(scores.index)

@@ -80,3 +80,11 @@ def test_no_seeds_no_hops_no_edges():
 def test_fan_outs_below_one_are_refused():
     with pytest.raises(ConfigError, match=r"fan-outs of at least 1, found \[3, 0\]"):
         sample_neighborhoods(GRAPH, torch.tensor([0]), [3, 0], generator())
+
+
+def test_without_a_generator_the_first_neighbours_are_taken_each_once():
+    found = sample_neighborhoods(GRAPH, torch.tensor([0, 2, 3, -1]), [2, 2], None)
+    assert found.nodes[0].tolist() == [0, 1, 2, 0, -1, 0, 1]
+    assert found.nodes[1].tolist() == [2, 0, 1, 1, 2, 0, -1]
+    assert found.nodes[2].tolist() == [3] + [-1] * 6
+    assert found.nodes[3].tolist() == [-1] * 7

@@ -74,7 +74,7 @@ def test_a_prediction_does_not_depend_on_who_else_is_there(tuned, cohort, compan
 def test_more_subjects_than_one_pass_takes(tuned, make_cohort, monkeypatch):
     many = make_cohort(n_subjects=31, effect=2.0)
     expected = tuned.predict_proba(many)
-    monkeypatch.setattr(module, "_ROWS", 7)
+    monkeypatch.setattr(type(tuned.encoder), "rows_at_once", 7)
     np.testing.assert_allclose(tuned.predict_proba(many), expected, atol=1e-6)
 
 
