@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from graphssl.errors import DataError, LeakageError
@@ -162,6 +163,40 @@ def leave_one_site_out(
     names = np.asarray([str(site) for site in sites])
     array = np.asarray(ids, dtype=object)
     return [Split(site, tuple(array[names != site]), tuple(array[names == site])).check(by_id) for site in sorted(counts)]
+
+
+def time_ordered(ids: Sequence[str], times: Sequence[Any], *, groups: Sequence[Any] | None = None, n_splits: int = 5) -> list[Split]:
+    """Splits that train on the past and test on what came next.
+
+    Subjects are cut into `n_splits + 1` parts in order of time; each part but the first is tested, by what lies before it. Subjects of one time stand
+    on one side. Who belongs to a family that is tested does not train there, though it was seen before.
+
+    Args:
+        ids: Subject ids `[n]`.
+        times: Time of each subject `[n]`, such as its prediction time.
+        groups: Family or repeated scans of each subject `[n]`.
+        n_splits: Number of splits.
+
+    Raises:
+        DataError: If a time is missing, or the subjects have too few times for so many splits.
+    """
+    order = pd.Series(list(times), index=pd.Index(list(ids), dtype="str"))
+    if order.isna().any():
+        raise DataError(f"Expected a time for every subject, found none for {_some(order.index[order.isna()].tolist())}. Leave them out.")
+    family = order.index.to_series() if groups is None else pd.Series([str(group) for group in groups], index=order.index)
+    ranked = np.sort(order.to_numpy())
+    cuts = [ranked[len(ranked) * part // (n_splits + 1)] for part in range(1, n_splits + 1)]
+    if len(set(cuts)) < n_splits or ranked[0] == cuts[0]:
+        raise DataError(
+            f"Expected at least {n_splits + 1} different times, spread over the subjects, for {n_splits} splits, found {order.nunique()}. "
+            "Use fewer splits."
+        )
+    splits = []
+    for k, cut in enumerate(cuts):
+        tested = (order >= cut) & ((order < cuts[k + 1]) if k + 1 < n_splits else True)
+        trained = (order < cut) & ~family.isin(set(family[tested]))
+        splits.append(Split(f"period-{k + 1}", tuple(order.index[trained]), tuple(order.index[tested])))
+    return splits
 
 
 def hold_out(

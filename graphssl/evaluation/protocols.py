@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import joblib
 import numpy as np
@@ -19,7 +19,7 @@ import torch
 from sklearn.base import clone
 
 from graphssl.data.cohort import Cohort
-from graphssl.data.splits import Split, k_fold, label_fraction, leave_one_site_out, published, stratum
+from graphssl.data.splits import Split, k_fold, label_fraction, leave_one_site_out, published, stratum, time_ordered
 from graphssl.errors import ConfigError, DataError
 from graphssl.estimators import WITHHELD
 from graphssl.evaluation.challenges import challenge_scores, check_scores_fit
@@ -31,7 +31,7 @@ from graphssl.statistics.metrics import score_all
 SHUFFLED = "|shuffled_labels"
 CHOICES = ("method", "split", "seed", "label_fraction", "parameter", "value", "inner_score")
 
-ProtocolName = Literal["leave_one_site_out", "k_fold", "published"]
+ProtocolName = Literal["leave_one_site_out", "k_fold", "published", "time_ordered"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,12 +96,13 @@ def evaluate(
         cohort: The cohort.
         methods: Estimators by name, each with `fit(cohort, y, groups)` and `predict_proba(cohort)`; those with a parameter `seed`, at any depth,
             get each seed in turn, others are fitted once a label set.
-        protocol: `"leave_one_site_out"`, `"k_fold"` stratified by target and site, or `"published"`, one split a column with the role `split`.
+        protocol: `"leave_one_site_out"`, `"k_fold"` stratified by target and site, `"published"`, one split a column with the role `split`, or
+            `"time_ordered"`, which trains on the past by prediction time and tests on what came next.
         target: Column to predict; the cohort's one target when left out.
         classes: Names of the classes in order, the positive one last; sorted when left out.
         seeds: Seeds of methods and label draws; splits are the same for all.
         label_fractions: Shares of the training labels to use.
-        n_splits: Folds of `k_fold`.
+        n_splits: Folds of `k_fold`, periods of `time_ordered`.
         audited: Methods to fit once more, for the first seed, on labels shuffled within each site: anything but chance then means a leak.
             Their records end in `|shuffled_labels`.
         scores: Scores of challenges beside the metrics, by their names in `CHALLENGE_SCORES`. Where one needs a threshold, every method is fitted
@@ -158,7 +159,7 @@ def make_splits(cohort: Cohort, task: Task, protocol: str, n_splits: int = 5) ->
 
     Raises:
         ConfigError: If the protocol is unknown.
-        DataError: If the cohort has no sites to leave out, or a training side holds one class only.
+        DataError: If the cohort has no sites to leave out or no times to order by, or a training side holds one class only.
         LeakageError: If a family spans two sides.
     """
     labelled = cohort.select([subject for subject in cohort.ids if subject in task.labels])
@@ -178,8 +179,13 @@ def make_splits(cohort: Cohort, task: Task, protocol: str, n_splits: int = 5) ->
         if not names:
             raise DataError(f"Expected {cohort.name!r} to have a column with the role 'split', found none. Use k-fold cross-validation.")
         splits = [published(labelled.ids, labelled.subjects[name].tolist(), name=name, groups=groups) for name in names]
+    elif protocol == "time_ordered":
+        times = labelled.prediction_times
+        if times is None:
+            raise DataError(f"Expected {cohort.name!r} to have a column with the role 'prediction_time', found none. Use k-fold cross-validation.")
+        splits = time_ordered(labelled.ids, times.tolist(), groups=groups, n_splits=n_splits)
     else:
-        raise ConfigError(f"Expected the protocol 'leave_one_site_out', 'k_fold' or 'published', found {protocol!r}.")
+        raise ConfigError(f"Expected the protocol to be one of {', '.join(map(repr, get_args(ProtocolName)))}; found {protocol!r}.")
     _check_training_classes(task, splits)
     return [_with_unlabelled(cohort, task, split, protocol) for split in splits]
 
@@ -392,6 +398,9 @@ def _with_unlabelled(cohort: Cohort, task: Task, split: Split, protocol: str) ->
     extra = [s for s in cohort.ids if s not in task.labels and groups[s] not in held_groups]
     if protocol == "leave_one_site_out" and sites is not None:
         extra = [s for s in extra if sites[s] != split.name]
+    times = cohort.prediction_times
+    if protocol == "time_ordered" and times is not None:
+        extra = [s for s in extra if times[s] < times[list(split.test)].min()]
     return Split(split.name, (*split.train, *extra), split.test)
 
 

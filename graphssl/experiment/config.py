@@ -58,7 +58,8 @@ class EvaluationSettings:
     """How to evaluate.
 
     Args:
-        protocol: `leave_one_site_out`, `k_fold`, or `published` (columns of the table with the role `split`).
+        protocol: `leave_one_site_out`, `k_fold`, `published` (columns of the table with the role `split`), or `time_ordered` (trained on the past, by
+            prediction time).
         methods: Methods of ours: `pretrained` and `scratch` (encoder and head trained), `pretrained_probe` and `scratch_probe` (head only),
             `pretrained_linear` (a ridge on what `ScanContrast` learned from all training scans, which must be time series),
             `no_edges` (pre-trained with every edge cut), and the comparison encoders `gcn`, `gat`, `gin`, `mlp`,

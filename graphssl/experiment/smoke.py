@@ -34,8 +34,8 @@ def instantiate_small(parser: ArgumentParser, parsed: Namespace) -> tuple[Experi
     experiment.cohort = _Loaded(**vars(experiment.cohort), cohort=small, truth=truth)
     experiment.name = f"{experiment.name}-smoke"
     evaluation = experiment.evaluation
-    # So few subjects need not be of every part of a published split.
-    protocol = "k_fold" if evaluation.protocol == "published" else evaluation.protocol
+    # So few subjects need not be of every part of a published split, nor of both classes in every period.
+    protocol = "k_fold" if evaluation.protocol in ("published", "time_ordered") else evaluation.protocol
     experiment.evaluation = replace(evaluation, protocol=protocol, seeds=evaluation.seeds[:1], label_fractions=(1.0,), n_splits=2, n_jobs=1)
     experiment.pretraining, experiment.finetuning = (replace(s, max_epochs=1) for s in (experiment.pretraining, experiment.finetuning))
     return experiment, note + text

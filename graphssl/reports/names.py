@@ -60,6 +60,7 @@ _PROTOCOLS = {
     "leave_one_site_out": "each site held out in turn",
     "k_fold": "cross-validation",
     "published": "published splits",
+    "time_ordered": "trained on the past, tested on what came next",
     "hold_out": "one held-out test set",
 }
 _CONTROLS = ("no_edges", "gcn", "gat", "gin", "sage", "brain_network_transformer", "mlp")

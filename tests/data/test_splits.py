@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from graphssl.data import Split
-from graphssl.data.splits import check_disjoint, hold_out, k_fold, label_fraction, leave_one_site_out, published, stratum
+from graphssl.data.splits import check_disjoint, hold_out, k_fold, label_fraction, leave_one_site_out, published, stratum, time_ordered
 from graphssl.errors import DataError, LeakageError
 
 IDS = [f"s{k}" for k in range(20)]
@@ -211,3 +211,28 @@ def test_a_published_split_that_cuts_a_family_or_has_other_parts_is_refused():
         published(["a", "b"], ["train", "held"], name="split1")
     with pytest.raises(DataError, match="at least one test subject"):
         published(["a", "b"], ["train", "train"], name="split1")
+
+
+def test_time_ordered_splits_test_every_period_but_the_first_by_its_past():
+    ids, times = list("abcdefgh"), [3, 1, 2, 4, 6, 5, 8, 7]
+    splits = time_ordered(ids, times, n_splits=3)
+    when = dict(zip(ids, times, strict=True))
+    assert [sorted(when[s] for s in split.test) for split in splits] == [[3, 4], [5, 6], [7, 8]]
+    assert [sorted(when[s] for s in split.train) for split in splits] == [[1, 2], [1, 2, 3, 4], [1, 2, 3, 4, 5, 6]]
+
+
+def test_subjects_of_one_time_stand_on_one_side_and_tested_families_do_not_train():
+    (split,) = time_ordered(list("abcde"), [1, 1, 2, 2, 2], n_splits=1, groups=["x", "y", "x", "z", "w"])
+    assert (split.train, split.test) == (("b",), ("c", "d", "e"))
+
+
+@pytest.mark.parametrize(
+    ("times", "words"),
+    [
+        ([1, 1, 1, 1], "at least 3 different times, spread over the subjects, for 2 splits, found 1"),
+        ([1, 2, None, 4], "a time for every subject, found none"),
+    ],
+)
+def test_times_that_do_not_order_are_refused(times, words):
+    with pytest.raises(DataError, match=words):
+        time_ordered(list("abcd"), times, n_splits=2)

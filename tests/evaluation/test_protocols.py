@@ -284,7 +284,7 @@ def test_a_class_that_was_not_named(cohort):
 
 
 def test_unknown_protocol(cohort):
-    with pytest.raises(ConfigError, match="protocol 'leave_one_site_out', 'k_fold' or 'published', found 'leave_one_out'"):
+    with pytest.raises(ConfigError, match="Expected the protocol to be one of 'leave_one_site_out', .*; found 'leave_one_out'"):
         evaluate(cohort, {"spy": Spy()}, protocol="leave_one_out")
 
 
@@ -610,3 +610,22 @@ def test_an_ensemble_is_scored_beside_its_members(cohort):
     assert set(found.predictions["method"]) == {"spy", "other", "both"}
     with pytest.raises(ConfigError, match="Expected two or more"):
         evaluate(cohort, methods, protocol="k_fold", n_splits=2, ensembles={"both": ("spy",)})
+
+
+def test_a_method_trained_on_the_past_sees_nothing_that_came_later(make_cohort):
+    cohort = make_cohort(n_subjects=40)
+    times = pd.Series(pd.date_range("2020-01-01", periods=len(cohort), freq="D"), index=cohort.ids)
+    dated = cohort.with_column(Column("seen", "timestamp", "prediction_time"), times)
+    target = dated.schema.named("target")[0]
+    labels = dated.target(None).where(np.arange(len(dated)) % 5 > 0)  # some without a label
+    dated = dated.with_column(dated.schema[target], labels)
+    task = make_task(dated, None, None, "time_ordered")
+    splits = make_splits(dated, task, "time_ordered", 3)
+    assert [split.name for split in splits] == ["period-1", "period-2", "period-3"]
+    for split in splits:
+        assert times[list(split.train)].max() < times[list(split.test)].min()
+        assert set(split.train) - set(task.labels)  # who has no label trains, where it was seen before
+    found = evaluate(dated, {"ridge": make_baseline("ridge_correlation")}, protocol="time_ordered", n_splits=3)
+    assert {result.split for result in found.results} == {"period-1", "period-2", "period-3"}
+    with pytest.raises(DataError, match="role 'prediction_time', found none"):
+        make_splits(cohort, make_task(cohort, None, None, "time_ordered"), "time_ordered")
