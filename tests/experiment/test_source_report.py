@@ -11,33 +11,8 @@ from graphssl.data import Column
 from graphssl.experiment.source_report import report_source
 from graphssl.experiment.sources import Source
 
-N_REGIONS, N_TIMEPOINTS = 12, 30
 
-
-@pytest.fixture(scope="module")
-def cohort(make_cohort):
-    return make_cohort(n_subjects=8, n_regions=N_REGIONS, n_timepoints=N_TIMEPOINTS)
-
-
-@pytest.fixture
-def atlas_file(tmp_path, cohort):
-    atlas = cohort.atlas("toy")
-    table = pd.DataFrame({"label": atlas.labels, "name": atlas.names, "network": atlas.networks})
-    table[["x", "y", "z"]] = atlas.centroids
-    table.to_csv(tmp_path / "toy.csv", index=False)
-    return f"toy={tmp_path / 'toy.csv'}"
-
-
-def write_folder(folder, cohort, matrices=False, ids=None):
-    folder.mkdir()
-    for subject in ids or cohort.ids:
-        series = cohort.regions["toy"].values[subject]
-        np.save(folder / f"{subject}.npy", np.corrcoef(series.T.astype(float)) if matrices else series)
-    cohort.subjects.rename_axis("participant_id").to_csv(folder / "participants.tsv", sep="\t")
-    return folder
-
-
-def test_the_report_names_what_was_found_and_left_out(tmp_path, cohort, atlas_file):
+def test_the_report_names_what_was_found_and_left_out(tmp_path, cohort, atlas_file, write_folder):
     folder = write_folder(tmp_path / "scans", cohort, ids=cohort.ids[:6])
     np.save(folder / "stranger.npy", cohort.regions["toy"].values["sub-000"])
     source = Source(str(folder), atlas_file, target="diagnosis", site="site")
