@@ -18,13 +18,14 @@ import pandas as pd
 from graphssl.data import splits
 from graphssl.data.atlas import Atlas
 from graphssl.data.events import Events
+from graphssl.data.fingerprint import fingerprint
 from graphssl.data.regions import Provenance, RegionData, ValueKind
 from graphssl.data.schema import Column, Schema
 from graphssl.errors import DataError, InputError, LeakageError, SchemaError
 from graphssl.folders import written_whole
 
 EXCLUDED_COLUMNS = ("what", "id", "reason")
-_FORMAT = 1
+_FORMAT = 2
 
 
 def _no_exclusions() -> pd.DataFrame:
@@ -148,7 +149,7 @@ class Cohort:
     @cached_property
     def hash(self) -> str:
         """Twelve hex digits over ids, columns and values."""
-        digest = hashlib.sha256(self.subjects.rename_axis(None).to_csv().encode())
+        digest = hashlib.sha256(fingerprint(self.subjects))
         for name, data in sorted(self.regions.items()):
             digest.update(f"{name} {data.atlas.hash} {data.provenance}".encode())
             for subject in sorted(data.values):
@@ -329,6 +330,10 @@ class Cohort:
             raise DataError(f"Expected a saved cohort at {source} (with cohort.json), found none. Make one with `graphssl build`.")
         try:
             record = json.loads((source / "cohort.json").read_text(encoding="utf-8"))
+            if record["format"] != _FORMAT:
+                raise DataError(
+                    f"Expected a cohort of format {_FORMAT} at {source}, found format {record['format']}, of another version. Build it again."
+                )
             subjects = pd.read_parquet(source / "subjects.parquet")
             excluded = pd.read_csv(source / "excluded.csv", dtype="str", keep_default_na=False)
             regions = {}

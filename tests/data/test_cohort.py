@@ -352,6 +352,9 @@ def test_a_file_that_was_changed(tmp_path):
         Cohort.load(folder)
     cohort.save(folder)
     record = json.loads((folder / "cohort.json").read_text())
+    (folder / "cohort.json").write_text(json.dumps({**record, "format": 1}))
+    with pytest.raises(DataError, match=r"Expected a cohort of format 2 at .*, found format 1, of another version. Build it again"):
+        Cohort.load(folder)
     record["regions"]["toy"]["atlas"]["labels"] = [2, 5, 10]
     (folder / "cohort.json").write_text(json.dumps(record))
     with pytest.raises(AtlasError, match="its labels or names were changed"):
