@@ -13,6 +13,7 @@ from graphssl.experiment.config import CohortSource, Experiment, instantiate
 _PER_CLASS = 6
 _SITES = 2
 _BRAINS = {"adapter": "simulate", "arguments": {"atlases": ["simulated24"], "n_subjects": 24, "sites": _SITES}}
+_TABLE = {"adapter": "simulate_table", "arguments": {"n_subjects": 80, "columns": 10, "sites": _SITES}}
 _STAYS = {"adapter": "simulate_stays", "arguments": {"n_patients": 80, "n_sites": _SITES}}
 
 
@@ -58,10 +59,13 @@ def _stand_in(parsed: Namespace) -> None:
     summary = parsed.cohort.get("summary")
     of_events = [chosen for chosen in (parsed.timeline, parsed.events) if chosen is not None]
     has_events = bool(of_events) or summary is not None
-    parsed.cohort = Namespace({**_STAYS, "summary": summary} if has_events else _BRAINS)
+    has_table = parsed.columns is not None or parsed.population is not None
+    parsed.cohort = Namespace({**_STAYS, "summary": summary} if has_events else _TABLE if has_table else _BRAINS)
     parsed.target, parsed.classes = None, None
     if parsed.builder is not None:
         parsed.builder.init_args.atlases = None
+    if parsed.columns is not None:
+        parsed.columns.init_args.columns = None
     for chosen in of_events:
         chosen.init_args.codes, chosen.init_args.columns, chosen.init_args.min_subjects = None, None, 1
     if parsed.timeline is not None and parsed.timeline.init_args.treatments:
@@ -76,9 +80,10 @@ def _two_sites(cohort: Cohort, experiment: Experiment) -> Cohort:
     has_target = experiment.target is not None or bool(cohort.schema.named("target"))
     labels = cohort.target(experiment.target) if has_target else pd.Series("all", index=cohort.subjects.index)
     places = ["all"] if sites is None else sites.unique()[:_SITES]
+    per_class = _PER_CLASS * _SITES // len(places)
     chosen: list[str] = []
     for place in places:
         here = labels if sites is None else labels[sites == place]
         for value in labels.dropna().unique():
-            chosen += here.index[here == value][:_PER_CLASS].tolist()
+            chosen += here.index[here == value][:per_class].tolist()
     return cohort.select(chosen)

@@ -92,6 +92,19 @@ def test_absent_events_are_replaced_by_simulated_stays(small, tmp_path):
     assert yaml.safe_load(text)["cohort"]["adapter"] == "simulate_stays"
 
 
+@pytest.mark.parametrize(
+    "reader", [{"columns": {"n_pieces": 4, "columns": ["bun"]}}, {"population": {"n_neighbors": 3}}], ids=["columns", "population"]
+)
+def test_an_absent_table_is_replaced_by_a_simulated_one(small, tmp_path, reader):
+    experiment, text = small(
+        cohort={"adapter": "load_tables", "arguments": {"source": str(tmp_path / "none.csv"), "target": "died"}}, target="died", **reader
+    )
+    cohort, _ = experiment.cohort.load()
+    assert len(cohort) == 24
+    assert cohort.schema.named("feature")[:2] == ["lab00", "lab01"]
+    assert yaml.safe_load(text)["cohort"]["adapter"] == "simulate_table"
+
+
 def test_a_wrong_configuration_is_not_hidden_by_absent_data(small, tmp_path):
     with pytest.raises(ConfigError, match="Did you mean 'load_abide_arrays'"):
         small(cohort={"adapter": "load_abide_array", "arguments": {"root": str(tmp_path / "none")}})
@@ -121,4 +134,4 @@ def test_a_cohort_without_sites(small, adapter, make_cohort, tmp_path):
     schema = type(cohort.schema)([column for column in cohort.schema if column.name != "site"])
     Cohort("placeless", cohort.subjects.drop(columns="site"), schema, cohort.regions).save(tmp_path / "placeless")
     experiment, _ = small(cohort={"adapter": adapter, "arguments": {"folder": str(tmp_path / "placeless")}})
-    assert experiment.cohort.load()[0].subjects["diagnosis"].value_counts().to_dict() == {"control": 6, "patient": 6}
+    assert experiment.cohort.load()[0].subjects["diagnosis"].value_counts().to_dict() == {"control": 12, "patient": 12}, "as many as of two sites"
