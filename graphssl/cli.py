@@ -151,7 +151,11 @@ def embed(words: Sequence[str]) -> None:
     parser.add_argument("--out", type=str, required=True, help="file to write, .parquet or .csv")
     parsed = _parse(parser, words)
     table = write_embedding(parsed.model, parsed.cohort, parsed.out)
-    _print(f"{len(table)} subjects × {len(table.columns) - 1} columns: {parsed.out}", {"written": parsed.out, "n_subjects": len(table)}, parsed)
+    named = table.get("unknown_categories", table["subject_id"].map(lambda _: "")).str.split("; ").explode()
+    unknown = {str(name): int(count) for name, count in named[named != ""].value_counts().items()}
+    lines = [f"{count} with a category of {name!r} that no training subject had: read as unknown" for name, count in unknown.items()]
+    text = "\n".join([f"{len(table)} subjects × {len(table.columns) - 1} columns: {parsed.out}", *lines])
+    _print(text, {"written": parsed.out, "n_subjects": len(table), "unknown_categories": unknown}, parsed)
 
 
 def explain(words: Sequence[str]) -> None:

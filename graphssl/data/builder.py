@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Self
 
+import pandas as pd
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
@@ -30,6 +31,10 @@ class AbstractBuilder(BaseEstimator, ABC):
     @abstractmethod
     def from_state(cls, record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         """The inverse of `state`."""
+
+    def unknown(self, cohort: Cohort) -> pd.DataFrame:
+        """Who has a category that no training subject had: a row a subject, a column a column of categories; no column where none are read."""
+        return pd.DataFrame(index=cohort.subjects.index)
 
     @abstractmethod
     def describe(self) -> dict[str, str]:

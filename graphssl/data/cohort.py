@@ -378,6 +378,22 @@ def check_ids(ids: Sequence[Any]) -> None:
         )
 
 
+def check_before_outcome(cohort: Cohort) -> None:
+    """Check that a cohort with an outcome and events with a time says when is predicted.
+
+    Raises:
+        LeakageError: If it does not: events at discharge and later would tell the outcome.
+    """
+    targets = cohort.schema.named("target")
+    if cohort.events is None or cohort.prediction_times is not None or not targets:
+        return
+    if cohort.events.table["time"].notna().any():
+        raise LeakageError(
+            f"Expected prediction times in {cohort.name!r}, whose events may be later than its outcome {targets[0]!r}; found none. "
+            "Set them with cohort.predict_at(times), or by an argument of the reader such as hours=…."
+        )
+
+
 def _check_no_future(cohort: Cohort) -> None:
     times = cohort.prediction_times
     if times is None or cohort.events is None:

@@ -65,13 +65,18 @@ class StaticColumns:
         """The columns of any patients.
 
         Raises:
-            SchemaError: If a column is absent or its values are not of its kind.
+            SchemaError: If a column is absent, its values are not of its kind, or the cohort says that it is of another kind or unit.
         """
         if self.tokenizer_ is not None:
+            self.tokenizer_.encoder_.check_fits(cohort)
             return self.tokenizer_.transform(self._table(cohort))
         n = len(cohort)
         nothing = torch.zeros(n, 0)
         return TableBatch(tuple(cohort.ids), nothing, torch.zeros(n, 0, self.n_pieces), nothing.long(), nothing.bool())
+
+    def unknown(self, cohort: Cohort) -> pd.DataFrame:
+        """Who has a category that no training subject had, by column of categories."""
+        return pd.DataFrame(index=cohort.subjects.index) if self.tokenizer_ is None else self.tokenizer_.unknown(self._table(cohort))
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Codes, columns, scales and categories as plain values, and the ends of pieces as a tensor."""

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from graphssl.data.cohort import EXCLUDED_COLUMNS, Cohort
+from graphssl.data.cohort import EXCLUDED_COLUMNS, Cohort, check_before_outcome
 from graphssl.data.schema import Column, Schema
 from graphssl.errors import ConfigError, DataError, SchemaError
 
@@ -43,10 +43,12 @@ class EventSummary:
 
         Raises:
             DataError: If the cohort has no events, or no code has values in enough subjects.
+            LeakageError: If it has an outcome and events with a time, but no prediction times: later events would become features.
             SchemaError: If a column of such a name is there already.
         """
         if cohort.events is None:
             raise DataError(f"Expected events in {cohort.name!r} to summarise, found none. Load a source with events.")
+        check_before_outcome(cohort)
         table = cohort.events.table
         table = table[table["numeric_value"].notna()]
         # What was not measured is counted too: subjects and codes without a value keep their places.

@@ -165,9 +165,10 @@ class ColumnTokenizer(AbstractTokenizer):
 
         Raises:
             sklearn.exceptions.NotFittedError: If nothing was fitted.
-            SchemaError: If a column is absent or its values are not of its kind.
+            SchemaError: If a column is absent, its values are not of its kind, or a cohort says that it is of another kind or unit.
         """
         check_is_fitted(self, "edges_")
+        self.encoder_.check_fits(X)
         table = as_table(X)
         numbers, has_number = self._numbers(table)
         codes, has_code = self._codes(table)
@@ -182,6 +183,16 @@ class ColumnTokenizer(AbstractTokenizer):
     def fit_transform(self, X: Cohort | pd.DataFrame, y: object = None) -> TableBatch:
         """Fit on training patients and give their columns."""
         return self.fit(X).transform(X)
+
+    def unknown(self, X: Cohort | pd.DataFrame) -> pd.DataFrame:
+        """Who has a category that no training patient had, by column of categories.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: If nothing was fitted.
+            SchemaError: If a column is absent.
+        """
+        check_is_fitted(self, "edges_")
+        return self.encoder_.unknown(X)
 
     def layout(self) -> dict[str, Any]:
         """Names of numbers, categories of the other columns, and the number of pieces.
@@ -214,6 +225,8 @@ class ColumnTokenizer(AbstractTokenizer):
             arguments = {name: value for name, value in record["arguments"].items() if name != "n_pieces"}
             tokenizer.encoder_ = ColumnEncoder.from_state({**record, "arguments": arguments})
             tokenizer.edges_ = tensors["edges"].numpy().astype(np.float64).reshape(len(tokenizer.numbers), tokenizer.n_pieces + 1)
+        except CheckpointError:
+            raise
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"Expected the fitted state of a ColumnTokenizer, found a problem with {error}. The file is damaged.") from error
         return tokenizer

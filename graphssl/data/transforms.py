@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from graphssl.data.cohort import Cohort
 from graphssl.data.schema import Column, Role, Schema
-from graphssl.errors import CheckpointError, SchemaError
+from graphssl.errors import CheckpointError, LeakageError, SchemaError
 
 
 class ColumnEncoder(TransformerMixin, BaseEstimator):
@@ -51,6 +51,7 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
 
         Raises:
             SchemaError: If a named column is absent or is text or a timestamp, there is none to take, or values are not of their kind.
+            LeakageError: If a named column is a target, a split or an identifier.
         """
         table = as_table(X)
         schema = X.schema if isinstance(X, Cohort) else Schema.infer(table)
@@ -84,9 +85,9 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
 
         Raises:
             sklearn.exceptions.NotFittedError: If nothing was fitted.
-            SchemaError: If a column is absent or its values are not of its kind.
+            SchemaError: If a column is absent, its values are not of its kind, or a cohort says that it is of another kind or unit.
         """
-        check_is_fitted(self)
+        self.check_fits(X)
         table = as_table(X)
         moments = dict(zip((column.name for column in self.continuous), zip(self.mean_, self.scale_, strict=True), strict=True))
         blocks = []
@@ -114,8 +115,29 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
             names += first if column.kind == "continuous" else [f"{column.name}_{s}" for s in (*self.categories_[column.name], *states)]
         return np.asarray(names, dtype=object)
 
-    def count_unknown(self, X: Cohort | pd.DataFrame) -> Mapping[str, int]:
-        """How many subjects have a category that no training subject had, by name of the column.
+    def check_fits(self, X: Cohort | pd.DataFrame) -> None:
+        """Check that a cohort does not say of a column that it is of another kind or unit than that of the training subjects.
+
+        Where either side tells no unit, it is taken to be the other's; a bare table says neither.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: If nothing was fitted.
+            SchemaError: If it does.
+        """
+        check_is_fitted(self)
+        if not isinstance(X, Cohort):
+            return
+        for learned in (column for column in self.columns_ if column.name in X.schema):
+            found = X.schema[learned.name]
+            if (found.kind == "continuous") != (learned.kind == "continuous") or (found.unit or learned.unit) != (learned.unit or found.unit):
+                kinds = [f"{column.kind}{f' in {column.unit}' if column.unit else ''}" for column in (learned, found)]
+                raise SchemaError(
+                    f"Expected the column {learned.name!r} as the training subjects have it ({kinds[0]}), found {kinds[1]} in {X.name!r}. "
+                    "Convert the values, or correct the schema."
+                )
+
+    def unknown(self, X: Cohort | pd.DataFrame) -> pd.DataFrame:
+        """Who has a category that no training subject had: a row a subject, a column a column of categories, True where it is so.
 
         Raises:
             sklearn.exceptions.NotFittedError: If nothing was fitted.
@@ -123,8 +145,17 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         table = as_table(X)
-        found = {column.name: as_words(column, table).dropna() for column in self.categorical}
-        return {name: int((~words.isin(self.categories_[name])).sum()) for name, words in found.items()}
+        found = {column.name: as_words(column, table) for column in self.categorical}
+        return pd.DataFrame({name: words.notna() & ~words.isin(self.categories_[name]) for name, words in found.items()}, index=table.index)
+
+    def count_unknown(self, X: Cohort | pd.DataFrame) -> Mapping[str, int]:
+        """How many subjects have a category that no training subject had, by name of the column.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: If nothing was fitted.
+            SchemaError: If a column is absent.
+        """
+        return {str(name): int(flags.sum()) for name, flags in self.unknown(X).items()}
 
     def state(self) -> dict[str, Any]:
         """Arguments and what was fitted, as plain values for JSON.
@@ -169,6 +200,9 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
                 )
             return chosen
         chosen = tuple(schema[name] for name in self.columns)
+        told = [f"{column.role} {column.name!r}" for column in chosen if column.role in ("target", "split", "identifier")]
+        if told:
+            raise LeakageError(f"Expected columns that are known of a new subject, found the {told[0]}. Leave it out, or correct its role.")
         odd = [f"{column.name} ({column.kind})" for column in chosen if column.kind not in _KINDS]
         if odd or not chosen:
             raise SchemaError(f"Expected columns of numbers or categories, found {', '.join(odd) or 'none'}. Name others.")

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from sklearn.base import clone
 
-from graphssl.data.cohort import Cohort
+from graphssl.data.cohort import Cohort, check_before_outcome
 from graphssl.data.splits import Split, k_fold, label_fraction, leave_one_site_out, published, stratum, time_ordered
 from graphssl.errors import ConfigError, DataError
 from graphssl.estimators import WITHHELD
@@ -143,7 +143,9 @@ def make_task(cohort: Cohort, target: str | None, classes: Sequence[str] | None,
 
     Raises:
         DataError: If a label is not among the classes, or there is one class.
+        LeakageError: If the cohort has events with a time, and no prediction times that keep them from the outcome.
     """
+    check_before_outcome(cohort)
     column = cohort.target(target)
     labels = column.dropna().astype(str)
     names = list(classes) if classes is not None else sorted(labels.unique())

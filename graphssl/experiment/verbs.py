@@ -153,6 +153,8 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
 def embed(model: str | Path, cohort: str | Path, out: str | Path) -> pd.DataFrame:
     """Write the pooled vectors of a saved cohort, and predictions where the model has a head, as parquet or CSV.
 
+    Where the model reads categories, the column `unknown_categories` names those columns in which a subject has one that no training subject had.
+
     Args:
         model: Model folder.
         cohort: Cohort folder.
@@ -169,6 +171,9 @@ def embed(model: str | Path, cohort: str | Path, out: str | Path) -> pd.DataFram
     if loaded.head is not None:
         columns = [f"probability_{name}" for name in loaded.classes]
         table = table.join(pd.DataFrame(loaded.predict_proba(subjects), index=table.index, columns=columns))
+    unknown = loaded.builder.unknown(subjects)
+    if len(unknown.columns):
+        table["unknown_categories"] = ["; ".join(unknown.columns[row]) for row in unknown.to_numpy(dtype=bool)]
     table = table.rename_axis("subject_id").reset_index()
     with file_written_whole(target) as aside:
         if target.suffix == ".csv":

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+import pandas as pd
 import torch
 from sklearn.base import clone
 from torch import Tensor
@@ -147,6 +148,10 @@ class ConnectomeBuilder(AbstractBuilder):
             fitted = _below(tensors, f"connectivity.{name}.")
             builder.connectivity_[name] = Connectivity(builder.kind, builder.fisher_z).load_state(fitted)
         return builder
+
+    def unknown(self, cohort: Cohort) -> pd.DataFrame:
+        """Who has a category that no training subject had, by covariate."""
+        return pd.DataFrame(index=cohort.subjects.index) if self.covariates_ is None else self.covariates_.unknown(cohort)
 
     def describe(self) -> dict[str, str]:
         """Atlases and connectivity, for the model card."""

@@ -102,6 +102,16 @@ class PopulationBuilder(AbstractTokenizer):
         """Fit on training patients and give them."""
         return self.fit(cohort).transform(cohort)
 
+    def unknown(self, cohort: Cohort | pd.DataFrame) -> pd.DataFrame:
+        """Who has a category that no training patient had, by column of categories.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: If nothing was fitted.
+            SchemaError: If a column is absent.
+        """
+        check_is_fitted(self, "population_")
+        return self.tokenizer_.unknown(cohort)
+
     def layout(self) -> dict[str, Any]:
         """That of the columns, and the names of the groups by which patients are compared.
 

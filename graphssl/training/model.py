@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import graphssl.encoders as encoders
 from graphssl.data.batch import Batch
-from graphssl.data.builder import AbstractBuilder
+from graphssl.data.builder import AbstractBuilder, AbstractTokenizer
 from graphssl.data.cohort import Cohort
 from graphssl.data.event_tokens import EventTokenizer
 from graphssl.data.table import ColumnTokenizer
@@ -139,7 +139,7 @@ class Model:
         """Read a model folder.
 
         Raises:
-            CheckpointError: If the folder is no model, a file is missing, truncated or a pickle, or weights do not fit.
+            CheckpointError: If the folder is no model, a file is missing, truncated or a pickle, or weights or columns do not fit the encoder.
         """
         source = Path(folder)
         config, schema = (_read_json(source, name) for name in ("config.json", "schema.json"))
@@ -155,6 +155,7 @@ class Model:
             raise CheckpointError(
                 f"Expected the entry {error} in the model folder {source}, found none. The folder is damaged or of another version."
             ) from error
+        _check_layout(builder, encoder, source)
         _load(encoder, _with_prefix(weights, "encoder."), source)
         head = None
         if has_head:
@@ -226,6 +227,19 @@ def _encoder(record: dict[str, Any]) -> AbstractEncoder:
         return kind(**record["arguments"])
     except TypeError as error:
         raise CheckpointError(f"Expected arguments of {record['class']}, found others ({error}). It was saved by another version.") from error
+
+
+def _check_layout(builder: AbstractBuilder, encoder: AbstractEncoder, source: Path) -> None:
+    """Check that an encoder of columns was made for those of the schema, in their order: else it would read one column for another, unseen."""
+    if not isinstance(builder, AbstractTokenizer):
+        return
+    layout, made_for = json.loads(json.dumps(builder.layout())), json.loads(json.dumps(encoder.arguments(), default=str))
+    for name in (name for name in layout if name in made_for):
+        if layout[name] != made_for[name]:
+            raise CheckpointError(
+                f"Expected the schema in {source} to fit its encoder, made for the {name} {made_for[name]}; found {layout[name]}. "
+                "Take schema.json and config.json of one model."
+            )
 
 
 def _read_json(source: Path, name: str) -> dict[str, Any]:

@@ -44,6 +44,18 @@ def test_no_columns_are_a_state_too(ward):
     assert again.transform(ward()).signature() == batch.signature()
 
 
+def test_what_training_subjects_had_not(ward):
+    static = StaticColumns(["age", "sex"], ROLES, 4, 3).fit(ward())
+    sexes = pd.Series(["x", *ward().subjects["sex"][1:]], index=ward().ids)
+    found = static.unknown(ward().with_column(Column("sex", "categorical"), sexes))
+    assert found["sex"].tolist() == [True] + [False] * 12
+    assert found.columns.tolist()[0] == "sex"
+    assert StaticColumns((), ROLES, 4, 100).fit(ward()).unknown(ward()).shape == (13, 0)
+    as_words = Column("age", "categorical")
+    with pytest.raises(SchemaError, match=r"Expected the column 'age' as the training subjects have it \(continuous.*found categorical"):
+        static.transform(ward().with_column(as_words, ward().subjects["age"].astype("str")))
+
+
 def test_it_survives_json(ward):
     static = StaticColumns(None, ROLES, 4, 3).fit(ward())
     record, tensors = static.state()

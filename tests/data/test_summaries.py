@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
-from graphssl.data import Cohort, EventSummary, Schema
+from graphssl.data import Cohort, Column, EventSummary, Schema
 from graphssl.data.events import Events
-from graphssl.errors import ConfigError, DataError, SchemaError
+from graphssl.errors import ConfigError, DataError, LeakageError, SchemaError
 
 DAY = pd.Timestamp("2020-01-01")
 
@@ -74,3 +74,14 @@ def test_what_makes_no_sense_is_refused():
         EventSummary(min_subjects=500).apply(cohort)
     with pytest.raises(SchemaError, match="no column called 'pulse mean'"):
         EventSummary(min_subjects=3).apply(EventSummary(min_subjects=3).apply(cohort))
+
+
+def test_events_that_may_be_later_than_the_outcome_are_no_features():
+    cohort = make_cohort_of_events()
+    died = cohort.with_column(Column("died", "binary", "target"), pd.Series(["no", "yes"] * 6 + ["no"], index=cohort.ids))
+    with pytest.raises(
+        LeakageError, match="Expected prediction times in 'icu', whose events may be later than its outcome 'died'; found none. Set them"
+    ):
+        EventSummary(min_subjects=3).apply(died)
+    times = pd.Series(DAY + pd.Timedelta(hours=24), index=cohort.ids)
+    assert "pulse mean" in EventSummary(min_subjects=3).apply(died.predict_at(times)).subjects.columns

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from graphssl.data import ColumnTokenizer, TableBatch
+from graphssl.data import Cohort, Column, ColumnTokenizer, Schema, TableBatch
 from graphssl.errors import CheckpointError, ConfigError, DataError, SchemaError
 
 
@@ -37,6 +37,21 @@ def test_outside_of_the_training_range_the_outer_pieces_go_on():
     batch = tokenizer.transform(pd.DataFrame({"age": [0.5, 100.5], "sex": ["male", "other"]}, index=["x", "y"]))
     assert_allclose(batch.pieces[:, 0], [[-1.0, 0.0], [1.0, 3.0]], atol=1e-6)
     assert batch.codes[:, 0].tolist() == [1, 2], "a category that training patients had not has a number of its own"
+
+
+def test_who_has_a_category_that_training_patients_had_not():
+    tokenizer = ColumnTokenizer(n_pieces=2).fit(table())
+    new = pd.DataFrame({"age": [20.5, 30.5, 1.5], "sex": ["male", "other", None]}, index=["x", "y", "z"])
+    assert tokenizer.unknown(new).to_dict("list") == {"sex": [False, True, False]}
+
+
+def test_another_unit_is_refused():
+    def told(unit):
+        return Cohort("ward", table(), Schema([Column("age", "continuous", unit=unit), Column("sex", "binary")]))
+
+    tokenizer = ColumnTokenizer().fit(told("years"))
+    with pytest.raises(SchemaError, match=r"have it \(continuous in years\), found continuous in months in 'ward'"):
+        tokenizer.transform(told("months"))
 
 
 def test_a_column_without_any_spread_or_value_says_nothing():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from graphssl.data import Cohort, TimelineBatch, TimelineTokenizer
+from graphssl.data import Cohort, Column, TimelineBatch, TimelineTokenizer
 from graphssl.data.events import Events
 from graphssl.errors import CheckpointError, ConfigError, DataError, SchemaError
 
@@ -78,6 +78,13 @@ def test_scales_and_codes_are_those_of_training_patients(ward):
     assert tokenizer.count_left_out(other) == {"not of the vocabulary": 3, "older than the bins": old + 1}
     alone = tokenizer.transform(cohort.select(["p5"]))
     assert alone.signature() == tokenizer.transform(cohort)[[5]].signature()
+
+
+def test_static_categories_that_training_patients_had_not_are_told(ward):
+    tokenizer = TimelineTokenizer(**SETTINGS).fit(ward())
+    sexes = pd.Series(["x", *ward().subjects["sex"][1:]], index=ward().ids)
+    found = tokenizer.unknown(ward().with_column(Column("sex", "categorical"), sexes))
+    assert found["sex"].sum() == found.to_numpy().sum() == 1
 
 
 def test_a_treatment_of_dose_zero_was_not_given(ward):

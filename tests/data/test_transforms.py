@@ -15,7 +15,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from graphssl.data import Cohort, Column, Schema
 from graphssl.data.transforms import ColumnEncoder
-from graphssl.errors import CheckpointError, SchemaError
+from graphssl.errors import CheckpointError, LeakageError, SchemaError
 
 TABLE = pd.DataFrame(
     {
@@ -79,6 +79,7 @@ def test_unknown_categories_are_counted():
     encoded = pd.DataFrame(encoder.transform(COHORT), columns=encoder.get_feature_names_out(), index=COHORT.ids)
     assert encoded["scanner_unknown"].tolist() == [0, 0, 1, 0]
     assert encoder.count_unknown(COHORT) == {"sex": 0, "scanner": 1}
+    assert encoder.unknown(COHORT)["scanner"].tolist() == [False, False, True, False]
 
 
 def test_a_table_without_a_schema():
@@ -191,3 +192,31 @@ def test_values_that_are_no_numbers():
         encoder.transform(pd.DataFrame({"age": ["20", "old", None]}, index=list("abc")))
     with pytest.raises(SchemaError, match="Expected finite numbers in column 'age', found 'inf' for 'a'"):
         encoder.transform(pd.DataFrame({"age": [np.inf]}, index=["a"]))
+
+
+def told(kind="continuous", unit=None):
+    """The cohort whose schema says of the age what is given."""
+    column = Column("age", kind, "covariate", unit)
+    return COHORT.with_column(column, COHORT.subjects["age"] if kind == "continuous" else COHORT.subjects["age"].astype("str"))
+
+
+def test_another_kind_or_unit_is_refused():
+    encoder = ColumnEncoder(["age"]).fit(told(unit="years"))
+    expected = encoder.transform(told(unit="years"))
+    np.testing.assert_array_equal(encoder.transform(told()), expected, "no unit is taken to be the same one")
+    np.testing.assert_array_equal(encoder.transform(COHORT.subjects), expected)
+    with pytest.raises(SchemaError, match=r"Expected the column 'age' as .* have it \(continuous in years\), found continuous in months in '\w+'"):
+        encoder.transform(told(unit="months"))
+    with pytest.raises(SchemaError, match=r"\(continuous in years\), found categorical in .*Convert the values, or correct the schema"):
+        encoder.transform(told("categorical"))
+    again = ColumnEncoder.from_state(json.loads(json.dumps(encoder.state())))
+    with pytest.raises(SchemaError, match="found continuous in months"):
+        again.transform(told(unit="months"))
+
+
+@pytest.mark.parametrize("role", ["target", "split", "identifier"])
+def test_what_a_new_subject_has_not_is_refused(role):
+    with pytest.raises(LeakageError, match=f"Expected columns that are known of a new subject, found the {role} 'outcome'"):
+        ColumnEncoder(["age", "outcome"]).fit(
+            COHORT.with_column(Column("outcome", "binary", role), pd.Series(["a", "b", "a", "b"], index=COHORT.subjects.index))
+        )

@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 
 from graphssl.data import Cohort, Column
+from graphssl.data.events import Events
 from graphssl.data.splits import Split, label_fraction
 from graphssl.encoders import GraphTransformer
 from graphssl.errors import ConfigError, DataError, LeakageError
@@ -297,6 +298,16 @@ def test_nothing_to_evaluate(cohort, changes, missing):
 def test_audited_methods_are_among_the_methods(cohort):
     with pytest.raises(ConfigError, match=r"audited methods among spy; found \['ridge'\]"):
         evaluate(cohort, {"spy": Spy()}, audited=["ridge"])
+
+
+def test_events_that_may_be_later_than_the_outcome_are_refused(cohort):
+    rows = [(subject, "2130-01-01 08:00", "DISCHARGE//died", 1.0) for subject in cohort.ids]
+    events = Events.of(pd.DataFrame(rows, columns=["subject_id", "time", "code", "numeric_value"]))
+    late = replace(cohort, events=events)
+    with pytest.raises(LeakageError, match="Expected prediction times in 'toy', whose events may be later than its outcome 'diagnosis'; found none"):
+        evaluate(late, {"spy": Spy()})
+    times = pd.Series(pd.Timestamp("2130-01-01 07:00"), index=cohort.ids)
+    assert len(evaluate(late.predict_at(times), {"spy": Spy()}).splits) == 3
 
 
 # Numbers

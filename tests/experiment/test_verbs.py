@@ -11,7 +11,8 @@ import yaml
 from numpy.testing import assert_allclose
 
 from graphssl import estimators
-from graphssl.data import Cohort, ColumnTokenizer, EventSummary, Schema, TimelineTokenizer
+from graphssl.cli import main
+from graphssl.data import Cohort, Column, ColumnTokenizer, EventSummary, Schema, TimelineTokenizer
 from graphssl.datasets import simulate_stays
 from graphssl.encoders import (
     GAT,
@@ -453,6 +454,21 @@ def test_what_a_table_is_made_with():
     assert isinstance(objective_of(experiment_in("runs", encoder=TableTransformer(8, 1, 2), objective=None)), MaskedColumns)
     with pytest.raises(ConfigError, match="Expected one of builder, columns, timeline, events, population, .* found builder and columns"):
         experiment_in("runs", builder=ConnectomeBuilder(), columns=ColumnTokenizer())
+
+
+def test_categories_that_no_training_subject_had_are_told(tmp_path, from_saved, capsys):
+    experiment = experiment_in(
+        tmp_path, cohort=from_saved(table_cohort(40)), encoder=TableTransformer(8, 1, 2), objective=None, columns=ColumnTokenizer()
+    )
+    run_pretrain(experiment, text_of(experiment))
+    new = table_cohort(40).select(["p003", "p004"])
+    column = next(column for column in new.schema if column.role == "feature" and column.kind != "continuous")
+    values = pd.Series(["never seen", new.subjects[column.name].iloc[1]], index=new.ids)
+    new.with_column(Column(column.name, "categorical", column.role), values).save(tmp_path / "two")
+    out = tmp_path / "two.csv"
+    assert main(["embed", "--model", str(tmp_path / "study" / "encoder"), "--cohort", str(tmp_path / "two"), "--out", str(out)]) == 0
+    assert f"1 with a category of {column.name!r} that no training subject had: read as unknown" in capsys.readouterr().out
+    assert pd.read_csv(out, keep_default_na=False)["unknown_categories"].tolist() == [column.name, ""]
 
 
 # Populations

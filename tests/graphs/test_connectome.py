@@ -212,6 +212,13 @@ def test_all_covariates_are_those_of_the_role(make_cohort):
     assert list(builder.covariates_.categories) == ["sex"]
 
 
+def test_covariates_that_training_subjects_had_not_are_told(make_cohort):
+    cohort = make_cohort(n_subjects=6)
+    other = cohort.with_column(Column("sex", "categorical", "covariate"), pd.Series(["x", *cohort.subjects["sex"][1:]], index=cohort.ids))
+    assert ConnectomeBuilder(covariates=True).fit(cohort).unknown(other)["sex"].tolist() == [True] + [False] * 5
+    assert ConnectomeBuilder().fit(cohort).unknown(other).shape == (6, 0)
+
+
 def test_missing_covariates_are_marked(make_cohort):
     cohort = make_cohort(n_subjects=6)
     table = cohort.subjects.copy()

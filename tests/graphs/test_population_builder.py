@@ -106,6 +106,12 @@ def test_another_patient_under_the_id_of_a_training_patient_is_refused(builder):
         builder.transform(patients(20).iloc[:3].assign(a=lambda t: t["a"].where(t.index != "p1", 5.0)))
 
 
+def test_categories_that_training_patients_had_not_are_told():
+    table = patients(20).assign(ward=["a", "b"] * 10)
+    new = patients(2, seed=1, prefix="n").assign(ward=["a", "c"])
+    assert PopulationBuilder(n_neighbors=2).fit(table).unknown(new)["ward"].tolist() == [False, True]
+
+
 def test_the_smallest_cohorts():
     pair = PopulationBuilder(n_neighbors=5).fit(patients(2, missing=0))
     assert pair.index_.n_neighbors == 1

@@ -6,12 +6,13 @@ import pickle
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from graphssl.data import Schema
-from graphssl.encoders import GIN, BrainNetworkTransformer, GraphTransformer
+from graphssl.data import Cohort, ColumnTokenizer, Schema
+from graphssl.encoders import GIN, BrainNetworkTransformer, GraphTransformer, TableTransformer
 from graphssl.errors import AtlasError, CheckpointError, DataError, RunFolderError, SchemaError
 from graphssl.graphs import ConnectomeBuilder
 from graphssl.training import Model, finetune, load_model, untrained
@@ -403,3 +404,22 @@ def test_an_unknown_builder_is_refused(folder):
     edit(folder / "config.json", lambda record: record["builder"].update({"class": "Foo"}))
     with pytest.raises(CheckpointError, match="Expected one of the builders ConnectomeBuilder, .*PopulationBuilder, found 'Foo'"):
         load_model(folder)
+
+
+def test_a_schema_of_other_columns_is_refused(tmp_path):
+    table = pd.DataFrame({"lactate": [1.5, 2.5, 4.5], "pulse": [60.5, 70.5, 99.5], "ward": ["a", "b", "a"]}, index=["p0", "p1", "p2"])
+    cohort = Cohort("ward", table, Schema.infer(table))
+    folder = untrained(cohort, encoder=TableTransformer(8, 1, 2), builder=ColumnTokenizer()).save_pretrained(tmp_path / "model")
+    assert len(Model.from_pretrained(folder).embed(cohort)) == 3
+    for change, message in [
+        (lambda schema: schema["columns"].reverse(), r"made for the numbers \['lactate', 'pulse'\]; found \['pulse', 'lactate'\]"),
+        (lambda schema: schema["columns"][-1].update(name="lactates"), r"made for the numbers \['lactate', 'pulse'\]; found \['pulse', 'lactates'\]"),
+        (lambda schema: schema["columns"].pop(), "Expected the fitted state of a ColumnTokenizer, found a problem"),
+        (lambda schema: schema["columns"][0].update(kind="strange"), "Expected kind of column 'ward' to be one of"),
+    ]:
+        edit(folder / "schema.json", change)
+        with pytest.raises(CheckpointError, match=message):
+            Model.from_pretrained(folder)
+    fresh_folder = untrained(cohort, encoder=TableTransformer(8, 1, 2), builder=ColumnTokenizer()).save_pretrained(tmp_path / "again")
+    with pytest.raises(SchemaError, match=r"Expected the column 'pulse' of the training subjects, found \['lactate', 'ward'\]. Add it"):
+        Model.from_pretrained(fresh_folder).embed(Cohort("narrow", table[["lactate", "ward"]], Schema.infer(table[["lactate", "ward"]])))
