@@ -115,7 +115,7 @@ class EventTokenizer(AbstractStreamTokenizer):
             static too.
         roles: Roles of the static columns to take where none are named.
         n_pieces: Pieces of each static number, at most.
-        min_subjects: Codes of fewer training patients are left out.
+        min_subjects: Codes of fewer training patients are left out, unless they are named in full.
 
     Attributes:
         codes_: Codes that are read `[V]`.
@@ -157,7 +157,7 @@ class EventTokenizer(AbstractStreamTokenizer):
             )
         events = self._read(cohort)
         chosen = events if self.codes is None else events[matches(events["code"].cat.categories, tuple(self.codes))[events["code"].cat.codes]]
-        self.codes_ = tuple(common_codes(chosen, self.min_subjects))
+        self.codes_ = tuple(common_codes(chosen, self.min_subjects, self.codes or ()))
         if not self.codes_:
             raise DataError(f"Expected a code of {self.min_subjects} patients or more, found none. Lower min_subjects, or name others.")
         numbers = chosen[chosen["numeric_value"].notna() & chosen["code"].isin(self.codes_)]

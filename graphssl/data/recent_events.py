@@ -1,5 +1,6 @@
 """Events by how long before the prediction time they were: what tokenizers of time read."""
 
+from collections.abc import Collection
 from fnmatch import translate
 from re import compile as pattern_of
 from typing import Any
@@ -58,10 +59,10 @@ def static_events(cohort: Cohort) -> pd.DataFrame:
     return table.loc[static, ["code", "numeric_value", "text_value"]].assign(row=rows[static]).reset_index(drop=True)
 
 
-def common_codes(events: pd.DataFrame, min_subjects: int) -> list[str]:
-    """Codes of events of at least so many subjects, sorted."""
+def common_codes(events: pd.DataFrame, min_subjects: int, named: Collection[str] = ()) -> list[str]:
+    """Codes of events of at least so many subjects, and those that are named in full however rare they are; sorted."""
     n_subjects = events.groupby("code", observed=True)["row"].nunique()
-    return sorted(str(code) for code in n_subjects.index[n_subjects >= min_subjects])
+    return sorted(str(code) for code in n_subjects.index[(n_subjects >= min_subjects) | n_subjects.index.isin(list(named))])
 
 
 def matches(codes: "pd.Index[Any]", patterns: tuple[str, ...]) -> npt.NDArray[np.bool_]:

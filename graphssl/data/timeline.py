@@ -130,7 +130,7 @@ class TimelineTokenizer(AbstractStreamTokenizer):
             static too.
         roles: Roles of the static columns to take where none are named.
         n_pieces: Pieces of each static number, at most.
-        min_subjects: Codes of fewer training patients are left out.
+        min_subjects: Codes of fewer training patients are left out, unless they are named in full.
 
     Attributes:
         codes_: Codes of the numbers `[V]`.
@@ -184,8 +184,8 @@ class TimelineTokenizer(AbstractStreamTokenizer):
                 f"Expected events of the treatment {unknown[0]!r}, found none among {len(seen)} codes: {seen[:10].tolist()}. Name others."
             )
         numbers, given = self._by_kind(events)
-        self.codes_ = tuple(common_codes(numbers, self.min_subjects))
-        self.treatments_ = tuple(common_codes(given, self.min_subjects))
+        self.codes_ = tuple(common_codes(numbers, self.min_subjects, self.codes or ()))
+        self.treatments_ = tuple(common_codes(given, self.min_subjects, self.treatments))
         if not self.codes_:
             raise DataError(f"Expected a code with numbers in {self.min_subjects} patients or more, found none. Lower min_subjects, or name others.")
         cells = self._cells(numbers, self.codes_)

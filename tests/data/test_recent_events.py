@@ -34,6 +34,7 @@ def test_events_without_a_time_are_of_another_kind(ward):
     assert "height" not in set(recent_events(ward())["code"])
     assert common_codes(found, 7) == ["height", "ward"]
     assert common_codes(recent_events(ward()), 7) == ["pulse"]
+    assert common_codes(recent_events(ward()), 7, ["ventilator", "t*", "absent"]) == ["pulse", "ventilator"]
 
 
 def test_patterns_fit_whole_codes():

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from graphssl.data import Cohort, Column, TimelineBatch, TimelineTokenizer
 from graphssl.data.events import Events
+from graphssl.datasets import load_physionet2012
 from graphssl.errors import CheckpointError, ConfigError, DataError, SchemaError
 
 SETTINGS = {"n_bins": 6, "bin_hours": 2.5, "treatments": ["vent*"], "min_subjects": 3, "n_pieces": 4}
@@ -95,6 +96,13 @@ def test_a_treatment_of_dose_zero_was_not_given(ward):
     assert tokenizer.transform(cohort).given.any(dim=1).flatten().tolist() == [k % 2 == 1 for k in range(12)] + [False]
 
 
+def test_what_is_named_in_full_is_read_however_rare(ward):
+    settings = {**SETTINGS, "min_subjects": 8, "treatments": ["ventilator"]}
+    assert TimelineTokenizer(**settings).fit(ward()).treatments_ == ("ventilator",)
+    assert TimelineTokenizer(**{**settings, "treatments": ["vent*"]}).fit(ward()).treatments_ == ()
+    assert TimelineTokenizer(**{**settings, "codes": ["temp", "p*"]}).fit(ward()).codes_ == ("pulse", "temp")
+
+
 def test_without_prediction_times_bins_end_at_the_last_event(ward):
     cohort = ward(predicted=False)
     batch = TimelineTokenizer(**SETTINGS).fit(cohort).transform(cohort)
@@ -147,3 +155,17 @@ def test_what_makes_no_sense_is_refused(ward):
     nobody = ward().select(["nobody"])
     batch = TimelineTokenizer(**SETTINGS).fit(ward()).transform(replace(nobody, events=Events.of(ward().events.table.iloc[:0])))
     assert not batch.present.any()
+
+
+@pytest.mark.shared_data
+def test_bins_of_real_stays_hold_each_hour_and_variable_once(shared_data):
+    """Of 4,000 stays in intensive care, against counts of the text-like table itself."""
+    folder = shared_data / "ehr/icu_timeseries/p2012"
+    cohort = load_physionet2012(folder, subsets=["a"])
+    batch = TimelineTokenizer(treatments=["MechVent"], columns=["age"]).fit(cohort).transform(cohort)
+    rows = pd.read_parquet(folder / "set-a.parquet").astype({"Time": "str", "Parameter": "str"})
+    rows = rows[(rows["Value"] != -1) & (rows["Time"] < "48:00") & ~rows["Parameter"].isin(["RecordID", "Age", "Gender", "Height", "ICUType", ""])]
+    cells = rows.assign(hour=rows["Time"].str[:2]).drop_duplicates(["RecordID", "hour", "Parameter"])
+    n_of = cells["Parameter"].value_counts()
+    assert int(batch.measured.sum()) == n_of.drop("MechVent").sum()
+    assert int(batch.given.sum()) == n_of["MechVent"]
