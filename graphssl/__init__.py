@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         views,
     )
     from graphssl.data import Atlas, Cohort, ConnectomeBatch, RegionData, Schema, Split
-    from graphssl.estimators import ConnectomeClassifier
+    from graphssl.estimators import ConnectomeClassifier, PopulationClassifier
     from graphssl.evaluation import evaluate
     from graphssl.reports import write_report
     from graphssl.training import Model
@@ -40,6 +40,7 @@ __all__ = [
     "ConnectomeBatch",
     "ConnectomeClassifier",
     "Model",
+    "PopulationClassifier",
     "RegionData",
     "Schema",
     "Split",
@@ -94,6 +95,7 @@ _HOMES = {
     "ConnectomeBatch": ("data", "ConnectomeBatch"),
     "ConnectomeClassifier": ("estimators", "ConnectomeClassifier"),
     "Model": ("training", "Model"),
+    "PopulationClassifier": ("estimators", "PopulationClassifier"),
     "RegionData": ("data", "RegionData"),
     "Schema": ("data", "Schema"),
     "Split": ("data", "Split"),

@@ -1,9 +1,10 @@
 """The scikit-learn face of the library: what protocols fit."""
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
-from graphssl.data.schema import Column
+from graphssl.data.schema import Column, Schema
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.encoders.graph_transformer import GraphTransformer
+from graphssl.encoders.population_transformer import PopulationTransformer
 from graphssl.errors import DataError
+from graphssl.graphs.neighbors import NeighborIndex
+from graphssl.graphs.population_builder import PopulationBuilder
 from graphssl.objectives.base import AbstractObjective
+from graphssl.objectives.masked_columns import MaskedColumns
 from graphssl.training.finetune import FINETUNING, Mode, finetune
 from graphssl.training.fit import TrainingSettings
 from graphssl.training.model import Model
@@ -27,7 +32,92 @@ WITHHELD = -1
 _TARGET = "estimator_target"
 
 
-class ConnectomeClassifier(ClassifierMixin, BaseEstimator):
+class AbstractPretrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
+    """Pre-trains an encoder on all training subjects, then fine-tunes it on those with a label.
+
+    Subclasses say what they take; a cohort and class indices come out of it.
+    """
+
+    def __init__(
+        self,
+        objective: AbstractObjective | None = None,
+        encoder: AbstractEncoder | None = None,
+        builder: AbstractBuilder | None = None,
+        mode: Mode = "full",
+        pretraining: TrainingSettings | None = None,
+        finetuning: TrainingSettings | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.objective = objective
+        self.encoder = encoder
+        self.builder = builder
+        self.mode = mode
+        self.pretraining = pretraining
+        self.finetuning = finetuning
+        self.seed = seed
+
+    @abstractmethod
+    def default_encoder(self) -> AbstractEncoder:
+        """The encoder where none is given."""
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; a double underscore reaches inside, such as `finetuning__learning_rate`, `encoder__width` or `objective__ratio`.
+
+        Raises:
+            ValueError: If there is no such parameter (scikit-learn's convention).
+        """
+        whole = {name: value for name, value in params.items() if "__" not in name or name.startswith("builder__")}
+        super().set_params(**whole)
+        for name, value in params.items():
+            if name not in whole:
+                part, _, argument = name.partition("__")
+                setattr(self, part, _changed(self, part, argument, value))
+        return self
+
+    def fit_cohort(self, cohort: Cohort, labels: npt.NDArray[np.int64]) -> None:
+        """Pre-train on all of a cohort, fine-tune on those whose label is a class index.
+
+        Args:
+            cohort: Training cohort of `n` subjects.
+            labels: Class index of each subject `[n]`, `-1` where it is withheld.
+
+        Raises:
+            DataError: If labels and subjects differ in number, or fewer than two classes are labelled.
+        """
+        if len(labels) != len(cohort):
+            raise DataError(f"Expected one label for each of {len(cohort)} subjects, found {len(labels)}.")
+        found = np.unique(labels[labels != WITHHELD])
+        if len(found) < 2:
+            raise DataError(f"Expected at least two classes among the labels, found {found.tolist()}.")
+        self.pretrained_ = self._start(cohort)
+        self.model_ = finetune(
+            self.pretrained_,
+            _with_target(cohort, labels),
+            target=_TARGET,
+            classes=[str(label) for label in found],
+            mode=self.mode,
+            settings=self.finetuning,
+            seed=self.seed,
+        )
+
+    def _start(self, cohort: Cohort) -> Model:
+        encoder = self.encoder or self.default_encoder()
+        # The hash holds values only; roles of columns say who belongs to a family.
+        key = (cohort.hash, repr([cohort.name, cohort.schema, *_plain(self, encoder)]))
+        if key in _STARTS:
+            _STARTS.move_to_end(key)
+            return _STARTS[key]
+        if self.objective is None:
+            model = untrained(cohort, encoder=encoder, builder=self.builder, seed=self.seed)
+        else:
+            model = pretrain(cohort, objective=self.objective, encoder=encoder, builder=self.builder, settings=self.pretraining, seed=self.seed)
+        _STARTS[key] = model
+        while len(_STARTS) > _MAX_STARTS:
+            _STARTS.popitem(last=False)
+        return model
+
+
+class ConnectomeClassifier(AbstractPretrainedClassifier):
     """Pre-trains an encoder on all training subjects, then fine-tunes it on those with a label.
 
     A cohort is indexed by scikit-learn as an array is, so `cross_val_score(ConnectomeClassifier(), cohort, y, groups=sites)` and `GridSearchCV` work.
@@ -50,23 +140,9 @@ class ConnectomeClassifier(ClassifierMixin, BaseEstimator):
         classes_: Class indices.
     """
 
-    def __init__(
-        self,
-        objective: AbstractObjective | None = None,
-        encoder: AbstractEncoder | None = None,
-        builder: AbstractBuilder | None = None,
-        mode: Mode = "full",
-        pretraining: TrainingSettings | None = None,
-        finetuning: TrainingSettings | None = None,
-        seed: int = 0,
-    ) -> None:
-        self.objective = objective
-        self.encoder = encoder
-        self.builder = builder
-        self.mode = mode
-        self.pretraining = pretraining
-        self.finetuning = finetuning
-        self.seed = seed
+    def default_encoder(self) -> AbstractEncoder:
+        """A `GraphTransformer`."""
+        return GraphTransformer()
 
     def fit(self, X: Cohort, y: Sequence[int] | npt.NDArray[Any], groups: object = None) -> "ConnectomeClassifier":
         """Pre-train on all of the cohort, fine-tune on the labelled part of it.
@@ -80,22 +156,8 @@ class ConnectomeClassifier(ClassifierMixin, BaseEstimator):
             DataError: If labels and subjects differ in number, or fewer than two classes are labelled.
         """
         labels = np.asarray(y)
-        if len(labels) != len(X):
-            raise DataError(f"Expected one label for each of {len(X)} subjects, found {len(labels)}.")
+        self.fit_cohort(X, labels)
         self.classes_ = np.unique(labels[labels != WITHHELD])
-        if len(self.classes_) < 2:
-            raise DataError(f"Expected at least two classes among the labels, found {self.classes_.tolist()}.")
-        self.pretrained_ = self._start(X)
-        names = [str(label) for label in self.classes_]
-        self.model_ = finetune(
-            self.pretrained_,
-            _with_target(X, labels),
-            target=_TARGET,
-            classes=names,
-            mode=self.mode,
-            settings=self.finetuning,
-            seed=self.seed,
-        )
         return self
 
     def predict_proba(self, X: Cohort) -> npt.NDArray[np.float64]:
@@ -108,39 +170,136 @@ class ConnectomeClassifier(ClassifierMixin, BaseEstimator):
         probability = self.predict_proba(X)
         return np.asarray(self.classes_[probability.argmax(axis=1)])
 
-    def set_params(self, **params: Any) -> "ConnectomeClassifier":
-        """Set parameters; a double underscore reaches inside, such as `finetuning__learning_rate`, `encoder__width` or `objective__ratio`.
-
-        Raises:
-            ValueError: If there is no such parameter (scikit-learn's convention).
-        """
-        whole = {name: value for name, value in params.items() if "__" not in name or name.startswith("builder__")}
-        super().set_params(**whole)
-        for name, value in params.items():
-            if name not in whole:
-                part, _, argument = name.partition("__")
-                setattr(self, part, _changed(getattr(self, part, None), part, argument, value))
-        return self
-
     def transform(self, X: Cohort) -> pd.DataFrame:
         """Pooled vectors of the fitted encoder, one row a subject."""
         check_is_fitted(self, "model_")
         return self.model_.embed(X)
 
-    def _start(self, cohort: Cohort) -> Model:
-        # The hash holds values only; roles of columns say who belongs to a family.
-        key = (cohort.hash, repr([cohort.name, cohort.schema, *_plain(self)]))
-        if key in _STARTS:
-            _STARTS.move_to_end(key)
-            return _STARTS[key]
-        if self.objective is None:
-            model = untrained(cohort, encoder=self.encoder, builder=self.builder, seed=self.seed)
-        else:
-            model = pretrain(cohort, objective=self.objective, encoder=self.encoder, builder=self.builder, settings=self.pretraining, seed=self.seed)
-        _STARTS[key] = model
-        while len(_STARTS) > _MAX_STARTS:
-            _STARTS.popitem(last=False)
-        return model
+
+MASKED_COLUMNS = MaskedColumns()
+
+
+class PopulationClassifier(AbstractPretrainedClassifier):
+    """Patients of a table who learn from the training patients most like them: pre-trained on all without labels, fine-tuned on those with one.
+
+    It takes a table as scikit-learn's own classifiers do: a DataFrame, with missing values and words, or an array. Kinds of columns are guessed where
+    no schema tells them. A label that is missing (None, NaN) is withheld: such patients take part in pre-training, and others learn from them.
+
+    Patients who are given to be predicted are new ones, even where their rows are among the training patients'; none changes what another gets. A
+    fitted classifier holds the training patients' values.
+
+    Args:
+        objective: What to pre-train on; None starts from random weights, which is the control of pre-training.
+        encoder: The encoder whose arguments to use; a `PopulationTransformer` when left out.
+        builder: How patients are placed in a population; a `PopulationBuilder` when left out.
+        mode: `"full"` trains encoder and head, `"probe"` only a head.
+        pretraining: How long and how fast to pre-train.
+        finetuning: How long and how fast to fine-tune.
+        seed: Seed of everything random.
+        schema: Kinds, units and ranges of the columns; guessed from the training patients when left out.
+
+    Attributes:
+        model_: The fitted [`Model`][graphssl.training.Model].
+        pretrained_: The model before fine-tuning.
+        classes_: Classes, sorted.
+        schema_: Schema of the training patients.
+        index_: Index of the training table.
+    """
+
+    def __init__(
+        self,
+        objective: AbstractObjective | None = MASKED_COLUMNS,
+        encoder: AbstractEncoder | None = None,
+        builder: PopulationBuilder | None = None,
+        mode: Mode = "full",
+        pretraining: TrainingSettings | None = None,
+        finetuning: TrainingSettings | None = None,
+        seed: int = 0,
+        schema: Schema | None = None,
+    ) -> None:
+        super().__init__(objective, encoder, builder, mode, pretraining, finetuning, seed)
+        self.schema = schema
+
+    def default_encoder(self) -> AbstractEncoder:
+        """A `PopulationTransformer`."""
+        return PopulationTransformer()
+
+    def fit(self, X: pd.DataFrame | npt.ArrayLike, y: Sequence[Any] | npt.NDArray[Any]) -> "PopulationClassifier":
+        """Pre-train on all patients, fine-tune on the labelled ones.
+
+        Args:
+            X: Table of `n` training patients.
+            y: Class of each `[n]`; missing where it is withheld.
+
+        Raises:
+            DataError: If labels and patients differ in number, or fewer than two classes are labelled.
+            SchemaError: If no column holds numbers or categories, or one does not fit the schema.
+        """
+        table = _table(X)
+        # Categories are learned where columns become tokens: one that comes up later is no error.
+        inferred = Schema([replace(column, categories=None) for column in Schema.infer(table)])
+        self.schema_, self.index_ = self.schema or inferred, table.index
+        self.feature_names_in_, self.n_features_in_ = np.asarray(table.columns, dtype=object), table.shape[1]
+        labels, classes = pd.factorize(np.asarray(y, dtype=object), sort=True, use_na_sentinel=True)
+        self.fit_cohort(self._cohort(table, "training"), labels)
+        self.classes_ = np.asarray(list(classes))
+        return self
+
+    def predict_proba(self, X: pd.DataFrame | npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Class probabilities `[n, C]` of new patients, columns as `classes_`."""
+        return self.model_.predict_proba(self._new(X))
+
+    def predict(self, X: pd.DataFrame | npt.ArrayLike) -> npt.NDArray[Any]:
+        """The most probable class of each new patient `[n]`."""
+        probability = self.predict_proba(X)
+        return np.asarray(self.classes_[probability.argmax(axis=1)])
+
+    def transform(self, X: pd.DataFrame | npt.ArrayLike) -> pd.DataFrame:
+        """Pooled vectors of the fitted encoder, one row a new patient."""
+        return self.model_.embed(self._new(X)).set_axis(_table(X).index)
+
+    def neighbors(self, X: pd.DataFrame | npt.ArrayLike, k: int | None = None) -> pd.DataFrame:
+        """The training patients who inform new ones: those most like each.
+
+        Training patients who only chose the epoch of pre-training are not among them.
+
+        Args:
+            X: Table of new patients.
+            k: Neighbours of a patient; those of the builder when left out.
+
+        Returns:
+            A row a neighbour, the most alike first: `patient` and `neighbor` (of the two tables' indices), `similarity`, and that in each group.
+        """
+        found = self._fitted_index().query(self._new(X), k)
+        places = [int(subject.removeprefix("training ")) for subject in found.neighbor_ids.ravel()]
+        rows = pd.DataFrame({"patient": np.repeat(_table(X).index, found.indices.shape[1]), "neighbor": self.index_[places]})
+        rows["similarity"] = found.similarity.ravel()
+        by_group = pd.DataFrame(found.by_group.reshape(-1, len(found.groups)), columns=[f"similarity_{name}" for name in found.groups])
+        return pd.concat([rows, by_group], axis=1)
+
+    def unlikeness(self, X: pd.DataFrame | npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """How unlike the training patients new ones are: share of training patients whose own neighbours are more like them `[n]`."""
+        return self._fitted_index().query(self._new(X)).unlikeness
+
+    def _fitted_index(self) -> NeighborIndex:
+        check_is_fitted(self, "model_")
+        assert isinstance(self.model_.builder, PopulationBuilder)
+        return self.model_.builder.index_
+
+    def _new(self, X: pd.DataFrame | npt.ArrayLike) -> Cohort:
+        check_is_fitted(self, "model_")
+        return self._cohort(_table(X), "new")
+
+    def _cohort(self, table: pd.DataFrame, word: str) -> Cohort:
+        """Rows by number: an index may repeat, or be that of other patients."""
+        return Cohort("table", table.set_axis([f"{word} {i}" for i in range(len(table))]), self.schema_)
+
+
+def _table(X: pd.DataFrame | npt.ArrayLike) -> pd.DataFrame:
+    if isinstance(X, pd.DataFrame):
+        return X.set_axis(X.columns.astype(str), axis=1)
+    values = np.asarray(X)
+    return pd.DataFrame(values, columns=[f"x{i}" for i in range(values.shape[1])])
 
 
 # Pre-training is a function of cohort, settings and seed; label fractions and modes of one fold share it.
@@ -148,15 +307,17 @@ _STARTS: OrderedDict[tuple[str, str], Model] = OrderedDict()
 _MAX_STARTS = 3
 
 
-def _plain(estimator: ConnectomeClassifier) -> list[Any]:
-    parts = [(type(part).__name__, part.arguments()) if part is not None else None for part in (estimator.objective, estimator.encoder)]
+def _plain(estimator: AbstractPretrainedClassifier, encoder: AbstractEncoder) -> list[Any]:
+    parts = [(type(part).__name__, part.arguments()) if part is not None else None for part in (estimator.objective, encoder)]
     builder = None if estimator.builder is None else estimator.builder.get_params()
     return [*parts, builder, estimator.pretraining if estimator.objective is not None else None, estimator.seed]
 
 
-def _changed(part: Any, name: str, argument: str, value: Any) -> Any:
+def _changed(estimator: AbstractPretrainedClassifier, name: str, argument: str, value: Any) -> Any:
     """Settings, an encoder or an objective with one argument changed."""
-    part = part if part is not None else {"encoder": GraphTransformer(), "pretraining": TrainingSettings(), "finetuning": FINETUNING}.get(name)
+    part = getattr(estimator, name, None)
+    if part is None:
+        part = {"encoder": estimator.default_encoder(), "pretraining": TrainingSettings(), "finetuning": FINETUNING}.get(name)
     arguments = part.arguments() if hasattr(part, "arguments") else asdict(part) if isinstance(part, TrainingSettings) else {}
     if argument not in arguments:
         raise ValueError(f"Expected an argument of {name} ({', '.join(arguments) or 'there is none'}), found {argument!r}.")

@@ -7,6 +7,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, roc_auc_score
 from sklearn.model_selection import GridSearchCV, GroupKFold, LeaveOneGroupOut, cross_val_score, cross_validate
@@ -14,10 +15,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from graphssl import estimators
-from graphssl.data import Column
-from graphssl.encoders import GraphTransformer
-from graphssl.errors import ConfigError, DataError
-from graphssl.estimators import WITHHELD, ConnectomeClassifier
+from graphssl.data import Column, Schema
+from graphssl.encoders import GraphTransformer, PopulationTransformer
+from graphssl.errors import ConfigError, DataError, SchemaError
+from graphssl.estimators import WITHHELD, ConnectomeClassifier, PopulationClassifier
 from graphssl.graphs.connectivity import ConnectivityFeatures
 from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.objectives import MaskedConnections, MaskedRegions
@@ -326,3 +327,97 @@ def test_parameters_reach_inside():
 def test_unknown_parameters_inside(name, known):
     with pytest.raises(ValueError, match=rf"Expected an argument of {name.partition('__')[0]} \(.*{known}.*\), found"):
         ConnectomeClassifier().set_params(**{name: 1})
+
+
+# Patients of a table
+
+
+def patients(n=90, seed=0):
+    """A hidden severity drives three columns, some values of which are missing, and the outcome."""
+    rng = np.random.default_rng(seed)
+    severity = rng.standard_normal(n)
+    table = {"lactate": severity + 0.5 * rng.standard_normal(n), "pulse": 80 + 10 * severity, "ward": np.where(severity > 0.3, "icu", "floor")}
+    return pd.DataFrame(table).mask(rng.random((n, 3)) < 0.1), np.where(severity > 0, "ill", "well")
+
+
+def population_classifier(**changes):
+    settings = TrainingSettings(max_epochs=4, batch_size=64, learning_rate=0.01, accelerator="cpu")
+    arguments = {"encoder": PopulationTransformer(8, 1, 2), "pretraining": settings, "finetuning": settings}
+    return PopulationClassifier(**{**arguments, **changes})
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    table, outcome = patients()
+    return population_classifier().fit(table.iloc[:60].set_axis(range(100, 160)), outcome[:60])
+
+
+def test_a_table_with_gaps_is_all_it_takes(fitted):
+    table, outcome = patients()
+    probability = fitted.predict_proba(table.iloc[60:])
+    assert_allclose(probability.sum(axis=1), 1.0)
+    assert fitted.classes_.tolist() == ["ill", "well"]
+    assert fitted.score(table.iloc[60:], outcome[60:]) > 0.75
+    assert set(fitted.predict(table.iloc[60:])) == {"ill", "well"}
+    assert len(fitted.pretrained_.history) == 4
+    assert fitted.transform(table.iloc[60:63]).index.tolist() == [60, 61, 62]
+    assert fitted.n_features_in_ == 3
+
+
+def test_a_new_patient_gets_the_same_whoever_else_is_new(fitted):
+    table, _ = patients(40, seed=1)
+    whole = fitted.predict_proba(table)
+    assert_allclose(fitted.predict_proba(table.iloc[[7]]), whole[[7]], atol=1e-6)
+    assert_allclose(fitted.predict_proba(table.iloc[::-1]), whole[::-1], atol=1e-6)
+
+
+def test_the_patients_who_informed_a_prediction_are_named(fitted):
+    table, _ = patients()
+    found = fitted.neighbors(table.iloc[[2, 70]], k=3)
+    assert found["patient"].tolist() == [2, 2, 2, 70, 70, 70]
+    assert set(found["neighbor"]) <= set(range(100, 160)), "by the index of the training table"
+    assert list(found.columns) == ["patient", "neighbor", "similarity", "similarity_numbers", "similarity_categories"]
+    assert (found.groupby("patient")["similarity"].diff().dropna() <= 0).all()
+    unlike = fitted.unlikeness(pd.concat([table.iloc[60:80], pd.DataFrame({"lactate": [40.0], "pulse": [900.0], "ward": ["home"]})]))
+    assert unlike[-1] == 1.0
+    assert unlike[:-1].mean() < 0.8
+
+
+def test_missing_labels_are_withheld_and_their_patients_stay_as_neighbours():
+    table, outcome = patients(60)
+    labels = np.where(np.arange(60) % 2, outcome.astype(object), None)
+    classifier = population_classifier(mode="probe").fit(table, labels)
+    assert classifier.classes_.tolist() == ["ill", "well"]
+    assert len(classifier.model_.builder.population_) > 50
+    assert population_classifier(objective=None, mode="probe").fit(table, labels).pretrained_.history.empty
+
+
+def test_it_is_cross_validated_and_stands_in_pipelines():
+    table, outcome = patients(60)
+    classifier = population_classifier(mode="probe", objective=None)
+    assert cross_val_score(classifier, table, outcome, cv=2).mean() > 0.7
+    imputed = make_pipeline(SimpleImputer(), StandardScaler(), clone(classifier)).fit(table[["lactate", "pulse"]], outcome == "ill")
+    assert imputed.classes_.tolist() == [False, True]
+    assert imputed.predict_proba(table[["lactate", "pulse"]].iloc[:3]).shape == (3, 2)
+    search = GridSearchCV(classifier, {"encoder__width": [4, 8]}, cv=2).fit(table.iloc[:40], outcome[:40])
+    assert search.best_params_["encoder__width"] in (4, 8)
+
+
+def test_a_schema_says_what_columns_are():
+    table, outcome = patients(60)
+    coded = table.assign(code=np.arange(60) % 5)
+    columns = [Column("lactate", "continuous", unit="mmol/L"), Column("code", "categorical")]
+    classifier = population_classifier(mode="probe", objective=None, schema=Schema(columns)).fit(coded, outcome)
+    assert (classifier.model_.encoder.numbers, list(classifier.model_.encoder.categories)) == (("lactate",), ["code"])
+
+
+def test_tables_that_do_not_fit_are_refused(fitted):
+    table, outcome = patients()
+    with pytest.raises(SchemaError, match="'pulse'"):
+        fitted.predict(table[["lactate", "ward"]])
+    with pytest.raises(DataError, match="one label for each of 90 subjects, found 80"):
+        population_classifier().fit(table, outcome[:80])
+    with pytest.raises(DataError, match="at least two classes"):
+        population_classifier().fit(table, ["ill"] * 90)
+    with pytest.raises(NotFittedError):
+        population_classifier().neighbors(table)
