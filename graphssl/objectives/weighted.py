@@ -43,12 +43,13 @@ class WeightedSum(AbstractObjective):
             raise ConfigError(f"Expected weights above 0, found {wrong}. Leave an objective out that should not count.")
         if each_step not in ("all", "one"):
             raise ConfigError(f"Expected each_step 'all' or 'one', found {each_step!r}.")
-        self.objectives, self.each_step = nn.ModuleDict(objectives), each_step
+        # A list, for a dictionary of modules refuses names such as `values`.
+        self.objectives, self.each_step = nn.ModuleList(objectives.values()), each_step
 
     @property
     def parts(self) -> Mapping[str, AbstractObjective]:
         """The objectives by name."""
-        return dict(self.objectives.items())  # type: ignore[arg-type]
+        return dict(zip(self.weights, self.objectives, strict=True))  # type: ignore[arg-type]
 
     @property
     def needs_series(self) -> bool:

@@ -35,8 +35,13 @@ class CorruptColumns(AbstractView):
         """The row that each value is taken from; its own where it stays.
 
         Raises:
-            DataError: If there is no other patient.
+            DataError: If the batch is no plain table, or there is no other patient.
         """
+        if not isinstance(batch, TableBatch):
+            raise DataError(
+                f"Expected a TableBatch to corrupt, found a {type(batch).__name__}. Use an encoder in which patients do not see each other, "
+                "for a population holds every row as it is."
+            )
         n, n_columns = batch.measured.shape
         if n < 2:
             raise DataError(f"Expected at least two patients to take values from one another, found {n}. Raise the batch size.")

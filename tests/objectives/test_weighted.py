@@ -63,15 +63,15 @@ def test_what_the_sum_is_told_reaches_its_parts(make_encoder):
 
 def test_one_is_drawn_for_a_step_and_all_are_watched(make_encoder):
     encoder = make_encoder()
-    whole = WeightedSum({"often": Noting(), "rarely": Noting()}, {"often": 3.0, "rarely": 1.0}, each_step="one")
+    whole = WeightedSum({"values": Noting(), "patients": Noting()}, {"values": 3.0, "patients": 1.0}, each_step="one")
     steps = [whole(encoder, None, generator(seed)) for seed in range(400)]
-    often = [step for step in steps if "often_loss" in step.parts]
+    often = [step for step in steps if "values_loss" in step.parts]
     assert all(len(step.parts) == 2 and step.total == 4.0 for step in steps), "one of them, in units of the sum"
     assert 0.68 < len(often) / len(steps) < 0.82
     assert steps[7].parts == whole(encoder, None, generator(7)).parts
     watched = whole.eval()(encoder, None, generator())
     assert watched.total == 4.0
-    assert {"often_loss", "rarely_loss"} <= set(watched.parts)
+    assert {"values_loss", "patients_loss"} <= set(watched.parts)
     assert repr(whole.fresh()) == repr(whole.for_cohort("a cohort")) == repr(whole)
 
 

@@ -67,7 +67,9 @@ def test_a_draw_replays_and_views_compose():
     assert first.codes.equal(second.codes)
 
 
-def test_what_makes_no_sense_is_refused():
+def test_what_makes_no_sense_is_refused(make_batch):
+    with pytest.raises(DataError, match="Expected a TableBatch to corrupt, found a ConnectomeBatch"):
+        CorruptColumns().draw(make_batch(), generator())
     with pytest.raises(DataError, match="at least two patients to take values from one another, found 1"):
         CorruptColumns().draw(make()[[0]], generator())
     with pytest.raises(ConfigError, match="ratio between 0 and 1, found 1"):
