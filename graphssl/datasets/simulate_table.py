@@ -90,20 +90,20 @@ def simulate_table(
     factors[:, 0] += _SITE_SD * np.linspace(-1, 1, sites)[site] if sites > 1 else 0.0
     probability = expit(logit(share_dead) + effect * factors[:, 0])
     meanings = [_meaning(number, n_factors, loading, np.random.default_rng([world, number])) for number in numbers]
-    measured: dict[str, npt.NDArray[np.generic]] = {
-        "age": (65 + 12 * rng.standard_normal(n_subjects)).round(1),
-        "sex": rng.choice(["female", "male"], n_subjects),
-        "died": np.where(rng.random(n_subjects) < probability, "yes", "no"),
-        "site": np.char.add("site-", site.astype(str)),
-    }
     index = pd.Index([f"patient-{k:05d}" for k in range(n_subjects)], dtype="str")
-    table = pd.DataFrame(measured, index=index).astype({"sex": "str", "died": "str", "site": "str"})
+    written = {
+        "age": pd.Series((65 + 12 * rng.standard_normal(n_subjects)).round(1), index=index),
+        "sex": pd.Series(rng.choice(["female", "male"], n_subjects), index=index, dtype="str"),
+        "died": pd.Series(np.where(rng.random(n_subjects) < probability, "yes", "no"), index=index, dtype="str"),
+    }
+    if sites > 1:
+        written["site"] = pd.Series([f"site-{k}" for k in site], index=index, dtype="str")
     for number, meaning in zip(numbers, meanings, strict=True):
         # A stream of its own for each column, so that the others stay as they are when one is added.
         own = np.random.default_rng([seed, 1, number])
         is_missing = own.random(n_subjects) < _missing_rate(share_missing, factors[:, 0])
-        table[meaning.column.name] = pd.Series(meaning.see(factors, own), index=index).mask(is_missing)
-    cohort = Cohort(name, table if sites > 1 else table.drop(columns="site"), _schema(meanings, sites), {})
+        written[meaning.column.name] = pd.Series(meaning.see(factors, own), index=index).mask(is_missing)
+    cohort = Cohort(name, pd.DataFrame(written), _schema(meanings, sites), {})
     return TableSimulation(cohort, _truth(factors, probability, meanings, index))
 
 
