@@ -196,12 +196,12 @@ def test_a_model_of_one_table_is_fine_tuned_on_another(tmp_path, monkeypatch, ca
     words = ["finetune", "--config", "second.yaml", "--model", "runs/first/encoder", "--quiet"]
     assert main(words) == 0
     said = capsys.readouterr().out
-    assert "4 columns shared, 1 columns new, 3 columns left out\n  shared    age: continuous; years\n" in said
+    assert "columns: 4 shared, 1 new, 3 left out\n  shared    age: continuous; years\n" in said
     assert "  new       lab07: continuous; 10^9/L\n  left out  lab00: continuous; mg/dL\n" in said
     carried = pd.read_csv("runs/second/transfer.csv", index_col="column")
     assert carried["state"].value_counts().to_dict() == {"shared": 4, "left out": 3, "new": 1}
     assert main([*words, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["transfer"].startswith("4 columns shared")
+    assert json.loads(capsys.readouterr().out)["transfer"].startswith("columns: 4 shared")
     (tmp_path / "third.yaml").write_text(TABLE.replace("first", "third").replace("columns: {n_pieces: 4}", "columns: {columns: [lab00]}"))
     sentence = refused(capsys, main(["finetune", "--config", "third.yaml", "--model", "runs/second/model", "--quiet"]))
     assert "Expected at least one column of the model (age, sex, lab04, lab03, lab07)" in sentence

@@ -56,7 +56,7 @@ def transfer(model: Model, cohort: Cohort, *, columns: Sequence[str] | None = No
     encoder = fresh(model.encoder.for_builder(tokenizer), seed)
     assert isinstance(encoder, AbstractTableEncoder)
     encoder.adopt(model.encoder, set(found.index[found["state"] == "shared"]))
-    card = {**model.card, "transferred to": f"{cohort.name}: {_sentence(found)}"}
+    card = {**model.card, "transferred to": f"{cohort.name}, {_sentence(found)}"}
     return Transfer(Model(tokenizer, encoder.eval(), history=model.history, card=card), found)
 
 
@@ -65,7 +65,7 @@ _STATES = ("shared", "new", "left out")
 
 def _sentence(columns: pd.DataFrame) -> str:
     counts = columns["state"].value_counts()
-    return ", ".join(f"{counts.get(state, 0)} columns {state}" for state in _STATES)
+    return "columns: " + ", ".join(f"{counts.get(state, 0)} {state}" for state in _STATES)
 
 
 def _line(name: str, row: "pd.Series[Any]") -> str:

@@ -76,9 +76,9 @@ def test_it_is_fine_tuned_saved_and_predicts(pretrained, tmp_path):
     again = Model.from_pretrained(tmp_path / "model")
     assert_array_equal(again.predict_proba(test), tuned.predict_proba(test))
     assert np.isfinite(tuned.predict_proba(test)).all()
-    assert tuned.card["transferred to"] == "hospital 1: 3 columns shared, 1 columns new, 9 columns left out"
+    assert tuned.card["transferred to"] == "hospital 1, columns: 3 shared, 1 new, 9 left out"
     text = str(found)
-    assert text.splitlines()[0] == "3 columns shared, 1 columns new, 9 columns left out"
+    assert text.splitlines()[0] == "columns: 3 shared, 1 new, 9 left out"
     assert "  shared    lab02: continuous; U/L" in text
     assert "  new       lab11: continuous; 10^9/L" in text
 
