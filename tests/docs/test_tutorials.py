@@ -16,6 +16,7 @@ from graphssl.experiment.config import read_experiment
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md")), *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
 PAGES += [
+    ROOT / "docs" / "methods" / "transfer.md",
     ROOT / "docs" / "methods" / "views.md",
     ROOT / "docs" / "methods" / "timeline-transformer.md",
     ROOT / "docs" / "methods" / "event-transformer.md",

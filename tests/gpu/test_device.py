@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from graphssl.encoders import GraphTransformer
-from graphssl.objectives import MaskedRegions
+from graphssl.data import ColumnTokenizer
+from graphssl.datasets import simulate_table
+from graphssl.encoders import GraphTransformer, TableMLP
+from graphssl.objectives import MaskedColumns, MaskedRegions, Scarf
 from graphssl.training import TrainingSettings, finetune, pretrain
 
 pytestmark = pytest.mark.gpu
@@ -20,6 +22,22 @@ def test_loss_and_gradient_are_those_of_the_cpu(make_batch):
         loss = objective(encoder.to(device), batch.to(device), torch.Generator().manual_seed(0)).total
         loss.backward()
         found.append((loss.item(), encoder.tokens.profile.weight.grad.cpu()))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-4)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("objective", [MaskedColumns(0.3, patients=0.1, never_hidden=["age"]), Scarf()], ids=["masked", "scarf"])
+def test_a_step_on_a_table_is_the_same_on_both_devices(objective):
+    found = []
+    for device in ("cpu", "cuda"):
+        torch.manual_seed(0)
+        cohort = simulate_table(n_subjects=40, columns=10).cohort
+        tokenizer = ColumnTokenizer(n_pieces=4).fit(cohort)
+        encoder = TableMLP(width=16, depth=1, dropout=0.0).for_builder(tokenizer)
+        prepared = objective.fresh().prepare(encoder).to(device)
+        loss = prepared(encoder.to(device), tokenizer.transform(cohort).to(device), torch.Generator().manual_seed(0)).total
+        loss.backward()
+        found.append((loss.item(), encoder.into.grad.cpu()))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-4)
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-3, atol=1e-5)
 
