@@ -147,9 +147,6 @@ class Agreement(AbstractGroupSimilarity):
         (values, present), (others, others_present) = x.tensors, y.tensors
         agree = torch.zeros(len(values), len(others))
         for c, tolerance in enumerate(self.tolerance_.tolist()):
-            if tolerance == 0:  # what is equal stays so in single precision
-                agree += values[:, c, None] == others[None, :, c]
-                continue
             size = max((float(side[:, c].nan_to_num().abs().max()) for side in (values, others) if len(side)), default=0.0)
             agree += (values[:, c, None] - others[None, :, c]).abs_() <= tolerance + 8 * _SINGLE * (size + tolerance)
         return agree.div_((present @ others_present.T).clamp_(min=1.0))
