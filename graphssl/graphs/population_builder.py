@@ -86,6 +86,8 @@ class PopulationBuilder(AbstractTokenizer):
         patients = self.tokenizer_.transform(cohort)
         nodes = torch.from_numpy(pd.Index(self.index_.ids_).get_indexer(pd.Index(patients.subject_ids)))
         self._check_same(patients, nodes)
+        if torch.equal(nodes, torch.arange(len(self.population_))):
+            patients = self.population_.patients  # all of them: no second copy
         new = (nodes < 0).numpy()
         if self.transductive and new.any():
             return self._joined(cohort, patients, nodes)
