@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, from_numpy
 
 from graphssl.data.builder import AbstractTokenizer
+from graphssl.data.cohort import Cohort
 from graphssl.data.normal_scores import N_QUANTILES, NormalScores
 from graphssl.data.schema import Role
 from graphssl.data.static_columns import StaticColumns
@@ -69,6 +71,16 @@ class AbstractStreamTokenizer(AbstractTokenizer):
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"Expected the fitted state of a {cls.__name__}, found a problem with {error}. The file is damaged.") from error
         return tokenizer
+
+    def unknown(self, cohort: Cohort) -> pd.DataFrame:
+        """Who has a category that no training patient had, by static column of categories.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: If nothing was fitted.
+            SchemaError: If a column is absent.
+        """
+        check_is_fitted(self, "scores_")
+        return self.static_.unknown(cohort)
 
     def static_names(self) -> str:
         """Names of the static columns, for the model card."""

@@ -229,16 +229,6 @@ class TimelineTokenizer(AbstractStreamTokenizer):
         n_read = int(numbers["code"].isin(self.codes_).sum() + given["code"].isin(self.treatments_).sum())
         return {"not of the vocabulary": len(recent) - n_read, "older than the bins": n_timed - len(recent)}
 
-    def unknown(self, cohort: Cohort) -> pd.DataFrame:
-        """Who has a category that no training patient had, by static column of categories.
-
-        Raises:
-            sklearn.exceptions.NotFittedError: If nothing was fitted.
-            SchemaError: If a column is absent.
-        """
-        check_is_fitted(self, "scores_")
-        return self.static_.unknown(cohort)
-
     def layout(self) -> dict[str, Any]:
         """Codes, treatments, static columns and bins, as encoders want them.
 
