@@ -1,6 +1,6 @@
 """The most alike of all pairs of patients, block by block: no matrix of all pairs is ever there."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ Integers = npt.NDArray[np.int64]
 
 SPARE = 8  # candidates beyond those asked for, which are looked at in double precision too
 _ROUNDING = 4e-6  # of the elementwise functions in single precision
-_ROWS = 64  # fewest patients asked about in one block
+_ROWS = 128  # fewest patients asked about in one block
 _TILE = 2**18  # pairs that fit into the cache of a processor
 _RUN = 16
 
@@ -50,14 +50,12 @@ class BlockSearch:
             return self.settle(values, np.broadcast_to(np.arange(n), (m, n)), k, own)
         operands = [similarity.operands(x, y) for similarity, x, y in zip(self.similarities, values, self.values, strict=True)]
         indices, similarity = np.empty((m, k), dtype=np.int64), np.empty((m, k))
-        height = max(_ROWS, _TILE // n)
-        for start in range(0, m, height):
-            rows = slice(start, min(start + height, m))
-            block = self._block([(x.rows(rows), y) for x, y in operands], n)
+        tiles = Tiles(max(1, min(m, max(_ROWS, _TILE // n))), n)
+        for start in range(0, m, len(tiles.block)):
+            rows = slice(start, min(start + len(tiles.block), m))
             mine = None if own is None else own[rows]
-            if mine is not None:
-                block[torch.arange(len(mine)), torch.from_numpy(mine)] = -torch.inf
-            indices[rows], similarity[rows] = self._settled(block, [x[rows] for x in values], k, mine)
+            self._fill(tiles, [(x.rows(rows), y) for x, y in operands], mine)
+            indices[rows], similarity[rows] = self._settled(tiles, [x[rows] for x in values], k, mine)
         return indices, similarity
 
     def settle(self, values: Sequence[Floats], candidates: Integers, k: int, own: Integers | None = None) -> tuple[Integers, Floats]:
@@ -74,39 +72,79 @@ class BlockSearch:
         order = np.argsort(-total, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(candidates, order, axis=1), np.take_along_axis(total, order, axis=1)
 
-    def _block(self, operands: Sequence[tuple[Operand, Operand]], n: int) -> Float[Tensor, "b n"]:
-        """Similarities of some patients to all, or a little more; padded with -∞ to whole runs."""
-        block = torch.zeros(operands[0][0].height, -(-n // _RUN) * _RUN)
-        block[:, n:] = -torch.inf
-        width = _TILE // max(_ROWS, len(block))
-        for start in range(0, n, width):
-            columns = slice(start, min(start + width, n))
-            for similarity, weight, (x, y) in zip(self.similarities, self.weights.tolist(), operands, strict=True):
-                block[:, columns].add_(similarity.upper(x, y.rows(columns)), alpha=weight)
-        return block
+    def _fill(self, tiles: "Tiles", operands: Sequence[tuple[Operand, Operand]], own: Integers | None) -> None:
+        """Write what ranks all patients for some, -∞ for their own places. One group ranks by what is cheapest, several by their weighted mean."""
+        height = operands[0][0].height
+        for start, tile in tiles.of(height):
+            parts = [(x, y.rows(slice(start, start + tile.shape[1]))) for x, y in operands]
+            if len(parts) == 1:
+                self.similarities[0].key(*parts[0], tile)
+            else:
+                tile.zero_()
+                one = tiles.scratch[:height, : tile.shape[1]]
+                for similarity, weight, (x, y) in zip(self.similarities, self.weights.tolist(), parts, strict=True):
+                    similarity.key(x, y, one)
+                    tile.add_(similarity.from_key(one), alpha=weight)
+            if own is not None:
+                here = np.flatnonzero((own >= start) & (own < start + tile.shape[1]))
+                if len(here):
+                    tile[torch.from_numpy(here), torch.from_numpy(own[here] - start)] = -torch.inf
+            tiles.note_maxima(start, height)
 
-    def _settled(self, block: Float[Tensor, "b n"], values: Sequence[Floats], k: int, own: Integers | None) -> tuple[Integers, Floats]:
-        most, candidates = _largest(block, k + SPARE)
+    def _similarity(self, block: Tensor) -> Floats:
+        """Similarities, or a little more, of what a block ranks by."""
+        found = self.similarities[0].from_key(block.clone()) if len(self.similarities) == 1 else block
+        return found.numpy().astype(np.float64)
+
+    def _settled(self, tiles: "Tiles", values: Sequence[Floats], k: int, own: Integers | None) -> tuple[Integers, Floats]:
+        most, candidates = tiles.largest(len(values[0]), k + SPARE)
         indices, similarity = self.settle(values, candidates.numpy(), k, own)
         # Whoever is no candidate is at most as alike as the last candidate, but for rounding.
-        least = most[:, -1].numpy().astype(np.float64)
+        least = self._similarity(most.amin(dim=1))
         slack = _ROUNDING * (np.abs(least) + 0.1)
         for row in np.flatnonzero(similarity[:, -1] <= least + slack):
-            possible = np.flatnonzero(block[row].numpy() >= similarity[row, -1] - slack[row])[None]
+            possible = np.flatnonzero(self._similarity(tiles.block[row, : tiles.n]) >= similarity[row, -1] - slack[row])[None]
             one, mine = [x[row : row + 1] for x in values], None if own is None else own[row : row + 1]
             indices[row], similarity[row] = (found[0] for found in self.settle(one, possible, k, mine))
         return indices, similarity
 
 
-def _largest(block: Float[Tensor, "b n"], k: int) -> tuple[Tensor, Tensor]:
-    """The largest of each row and where they are `[b, k]`, falling.
+class Tiles:
+    """Some patients by all others, worked on in tiles that fit into the cache, with the maxima of runs of sixteen by which the largest are found.
 
-    They are among the k runs of sixteen with the largest maxima, which saves most of the sorting.
+    The members of a run lie a sixteenth of a tile apart, so that all runs of a tile are compared at once, neighbours with neighbours.
+
+    Args:
+        height: How many patients at most.
+        n: How many others.
     """
-    runs = block.unflatten(1, (-1, _RUN))
-    if runs.shape[1] <= 2 * k:
-        return block.topk(k, dim=1)
-    best = runs.amax(dim=2).topk(k, dim=1, sorted=False).indices
-    few = runs.gather(1, best.unsqueeze(2).expand(-1, -1, _RUN)).flatten(1)
-    most, place = few.topk(k, dim=1)
-    return most, best.gather(1, place // _RUN) * _RUN + place % _RUN
+
+    def __init__(self, height: int, n: int) -> None:
+        n_tiles = -(-n // max(_RUN, _TILE // max(_ROWS, height)))
+        self.n, self.n_runs = n, -(-n // (n_tiles * _RUN))  # runs of a tile
+        self.width = self.n_runs * _RUN
+        self.block = torch.full((height, n_tiles * self.width), -torch.inf)  # what is behind the last stays so
+        self.maxima = torch.full((height, n_tiles * self.n_runs), -torch.inf)
+        self.scratch = torch.empty(height, self.width)
+
+    def of(self, height: int) -> Iterator[tuple[int, Float[Tensor, "b t"]]]:
+        """First place and values of each tile, for the first patients."""
+        for start in range(0, self.n, self.width):
+            yield start, self.block[:height, start : min(start + self.width, self.n)]
+
+    def note_maxima(self, start: int, height: int) -> None:
+        """Take the maxima of a tile that was written."""
+        members = self.block[:height, start : start + self.width].unflatten(1, (_RUN, self.n_runs))
+        first = start // _RUN
+        torch.amax(members, dim=1, out=self.maxima[:height, first : first + self.n_runs])
+
+    def largest(self, height: int, k: int) -> tuple[Tensor, Tensor]:
+        """The largest of each row and where they are `[b, k]`, in any order. They are among the k runs with the largest maxima."""
+        block, maxima = self.block[:height], self.maxima[:height]
+        if maxima.shape[1] <= 2 * k:
+            return block.topk(k, dim=1, sorted=False)
+        run = maxima.topk(k, dim=1, sorted=False).indices
+        first = run // self.n_runs * self.width + run % self.n_runs
+        places = (first.unsqueeze(2) + self.n_runs * torch.arange(_RUN)).flatten(1)
+        most, place = block.gather(1, places).topk(k, dim=1, sorted=False)
+        return most, places.gather(1, place)

@@ -124,9 +124,7 @@ class NeighborIndex(BaseEstimator):
         _check_k(self.n_neighbors, len(self.ids_))
         self.schema_ = _part(X, self.groups)
         self.similarities_ = [group_similarity(group) for group in self.groups]
-        for similarity in self.similarities_:
-            similarity.fit(X)
-        self.values_ = [similarity.encode(X) for similarity in self.similarities_]
+        self.values_ = [similarity.fit(X) for similarity in self.similarities_]
         self._prepare()
         return self
 
@@ -240,8 +238,10 @@ class NeighborIndex(BaseEstimator):
         rng = np.random.default_rng(self.seed)
         sample = np.sort(rng.choice(len(self.ids_), min(len(self.ids_), _SAMPLE), replace=False))
         self.recall_ = 1.0 if self.lists_ is None else self._widened(self.lists_, sample[:: max(1, len(sample) // _RECALL_SAMPLE)])
-        _, similarity = self._search([values[sample] for values in self.values_], self.n_neighbors, sample)
+        found, similarity = self._search([values[sample] for values in self.values_], self.n_neighbors, sample)
         self.familiarity_ = np.sort(similarity.mean(axis=1))
+        # Where the sample is everybody, their neighbours are known, and asked for next as a rule.
+        self.known_ = (found, similarity) if len(sample) == len(self.ids_) else None
 
     def _inverted_lists(self) -> InvertedLists | None:
         if self.search == "exact" or (self.search == "auto" and len(self.ids_) < self.threshold):
@@ -279,7 +279,9 @@ class NeighborIndex(BaseEstimator):
         return "product", np.concatenate([np.sqrt(weight) * vectors for weight, (_, vectors) in zip(self.weights_, known, strict=True)], axis=1)
 
     def _neighbors(self, ids: tuple[str, ...], values: list[Floats], k: int, own: Integers | None) -> Neighbors:
-        indices, similarity = self._search(values, max(k, self.n_neighbors), own)
+        wanted = max(k, self.n_neighbors)
+        known = self.known_ if values is self.values_ and wanted == self.n_neighbors else None
+        indices, similarity = self._search(values, wanted, own) if known is None else (known[0].copy(), known[1].copy())
         familiar = similarity[:, : self.n_neighbors].mean(axis=1)
         more = len(self.familiarity_) - np.searchsorted(self.familiarity_, familiar, side="right")
         indices = indices[:, :k]

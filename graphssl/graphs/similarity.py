@@ -1,8 +1,8 @@
 """How alike two patients are in a group of features: the forms of similarity.
 
 Every similarity is worked out in two ways. `exact` takes pairs, in double precision and value by value, so that a pair's similarity never depends on
-which other pairs are asked for. `upper` takes a block of all pairs in single precision through matrix products, and is never smaller than `exact` but
-for rounding of the last digits: it finds the few pairs that `exact` has to look at.
+which other pairs are asked for. `key` takes a block of all pairs in single precision through matrix products, and writes what ranks them; what
+`from_key` makes of it is never smaller than `exact` but for rounding of the last digits. It finds the few pairs that `exact` has to look at.
 
 The forms follow Pellegrini et al., *Unsupervised pre-training of graph transformers on patient population graphs*, Medical Image Analysis 2023
 (demographic, cognitive, imaging, and statistics of time series). A value that one of two patients lacks is left out of their comparison; patients who
@@ -10,7 +10,7 @@ have no value of a group in common have the similarity 0 in it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +40,8 @@ class AbstractGroupSimilarity(ABC):
         self.group = group
 
     @abstractmethod
-    def fit(self, X: Cohort | pd.DataFrame) -> None:
-        """Learn units, lengths or categories from training patients.
+    def fit(self, X: Cohort | pd.DataFrame) -> Floats:
+        """Learn units, lengths or categories from training patients, and give their values as `encode` does.
 
         Raises:
             SchemaError: If a column is absent or not of its kind.
@@ -62,11 +62,21 @@ class AbstractGroupSimilarity(ABC):
 
     @abstractmethod
     def operands(self, x: Floats, y: Floats) -> "tuple[Operand, Operand]":
-        """What `upper` takes, for patients asked about `[b, C]` and those they are compared with `[n, C]`."""
+        """What `key` takes, for patients asked about `[b, C]` and those they are compared with `[n, C]`."""
 
     @abstractmethod
+    def key(self, x: "Operand", y: "Operand", out: Float[Tensor, "b n"]) -> None:
+        """Write into `out` what ranks all pairs as the similarity does, or a little higher."""
+
+    def from_key(self, key: Tensor) -> Tensor:
+        """Turn keys into similarities, in their place."""
+        return key
+
     def upper(self, x: "Operand", y: "Operand") -> Float[Tensor, "b n"]:
-        """The similarity of all pairs, or more."""
+        """The similarity of all pairs, or a little more."""
+        out = torch.empty(x.height, y.height)
+        self.key(x, y, out)
+        return self.from_key(out)
 
     def vectors(self, x: Floats) -> "tuple[str, Floats] | None":
         """Vectors `[n, D]` of patients who lack no value, whose `"distance"` or `"product"` ranks as the similarity does; None if none do."""
@@ -109,18 +119,22 @@ class Agreement(AbstractGroupSimilarity):
     Columns that are no numbers among the training patients are compared as categories. One that no training patient has agrees with none.
     """
 
-    def fit(self, X: Cohort | pd.DataFrame) -> None:
+    def fit(self, X: Cohort | pd.DataFrame) -> Floats:
         """Learn the categories."""
         _check_columns(X, self.group)
         table = as_table(X)
         plain = [name for name in self.group.column_names if name not in self.group.tolerance and not _is_numeric(table, name)]
         words = {name: sorted(set(as_words(Column(name, "categorical"), table).dropna())) for name in plain}
         self.restore({"categories": words})
-        _check_observed(self.group, self.encode(X))
+        values = self.encode(X)
+        _check_observed(self.group, values)
+        return values
 
     def encode(self, X: Cohort | pd.DataFrame) -> Floats:
         """Numbers as they are, categories by their place among the training patients', -1 for others."""
         table = as_table(X)
+        if not self.categories_ and (values := _numbers_at_once(table, self.group.column_names)) is not None:
+            return values
         columns = []
         for name in self.group.column_names:
             if name in self.categories_:
@@ -137,19 +151,24 @@ class Agreement(AbstractGroupSimilarity):
         return _share((gap <= self.tolerance_).sum(axis=-1), (~np.isnan(gap)).sum(axis=-1))
 
     def operands(self, x: Floats, y: Floats) -> tuple[Operand, Operand]:
-        """Values shifted to keep their digits in single precision, and which there are."""
+        """Values shifted to keep their digits in single precision, and which there are where some are missing."""
         shift = _finite_means(y)
+        if not (np.isnan(x).any() or np.isnan(y).any()):
+            return Operand((_single(x - shift),)), Operand((_single(y - shift),))
         sides = tuple(Operand((_single(side - shift), _single(~np.isnan(side)))) for side in (x, y))
         return sides[0], sides[1]
 
-    def upper(self, x: Operand, y: Operand) -> Float[Tensor, "b n"]:
+    def key(self, x: Operand, y: Operand, out: Float[Tensor, "b n"]) -> None:
         """Agreement with tolerances widened by what rounding may add."""
-        (values, present), (others, others_present) = x.tensors, y.tensors
-        agree = torch.zeros(len(values), len(others))
+        values, others = x.tensors[0], y.tensors[0]
+        out.zero_()
         for c, tolerance in enumerate(self.tolerance_.tolist()):
+            if tolerance == 0:  # what is equal stays so in single precision
+                out += values[:, c, None] == others[None, :, c]
+                continue
             size = max((float(side[:, c].nan_to_num().abs().max()) for side in (values, others) if len(side)), default=0.0)
-            agree += (values[:, c, None] - others[None, :, c]).abs_() <= tolerance + 8 * _SINGLE * (size + tolerance)
-        return agree.div_((present @ others_present.T).clamp_(min=1.0))
+            out += (values[:, c, None] - others[None, :, c]).abs_() <= tolerance + 8 * _SINGLE * (size + tolerance)
+        out.div_(len(self.tolerance_) if len(x.tensors) == 1 else (x.tensors[1] @ y.tensors[1].T).clamp_(min=1.0))
 
     def vectors(self, x: Floats) -> tuple[str, Floats] | None:
         """One-hot categories, whose product is the share; None where there are numbers."""
@@ -171,7 +190,7 @@ class Agreement(AbstractGroupSimilarity):
 class AbstractNumeric(AbstractGroupSimilarity):
     """What similarities of numbers share: columns in units learned from training patients."""
 
-    def fit(self, X: Cohort | pd.DataFrame) -> None:
+    def fit(self, X: Cohort | pd.DataFrame) -> Floats:
         """Learn centre and unit of every column, and the length."""
         _check_columns(X, self.group)
         values = self._numbers(X)
@@ -191,6 +210,7 @@ class AbstractNumeric(AbstractGroupSimilarity):
         }
         length = self.group.length or float(lengths.get(self.group.similarity, 1.0))
         self.length_ = length if length > 0 else 1.0
+        return (values - self.centre_) / self.unit_
 
     def encode(self, X: Cohort | pd.DataFrame) -> Floats:
         """Numbers in the units of the training patients."""
@@ -210,10 +230,8 @@ class AbstractNumeric(AbstractGroupSimilarity):
 
     def _numbers(self, X: Cohort | pd.DataFrame) -> Floats:
         table, names = as_table(X), self.group.column_names
-        if all(_is_numeric(table, name) for name in names):
-            values = table[names].to_numpy(dtype=np.float64, na_value=np.nan)
-            if not np.isinf(values).any():
-                return values
+        if (values := _numbers_at_once(table, names)) is not None:
+            return values
         return np.column_stack([as_numbers(Column(name, "continuous"), table) for name in names])  # names the column and the cell that is none
 
 
@@ -223,30 +241,46 @@ class Distance(AbstractNumeric):
     def exact(self, x: Floats, y: Floats) -> Floats:
         """The similarity of each pair."""
         gap = x - y
-        distance = np.sqrt(np.nansum(gap * gap, axis=-1))
-        return np.where(np.isnan(gap).all(axis=-1), 0.0, self._falling(distance, np.exp, expit))
+        squared = np.asarray((gap * gap).sum(axis=-1))
+        lacking = np.isnan(squared)
+        if not lacking.any():
+            return self._falling(np.sqrt(squared))
+        squared[lacking] = np.nansum(gap[lacking] ** 2, axis=-1)
+        return np.where(np.isnan(gap).all(axis=-1), 0.0, self._falling(np.sqrt(squared)))
 
     def operands(self, x: Floats, y: Floats) -> tuple[Operand, Operand]:
-        """Factors of a squared distance made smaller by what rounding may add."""
+        """Factors of minus a squared distance made smaller by what rounding may add."""
         shift = _finite_means(y)
-        return _square_operands(x - shift, y - shift)
+        left, right = _square_operands(x - shift, y - shift)
+        left.tensors[0].neg_()
+        return left, right
 
-    def upper(self, x: Operand, y: Operand) -> Float[Tensor, "b n"]:
-        """The similarity at the smallest distance that rounding allows."""
-        similarity = self._falling(_rooted(x.tensors[0], y.tensors[0]), torch.exp, torch.sigmoid)
-        return similarity if len(x.tensors) == 1 else similarity.masked_fill_(x.tensors[1] @ y.tensors[1].T == 0, 0.0)
+    def key(self, x: Operand, y: Operand, out: Float[Tensor, "b n"]) -> None:
+        """Minus the squared distance, which falls as the similarity does: neither root nor exponential is worked out for a whole block."""
+        torch.mm(x.tensors[0], y.tensors[0].T, out=out)
+        if len(x.tensors) > 1:  # patients who have nothing in common are as far apart as the similarity 0 says
+            nothing = -(self.length_**2) if self.group.similarity == "euclidean" else torch.finfo(out.dtype).min
+            out.masked_fill_(x.tensors[1] @ y.tensors[1].T == 0, nothing)
+
+    def from_key(self, key: Tensor) -> Tensor:
+        """The similarity at these distances."""
+        distance = key.neg_().clamp_(min=0.0).sqrt_()
+        if self.group.similarity == "euclidean":
+            return distance.div_(-self.length_).add_(1.0)
+        if self.group.similarity == "rbf":
+            return distance.div_(self.length_).square_().mul_(-0.5).exp_()
+        return distance.neg_().sigmoid_()
 
     def vectors(self, x: Floats) -> tuple[str, Floats]:
         """The scaled values, whose distance ranks as the similarity does."""
         return "distance", x
 
-    def _falling(self, distance: Any, exp: Callable[[Any], Any], sigmoid: Callable[[Any], Any]) -> Any:
-        """The same for arrays and tensors."""
+    def _falling(self, distance: Floats) -> Floats:
         if self.group.similarity == "euclidean":
             return 1.0 - distance / self.length_
         if self.group.similarity == "rbf":
-            return exp(-0.5 * (distance / self.length_) ** 2)
-        return sigmoid(-distance)
+            return np.exp(-0.5 * (distance / self.length_) ** 2)
+        return np.asarray(expit(-distance))
 
 
 class Statistics(AbstractNumeric):
@@ -267,16 +301,19 @@ class Statistics(AbstractNumeric):
         seen = [_single(np.asarray((~np.isnan(self._by_feature(side))).any(axis=-1))) for side in (x, y)]
         return Operand((left.tensors[0], seen[0])), Operand((right.tensors[0], seen[1]))
 
-    def upper(self, x: Operand, y: Operand) -> Float[Tensor, "b n"]:
-        """The similarity at the smallest mean distance that rounding allows."""
+    def key(self, x: Operand, y: Operand, out: Float[Tensor, "b n"]) -> None:
+        """Minus the smallest mean distance that rounding allows."""
         (left, seen), (right, others_seen) = x.tensors, y.tensors
-        total = torch.zeros(left.shape[1], right.shape[1])
-        one = torch.empty_like(total)
+        one = torch.empty_like(out, memory_format=torch.contiguous_format)
+        out.zero_()
         for a, b in zip(left, right, strict=True):
-            total += _rooted(a, b, out=one)
+            out -= torch.mm(a, b.T, out=one).clamp_(min=0.0).sqrt_()
         features = seen @ others_seen.T
-        similarity = torch.sigmoid_(total.div_(features.clamp(min=1.0)).neg_())
-        return similarity.masked_fill_(features == 0, 0.0)
+        out.div_(features.clamp(min=1.0)).masked_fill_(features == 0, torch.finfo(out.dtype).min)
+
+    def from_key(self, key: Tensor) -> Tensor:
+        """The similarity at these distances; nothing where a pair has no feature in common."""
+        return key.sigmoid_()
 
     def _by_feature(self, x: Floats) -> Floats:
         return x.reshape(*x.shape[:-1], len(self.group.columns), -1)
@@ -300,14 +337,14 @@ class Cosine(AbstractNumeric):
         left, right = (tuple(map(_single, (values, values**2, there))) for values, there in zip(known, seen, strict=True))
         return Operand(left), Operand(right)
 
-    def upper(self, x: Operand, y: Operand) -> Float[Tensor, "b n"]:
+    def key(self, x: Operand, y: Operand, out: Float[Tensor, "b n"]) -> None:
         """The cosine, and as much more as rounding may have taken."""
-        slack = 4 * (x.tensors[0].shape[-1] + 4) * _SINGLE
-        if len(x.tensors) == 1:
-            return (x.tensors[0] @ y.tensors[0].T).add_(slack)
-        (a, a2, seen), (b, b2, others_seen) = x.tensors, y.tensors
-        lengths = (a2 @ others_seen.T).mul_(seen @ b2.T).sqrt_()
-        return torch.where(lengths > 0, (a @ b.T) / lengths, 0.0).add_(slack)
+        torch.mm(x.tensors[0], y.tensors[0].T, out=out)
+        if len(x.tensors) > 1:
+            (_, a2, seen), (_, b2, others_seen) = x.tensors, y.tensors
+            lengths = (a2 @ others_seen.T).mul_(seen @ b2.T).sqrt_()
+            out.div_(lengths).masked_fill_(lengths <= 0, 0.0)
+        out.add_(4 * (x.tensors[0].shape[-1] + 4) * _SINGLE)
 
     def vectors(self, x: Floats) -> tuple[str, Floats]:
         """Values of length one."""
@@ -327,6 +364,17 @@ def _check_columns(X: Cohort | pd.DataFrame, group: FeatureGroup) -> None:
                 f"Expected columns of {'numbers' if numeric else 'numbers or categories'} in the group {group.name!r}, "
                 f"found {column.name} ({column.kind}). Name others, or compare categories by 'agreement'."
             )
+
+
+def _numbers_at_once(table: pd.DataFrame, names: list[str]) -> Floats | None:
+    """Values of columns of finite numbers `[n, C]`; None where some are anything else, to be read one by one and named."""
+    if not all(name in table.columns for name in names):
+        return None
+    part = table[names]
+    if not all(isinstance(dtype, np.dtype) and dtype.kind in "iuf" for dtype in part.dtypes):
+        return None
+    values = part.to_numpy(dtype=np.float64)
+    return None if np.isinf(values).any() else values
 
 
 def _is_numeric(table: pd.DataFrame, name: str) -> bool:
@@ -377,7 +425,3 @@ def _square_operands(x: Floats, y: Floats) -> tuple[Operand, Operand]:
     left = np.concatenate([-2 * a, less * a * a, present[0]], axis=-1)
     right = np.concatenate([b, present[1], less * b * b], axis=-1)
     return Operand((_single(left), _single(present[0]))), Operand((_single(right), _single(present[1])))
-
-
-def _rooted(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
-    return torch.mm(left, right.T, out=out).clamp_(min=0.0).sqrt_()
