@@ -6,6 +6,7 @@ from types import MappingProxyType
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from graphssl.data.table import TableBatch
 
@@ -39,7 +40,23 @@ class ColumnTokens(nn.Module):
 
     def forward(self, batch: TableBatch) -> Float[Tensor, "B C D"]:
         """Tokens of a batch."""
-        numbers = torch.einsum("bnq,nqd->bnd", batch.pieces, self.pieces)
-        values = torch.cat([numbers, self.category(batch.codes + self.offsets)], dim=1)
-        absent = torch.where(batch.hidden.unsqueeze(-1), self.masked, self.missing)
-        return torch.where(batch.visible.unsqueeze(-1), values, absent) + self.column
+        return torch.cat([self._numbers(batch), self._categories(batch)], dim=1)
+
+    def _numbers(self, batch: TableBatch) -> Float[Tensor, "B N D"]:
+        """One product: of the pieces where they can be read, and of marks of what is missing, of what is hidden, and of the column."""
+        n = len(self.pieces)
+        visible, hidden = batch.visible[:, :n, None], batch.hidden[:, :n, None]
+        marks = torch.cat([batch.pieces * visible, ~visible & ~hidden, hidden, torch.ones_like(hidden)], dim=2)
+        vectors = [self.missing, self.masked, self.column]
+        weights = torch.cat([self.pieces, *(vector[:n].unsqueeze(1) for vector in vectors)], dim=1)
+        return torch.einsum("bnq,nqd->bnd", marks, weights)
+
+    def _categories(self, batch: TableBatch) -> Float[Tensor, "B K D"]:
+        """One look-up, in the vectors of all categories, and behind them those of what is missing and of what is hidden in each column."""
+        n, k = len(self.pieces), len(self.offsets)
+        column = torch.arange(k, device=batch.device)
+        rows = torch.where(batch.visible[:, n:], batch.codes + self.offsets, len(self.category.weight) + column + k * batch.hidden[:, n:])
+        of_code = torch.bucketize(torch.arange(len(self.category.weight), device=batch.device), self.offsets, right=True) - 1
+        own = self.column[n:]
+        vectors = torch.cat([self.category.weight + own[of_code], self.missing[n:] + own, self.masked[n:] + own])
+        return F.embedding(rows, vectors)

@@ -89,7 +89,7 @@ class PatientBias(nn.Module):
         if "similarity" in self.kinds:
             sets, asking, asked = relations.pairs.unsqueeze(-1)  # each [E, 1]
             head = torch.arange(self.heads, device=bias.device)
-            bias.index_put_((sets, head, asking, asked), relations.similarity @ self.by_group, accumulate=True)
+            bias.index_put_((sets, head, asking, asked), along_edges(relations.similarity, self.by_group), accumulate=True)
         return bias
 
 
@@ -97,3 +97,8 @@ def group_slopes(heads: int, n_groups: int) -> Float[Tensor, "G H"]:
     """How much each head counts the similarity in each group: one group a head, by turns, the later heads more."""
     head = torch.arange(heads)
     return (head % max(1, n_groups) == torch.arange(n_groups).unsqueeze(1)) * 4.0 * (head + 1) / heads
+
+
+def along_edges(similarity: Float[Tensor, "E G"], slopes: Float[Tensor, "G H"]) -> Float[Tensor, "E H"]:
+    """What similarity adds over each edge, in single precision where products are taken in half: a sum of a few numbers is no product of matrices."""
+    return (similarity.unsqueeze(-1) * slopes).sum(dim=1)

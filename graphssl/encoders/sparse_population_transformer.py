@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from graphssl.data.population_batch import PopulationBatch
 from graphssl.encoders.base import Embedding
 from graphssl.encoders.graph_transformer import Block
-from graphssl.encoders.population_biases import group_slopes
+from graphssl.encoders.population_biases import along_edges, group_slopes
 from graphssl.encoders.population_encoder import AbstractPopulationEncoder
 from graphssl.errors import ConfigError
 from graphssl.extras import require
@@ -88,7 +88,8 @@ class SparsePopulationTransformer(AbstractPopulationEncoder):
         """
         self.check_population(batch)
         tokens, patients, graph, place = self.flat(batch)
-        bias = torch.cat([graph.similarity @ self.slopes, patients.new_zeros(len(patients), self.heads)])  # [E + M, H], to itself without
+        similar = along_edges(graph.similarity, self.slopes)
+        bias = torch.cat([similar, similar.new_zeros(len(patients), self.heads)])  # [E + M, H], to itself without
         itself = torch.arange(len(patients), device=patients.device).expand(2, -1)
         edge_index = torch.cat([graph.edge_index, itself], dim=1)
         for block in self.blocks:

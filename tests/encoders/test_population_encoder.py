@@ -132,6 +132,18 @@ def test_other_batches_and_builders_are_refused(make, population, make_patients)
             make(fan_outs=fan_outs)
 
 
+@pytest.mark.parametrize("arguments", [{}, {"whole_limit": 0}, {"learn_bias": True}])
+def test_mixed_precision_gives_nearly_the_same(make, population, make_patients, arguments):
+    if "learn_bias" in arguments and "learn_bias" not in make().arguments():
+        pytest.skip("it has no biases")
+    encoder, batch = make(**arguments).eval(), population.transform(make_patients(6, 1, "n"))
+    expected = encoder(batch).pooled
+    with torch.autocast("cpu", torch.bfloat16):
+        found = encoder(batch).pooled
+    found.square().sum().backward()
+    assert_close(found.float(), expected, atol=0.1, rtol=0.1)
+
+
 def test_neighbours_are_drawn_in_training_and_taken_outside_of_it(make, population, make_patients):
     encoder, batch = make(whole_limit=0, fan_outs=(2, 2)), population.transform(make_patients(6, 1, "n"))
 

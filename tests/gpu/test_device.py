@@ -5,7 +5,8 @@ import torch
 
 from graphssl.data import ColumnTokenizer
 from graphssl.datasets import simulate_table
-from graphssl.encoders import GraphTransformer, TableMLP
+from graphssl.encoders import GraphTransformer, PopulationGNN, PopulationTransformer, SparsePopulationTransformer, TableMLP
+from graphssl.graphs import PopulationBuilder
 from graphssl.objectives import MaskedColumns, MaskedRegions, Scarf
 from graphssl.training import TrainingSettings, finetune, pretrain
 
@@ -38,6 +39,25 @@ def test_a_step_on_a_table_is_the_same_on_both_devices(objective):
         loss = prepared(encoder.to(device), tokenizer.transform(cohort).to(device), torch.Generator().manual_seed(0)).total
         loss.backward()
         found.append((loss.item(), encoder.into.grad.cpu()))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-4)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", [PopulationTransformer, SparsePopulationTransformer, PopulationGNN])
+@pytest.mark.parametrize("whole_limit", [0, 100])
+def test_a_step_over_a_population_is_the_same_on_both_devices(encoder, whole_limit):
+    cohort = simulate_table(n_subjects=40, columns=10).cohort
+    builder = PopulationBuilder(ColumnTokenizer(n_pieces=4)).fit(cohort.select(cohort.ids[:30]))
+    batch = builder.transform(cohort)
+    found = []
+    for device in ("cpu", "cuda"):
+        torch.manual_seed(0)
+        made = encoder(width=16, depth=2, dropout=0.0, whole_limit=whole_limit).for_builder(builder)
+        objective = MaskedColumns().prepare(made).to(device)
+        torch.manual_seed(1)
+        loss = objective(made.to(device), batch.to(device), torch.Generator().manual_seed(0)).total
+        loss.backward()
+        found.append((loss.item(), made.heard.weight.grad.cpu()))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-4)
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-3, atol=1e-5)
 
