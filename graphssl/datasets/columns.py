@@ -136,7 +136,7 @@ def _spaced(name: object) -> str:
 _UNLISTED = ("group", "identifier")  # as many values as there are people
 _NAMES = ("categorical", "binary", "ordinal")
 _PERSON = re.compile(
-    r"\b(?:patient|subject|person|participant|family|mrn)\b.*\b(?:id|nr|nbr|no|num|number|key)\b|^(?:subject|person|patient)id$|^mrn$", re.IGNORECASE
+    r"\b(?:patient|subject|person|participant|family|mrn)\b.*\b(?:id|nr|nbr|no|num|number|key)\b|^(?:subject|person|patient)?id$|^mrn$", re.IGNORECASE
 )
 _SITE = re.compile(r"(?:site|hospital|cent(?:er|re)|institution|clinic)(?:_?id)?", re.IGNORECASE)
 _CODE = re.compile(r"\b(?:id|code|type|class|category|cat)$", re.IGNORECASE)

@@ -68,6 +68,7 @@ def load_tables(
     declared = schema if schema is None or isinstance(schema, Schema) else Schema.load(schema)
     table = _read(source, drop, roles, id_column)
     _check_names(table, [id_column, *roles, *(missing if isinstance(missing, Mapping) else ())])
+    _check_repeated(table, id_column, roles if declared is None else [column.name for column in declared])
     table = _without(_indexed(table, id_column), missing)
     excluded = [("column", column, "left out as asked") for column in drop]
     if declared is not None:
@@ -112,6 +113,20 @@ def _check_names(table: pd.DataFrame, names: Collection[str | None]) -> None:
     if absent:
         near = difflib.get_close_matches(absent[0], known, n=1)
         raise SchemaError(f"Expected the columns {absent} in the table, found {known[:10]}{f'; perhaps {near[0]!r} is meant' if near else ''}.")
+
+
+def _check_repeated(table: pd.DataFrame, id_column: str | None, told: Collection[str]) -> None:
+    """Check that a column called `id` of which nothing is told does not repeat where no other column has ids: visits and copies look alike."""
+    name = next((str(column) for column in table.columns if str(column).strip().lower() == "id" and column not in told), None)
+    if id_column is not None or name is None or find_ids(table) is not None:
+        return
+    ids = as_text(table[name]).dropna()
+    repeated = ids[ids.duplicated()].unique().tolist()
+    if repeated:
+        raise SchemaError(
+            f"Expected another id in every row of column {name!r}, found {len(repeated)} repeated: {repeated[:5]}. "
+            f"Where rows are visits of one person name it as the group (group={name!r}); else remove the copies, or drop the column."
+        )
 
 
 def _indexed(table: pd.DataFrame, id_column: str | None) -> pd.DataFrame:

@@ -85,6 +85,20 @@ def test_columns_without_a_value_are_left_out_of_a_given_schema_too(csv, tmp_pat
     assert ["column", "empty", "no subject has a value"] in cohort.excluded.values.tolist()
 
 
+def test_an_id_twice_is_no_feature():
+    visits = pd.DataFrame({"id": ["a", "b", "a"], "age": [60.5, 70.5, 61.5]})
+    with pytest.raises(
+        SchemaError, match=r"Expected another id in every row of column 'id', found 1 repeated: \['a'\]. .*\(group='id'\); else remove"
+    ):
+        load_tables(visits)
+    cohort = load_tables(visits, group="id")
+    assert cohort.groups.nunique() == 2
+    assert load_tables(visits, drop=["id"]).schema.named("feature") == ["age"]
+    numbered = load_tables(visits.assign(visit_id=[1, 2, 3]))
+    assert numbered.ids == ["1", "2", "3"]
+    assert numbered.schema.named("group") == ["id"]
+
+
 def test_what_does_not_fit_is_named(csv):
     with pytest.raises(SchemaError, match=r"Expected the columns \['readmited'\] in the table, .*; perhaps 'readmitted' is meant"):
         load_tables(csv, target="readmited")
