@@ -84,15 +84,14 @@ class MaskedColumns(AbstractObjective):
         guessed = batch.numbers.square()[hidden[:, : batch.numbers.shape[1]]]
         parts["zero_error"] = guessed.sum() / max(1, guessed.numel())
         if self.pooled_weight:
-            pooled = embedding.pooled.unsqueeze(1).expand(-1, hidden.shape[1], -1)
-            pooled_error, _ = self.from_pooled.error(pooled, batch, hidden)
+            pooled_error, _ = self.from_pooled.error(embedding.pooled, batch, hidden)
             parts["pooled_error"] = pooled_error.detach()
             total = total + self.pooled_weight * pooled_error
         return Loss(total, parts)
 
 
 class ColumnDecoder(nn.Module):
-    """A number, or a logit a category, of each column from a vector a column.
+    """A number, or a logit a category, of each column from a vector a column, or from one vector for all.
 
     Args:
         n_numbers: Number of continuous columns.
@@ -107,15 +106,20 @@ class ColumnDecoder(nn.Module):
         self.number_bias = nn.Parameter(torch.zeros(n_numbers))
         self.category = nn.ModuleList(nn.Linear(width, size) for size in sizes)
 
-    def error(self, vectors: Float[Tensor, "B C D"], batch: TableBatch, hidden: Bool[Tensor, "B C"]) -> tuple[Tensor, dict[str, Tensor]]:
+    def error(
+        self, vectors: Float[Tensor, "B C D"] | Float[Tensor, "B D"], batch: TableBatch, hidden: Bool[Tensor, "B C"]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean error over hidden values, each column's in units of what guessing costs, and its parts."""
-        n = self.n_numbers
-        predicted = (vectors[:, :n] * self.number).sum(dim=-1) + self.number_bias
+        n, is_shared = self.n_numbers, vectors.dim() == 2
+        if is_shared:  # nothing of size B × C × D is made
+            predicted = F.linear(vectors, self.number, self.number_bias)
+        else:
+            predicted = torch.einsum("bnd,nd->bn", vectors[:, :n], self.number) + self.number_bias
         numbers = ((predicted - batch.numbers).square() * hidden[:, :n]).sum()
         categories, right = vectors.new_zeros(()), vectors.new_zeros(())
         for k, linear in enumerate(self.category):
             rows = hidden[:, n + k]
-            logits, codes = linear(vectors[rows, n + k]), batch.codes[rows, k]
+            logits, codes = linear(vectors[rows] if is_shared else vectors[rows, n + k]), batch.codes[rows, k]
             categories = categories + F.cross_entropy(logits, codes, reduction="sum") / torch.log(torch.tensor(float(max(2, self.sizes[k]))))
             right = right + (logits.argmax(dim=1) == codes).sum()
         n_numbers, n_codes = hidden[:, :n].sum(), hidden[:, n:].sum()
