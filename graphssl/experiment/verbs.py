@@ -36,7 +36,7 @@ from graphssl.experiment.config import COMPARISONS, EvaluationSettings, Experime
 from graphssl.experiment.explanation import write_explanation
 from graphssl.experiment.runs import RunFolder
 from graphssl.folders import file_written_whole
-from graphssl.graphs import ConnectomeBuilder, ScanContrast
+from graphssl.graphs import ConnectomeBuilder, PopulationBuilder, ScanContrast
 from graphssl.objectives import AbstractObjective, default_objective
 from graphssl.reports import write_report
 from graphssl.results import Result, write_results
@@ -154,6 +154,8 @@ def embed(model: str | Path, cohort: str | Path, out: str | Path) -> pd.DataFram
     """Write the pooled vectors of a saved cohort, and predictions where the model has a head, as parquet or CSV.
 
     Where the model reads categories, the column `unknown_categories` names those columns in which a subject has one that no training subject had.
+    Where patients learn from one another, `neighbors` names the training patients most like each (a training patient is its own), the most alike
+    first, and `unlikeness` is the share of training patients whose own neighbours are more like them.
 
     Args:
         model: Model folder.
@@ -174,6 +176,9 @@ def embed(model: str | Path, cohort: str | Path, out: str | Path) -> pd.DataFram
     unknown = loaded.builder.unknown(subjects)
     if len(unknown.columns):
         table["unknown_categories"] = ["; ".join(unknown.columns[row]) for row in unknown.to_numpy(dtype=bool)]
+    if isinstance(loaded.builder, PopulationBuilder):
+        found = loaded.builder.index_.query(subjects)
+        table["neighbors"], table["unlikeness"] = ["; ".join(row) for row in found.neighbor_ids], found.unlikeness
     table = table.rename_axis("subject_id").reset_index()
     with file_written_whole(target) as aside:
         if target.suffix == ".csv":

@@ -496,7 +496,8 @@ def test_patients_who_learn_from_one_another_go_through_the_same_verbs(tmp_path,
     assert "HOLDS THE VALUES AND IDS" in (tmp_path / "study" / "model" / "README.md").read_text(encoding="utf-8")
     table_cohort(60).select(["p003", "p004"]).save(tmp_path / "two")
     table = embed(tmp_path / "study" / "model", tmp_path / "two", tmp_path / "two.csv")
-    assert len(table) == 2
+    assert [len(set(names.split("; "))) for names in table["neighbors"]] == [4, 4]
+    assert table["unlikeness"].between(0, 1).all()
     np.testing.assert_allclose(table[["probability_no", "probability_yes"]].sum(axis=1), 1.0)
     experiment.name = "again"
     assert "model" in run_finetune(experiment, text_of(experiment), model=str(tmp_path / "study" / "encoder"))
