@@ -109,7 +109,10 @@ def _predicted_aside(method: Any, train: Cohort, y: Labels, fold: Split) -> tupl
     if len({label for label, keep in zip(y, kept, strict=True) if keep and label != WITHHELD}) < 2:
         return None
     others, aside = train.select(kept), train.select(fold.test)
-    copy = clone(method).fit(others, y[kept], others.groups.to_numpy())
+    try:
+        copy = clone(method).fit(others, y[kept], others.groups.to_numpy())
+    except DataError:  # enough subjects for the method, but not without a fifth of them
+        return None
     return np.asarray([label_of[subject] for subject in aside.ids]), np.asarray(copy.predict_proba(aside))[:, 1], aside
 
 

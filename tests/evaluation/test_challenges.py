@@ -129,6 +129,19 @@ def test_too_few_labels_for_a_threshold():
     assert 0 <= found[names[1]] <= 1
 
 
+def test_a_method_that_needs_everybody_has_no_threshold():
+    class Wants(Risk):
+        def fit(self, cohort, y, groups=None):
+            if len(cohort) < 120:
+                raise DataError("Expected 120 subjects.")
+            return super().fit(cohort, y, groups)
+
+    cohort = stays(120)
+    y = (cohort.subjects["outcome"] == "died").to_numpy().astype(int)
+    found = challenge_scores(["physionet2012_event1"], Wants(), cohort, y, cohort, y, cohort.subjects["risk"].to_numpy(), seed=0)
+    assert math.isnan(found["physionet2012_event1"])
+
+
 def test_scores_that_do_not_fit():
     cohort = stays()
     options = {"protocol": "k_fold", "n_splits": 2}
