@@ -14,9 +14,12 @@ def read_unit(text: str) -> str:
     `bpm`), and products and quotients of them.
 
     Raises:
-        SchemaError: If the unit is not known; names the nearest one.
+        SchemaError: If the unit is not known, or a power of ten has lost its sign (`109/L`); names the nearest one.
     """
     plain = text.strip().replace("µ", "u").replace("μ", "u")
+    flat = re.fullmatch(r"10(3|6|9|12)\s*/\s*(\w+)", plain)
+    if flat is not None:
+        raise SchemaError(f"Expected a power of ten such as 10^9/L, found {text!r}; perhaps 10^{flat[1]}/{flat[2]}. Correct it.")
     word = _WORDS.get(plain.casefold())
     if word is not None:
         return word

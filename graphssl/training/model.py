@@ -274,7 +274,8 @@ def _load(module: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
 
 
 def _model_card(model: Model) -> str:
-    lines = ["---", "library_name: graphssl", "tags: [connectome, graph-transformer, self-supervised]", "---", "", "# " + repr(model), ""]
+    what = "connectome" if isinstance(model.builder, ConnectomeBuilder) else "electronic-health-records"
+    lines = ["---", "library_name: graphssl", f"tags: [{what}, {type(model.encoder).__name__}, self-supervised]", "---", "", "# " + repr(model), ""]
     lines += [f"- **{key}**: {value}" for key, value in model.card.items()]
     lines += [*(f"- **{key}**: {value}" for key, value in model.builder.describe().items()), ""]
     lines += ["Load with `graphssl.load(folder)`. Check the licence of the training data before sharing: weights derive from them.", ""]

@@ -1,5 +1,7 @@
 """Units: one spelling of each, those unknown are refused, and names of columns tell theirs."""
 
+import re
+
 import pytest
 
 from graphssl.data.units import _WORDS, conversion, read_unit, unit_in_name
@@ -129,3 +131,9 @@ def test_every_known_unit_can_be_taken_apart():
     for unit in [prefix + letter for prefix in prefixes for letter in letters] + sorted({word for word in _WORDS.values() if "/" not in word}):
         assert conversion(unit, unit) == (pytest.approx(1.0), 0.0)
         assert conversion(f"mg/{unit}", f"g/{unit}") == (pytest.approx(1e-3), 0.0)
+
+
+@pytest.mark.parametrize(("text", "meant"), [("109/L", "10^9/L"), ("103 / uL", "10^3/uL"), ("1012/L", "10^12/L")])
+def test_a_power_of_ten_that_lost_its_sign_is_no_number(text, meant):
+    with pytest.raises(SchemaError, match=re.escape(f"found {text!r}; perhaps {meant}")):
+        read_unit(text)

@@ -222,7 +222,7 @@ def test_the_folder_holds_no_pickle_and_no_subject(folder):
 
 def test_the_card_names_data_and_atlas(folder, tuned):
     card = (folder / "README.md").read_text()
-    assert card.startswith("---\nlibrary_name: graphssl")
+    assert card.startswith("---\nlibrary_name: graphssl\ntags: [connectome, GraphTransformer, self-supervised]\n---")
     assert tuned.card["fine-tuned on"] in card
     assert f"12 regions, hash {tuned.builder.atlases_['toy'].hash}" in card
 
