@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol, Self
 
 import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
 
 
 class Batch(Protocol):
@@ -26,3 +28,9 @@ class Batch(Protocol):
 
     def signature(self) -> bytes:
         """What tells these rows from others, for the fingerprint of a run."""
+
+
+def row_numbers(rows: Sequence[int] | Int[Tensor, "b"] | Bool[Tensor, "B"], device: torch.device) -> Int[Tensor, "b"]:
+    """Numbers of rows that are given by number or by a mask of booleans."""
+    chosen = torch.as_tensor(rows, device=device)
+    return chosen.nonzero().flatten() if chosen.dtype == torch.bool else chosen.long()

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from graphssl.data.batch import row_numbers
 from graphssl.data.scans import Scans
 from graphssl.data.table import TableBatch
 from graphssl.errors import DataError
@@ -67,8 +68,7 @@ class ConnectomeBatch:
 
     def __getitem__(self, rows: Sequence[int] | Int[Tensor, "b"] | Bool[Tensor, "B"]) -> "ConnectomeBatch":
         """The given rows, by number or by a mask of booleans, with padding that none of them needs cut off."""
-        chosen_rows = torch.as_tensor(rows, device=self.device)
-        index = chosen_rows.nonzero().flatten() if chosen_rows.dtype == torch.bool else chosen_rows.long()
+        index = row_numbers(rows, self.device)
         chosen = index.tolist()
         used = self.mask[index].any(dim=0).nonzero()
         width = int(used.max()) + 1 if len(used) else 1

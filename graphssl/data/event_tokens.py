@@ -11,9 +11,10 @@ from jaxtyping import Bool, Float, Int
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from graphssl.data.batch import row_numbers
 from graphssl.data.cohort import Cohort
 from graphssl.data.normal_scores import NormalScores
-from graphssl.data.recent_events import MICROSECONDS_PER_HOUR, common_codes, matches, recent_events
+from graphssl.data.recent_events import MICROSECONDS_PER_HOUR, code_places, common_codes, matches, recent_events
 from graphssl.data.schema import Role
 from graphssl.data.stream_tokenizer import AbstractStreamTokenizer
 from graphssl.data.table import TableBatch
@@ -77,8 +78,7 @@ class EventBatch:
 
     def __getitem__(self, rows: Sequence[int] | Int[Tensor, "b"] | Bool[Tensor, "B"]) -> "EventBatch":
         """The given rows, by number or by a mask of booleans, as long as the longest of them."""
-        chosen = torch.as_tensor(rows, device=self.device)
-        index = chosen.nonzero().flatten() if chosen.dtype == torch.bool else chosen.long()
+        index = row_numbers(rows, self.device)
         longest = int(self.present[index].sum(dim=1).max()) if len(index) else 0
         return EventBatch(self.static[index], *(getattr(self, name)[index, :longest] for name in _TENSORS))
 
@@ -163,7 +163,7 @@ class EventTokenizer(AbstractStreamTokenizer):
         numbers = chosen[chosen["numeric_value"].notna() & chosen["code"].isin(self.codes_)]
         scored = common_codes(numbers, self.min_subjects)
         numbers = numbers[numbers["code"].isin(scored)]
-        self.scores_ = NormalScores(scored).fit(_places(numbers, scored), numbers["numeric_value"].to_numpy())
+        self.scores_ = NormalScores(scored).fit(code_places(numbers, scored), numbers["numeric_value"].to_numpy())
         self.static_ = self.static_columns().fit(cohort)
         return self
 
@@ -177,7 +177,7 @@ class EventTokenizer(AbstractStreamTokenizer):
         """
         check_is_fitted(self, "scores_")
         events = self._read(cohort)
-        codes, scored = _places(events, self.codes_), _places(events, self.scores_.codes)
+        codes, scored = code_places(events, self.codes_), code_places(events, self.scores_.codes)
         place = pd.Series(events["row"][codes >= 0]).groupby(events["row"][codes >= 0]).cumcount(ascending=False)
         kept = np.flatnonzero(codes >= 0)[place.to_numpy() < self.max_events]
         at = (events["row"].to_numpy()[kept], place.to_numpy()[place.to_numpy() < self.max_events])
@@ -203,7 +203,7 @@ class EventTokenizer(AbstractStreamTokenizer):
         """
         check_is_fitted(self, "scores_")
         events, n_timed = self._read(cohort), len(recent_events(cohort))
-        known = events[_places(events, self.codes_) >= 0]
+        known = events[code_places(events, self.codes_) >= 0]
         n_crowded = int((known.groupby("row").size() - self.max_events).clip(lower=0).sum())
         return {"not of the vocabulary": len(events) - len(known), "older than the hours": n_timed - len(events), "beyond max_events": n_crowded}
 
@@ -228,9 +228,3 @@ class EventTokenizer(AbstractStreamTokenizer):
 
 
 _N_NAMED = 50
-
-
-def _places(events: pd.DataFrame, codes: Sequence[str]) -> "np.ndarray[Any, np.dtype[np.int64]]":
-    """Place of each event's code among some codes `[n]`; -1 where it is none of them."""
-    found = pd.Index(list(codes), dtype="str").get_indexer(events["code"].cat.categories)
-    return np.asarray(found[events["code"].cat.codes], dtype=np.int64)

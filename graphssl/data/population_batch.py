@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from graphssl.data.batch import row_numbers
 from graphssl.data.population import PopulationGraph
 from graphssl.data.table import TableBatch
 from graphssl.errors import DataError
@@ -125,6 +126,11 @@ class PopulationBatch:
         return self.nodes < 0
 
     @property
+    def places(self) -> Int[Tensor, "B"]:
+        """Where each row stands among the population and, behind it, the attached patients of the batch."""
+        return torch.where(self.attached, len(self.population) + self.attached.cumsum(0) - 1, self.nodes)
+
+    @property
     def numbers(self) -> Float[Tensor, "B N"]:
         """Continuous columns."""
         return self.patients.numbers
@@ -156,8 +162,7 @@ class PopulationBatch:
 
     def __getitem__(self, rows: Sequence[int] | Int[Tensor, "b"] | Bool[Tensor, "B"]) -> "PopulationBatch":
         """The given rows; the population stays the same."""
-        chosen = torch.as_tensor(rows, device=self.device)
-        index = chosen.nonzero().flatten() if chosen.dtype == torch.bool else chosen.long()
+        index = row_numbers(rows, self.device)
         return PopulationBatch(self.patients[index], self.nodes[index], self.neighbors[index], self.similarity[index], self.population)
 
     def to(self, device: torch.device | str) -> "PopulationBatch":
@@ -195,7 +200,7 @@ class PopulationBatch:
         everybody = self.read()
         if bool(attached.any()):
             everybody = TableBatch.cat([everybody, self.patients[attached]])
-        return everybody, torch.where(attached, len(self.population) + attached.cumsum(0) - 1, self.nodes)
+        return everybody, self.places
 
 
 def _bytes(values: Tensor) -> bytes:

@@ -1,6 +1,6 @@
 """Events by how long before the prediction time they were: what tokenizers of time read."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from fnmatch import translate
 from re import compile as pattern_of
 from typing import Any
@@ -63,6 +63,12 @@ def common_codes(events: pd.DataFrame, min_subjects: int, named: Collection[str]
     """Codes of events of at least so many subjects, and those that are named in full however rare they are; sorted."""
     n_subjects = events.groupby("code", observed=True)["row"].nunique()
     return sorted(str(code) for code in n_subjects.index[(n_subjects >= min_subjects) | n_subjects.index.isin(list(named))])
+
+
+def code_places(events: pd.DataFrame, codes: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Place of each event's code among some codes `[n]`; -1 where it is none of them."""
+    found = pd.Index(list(codes), dtype="str").get_indexer(events["code"].cat.categories)
+    return np.asarray(found[events["code"].cat.codes], dtype=np.int64)
 
 
 def matches(codes: "pd.Index[Any]", patterns: tuple[str, ...]) -> npt.NDArray[np.bool_]:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from graphssl.data.batch import row_numbers
 from graphssl.data.builder import AbstractTokenizer
 from graphssl.data.cohort import Cohort
 from graphssl.data.schema import Role
@@ -76,8 +77,7 @@ class TableBatch:
 
     def __getitem__(self, rows: Sequence[int] | Int[Tensor, "b"] | Bool[Tensor, "B"]) -> "TableBatch":
         """The given rows, by number or by a mask of booleans."""
-        chosen = torch.as_tensor(rows, device=self.device)
-        index = chosen.nonzero().flatten() if chosen.dtype == torch.bool else chosen.long()
+        index = row_numbers(rows, self.device)
         return TableBatch(tuple(self.subject_ids[i] for i in index.tolist()), *(getattr(self, name)[index] for name in _TENSORS))
 
     def to(self, device: torch.device | str) -> "TableBatch":

@@ -12,9 +12,10 @@ from jaxtyping import Bool, Float, Int
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from graphssl.data.batch import row_numbers
 from graphssl.data.cohort import Cohort
 from graphssl.data.normal_scores import NormalScores
-from graphssl.data.recent_events import MICROSECONDS_PER_HOUR, common_codes, matches, recent_events
+from graphssl.data.recent_events import MICROSECONDS_PER_HOUR, code_places, common_codes, matches, recent_events
 from graphssl.data.schema import Role
 from graphssl.data.stream_tokenizer import AbstractStreamTokenizer
 from graphssl.data.table import TableBatch
@@ -90,8 +91,7 @@ class TimelineBatch:
 
     def __getitem__(self, rows: Sequence[int] | Int[Tensor, "b"] | Bool[Tensor, "B"]) -> "TimelineBatch":
         """The given rows, by number or by a mask of booleans."""
-        chosen = torch.as_tensor(rows, device=self.device)
-        index = chosen.nonzero().flatten() if chosen.dtype == torch.bool else chosen.long()
+        index = row_numbers(rows, self.device)
         return TimelineBatch(self.static[index], *(getattr(self, name)[index] for name in _TENSORS))
 
     def to(self, device: torch.device | str) -> "TimelineBatch":
@@ -257,7 +257,7 @@ class TimelineTokenizer(AbstractStreamTokenizer):
 
     def _cells(self, events: pd.DataFrame, codes: tuple[str, ...]) -> pd.DataFrame:
         """One row a patient, bin and code of the vocabulary: `row`, `bin`, `place` of the code, and the `value` of the bin."""
-        places = pd.Index(codes, dtype="str").get_indexer(events["code"].cat.categories)[events["code"].cat.codes]
+        places = code_places(events, codes)
         known, sizes = places >= 0, (self.n_bins, max(1, len(codes)))
         key = (events["row"].to_numpy() * sizes[0] + self._bins(events)) * sizes[1] + places
         found = events["numeric_value"][known].astype("float64").groupby(key[known]).agg(self.statistic)

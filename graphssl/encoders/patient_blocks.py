@@ -26,9 +26,24 @@ class PatientBlocks(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "B N D"], present: Bool[Tensor, "B N"]) -> Embedding:
         """Embed tokens; those that are not present are not attended to."""
-        tokens = torch.cat([self.patient.expand(len(tokens), 1, -1), tokens], dim=1)
         attended = torch.cat([present.new_ones(len(tokens), 1), present], dim=1)
-        for block in self.blocks:
-            tokens = block(tokens, attended[:, None, None, :])
-        tokens = self.norm(tokens)
+        tokens = self.norm(attend_with_patient(self.patient, self.blocks, tokens, attended[:, None, None, :]))
         return Embedding(tokens[:, 1:], present, tokens[:, 0])
+
+
+def attend_with_patient(
+    patient: Float[Tensor, "D"], blocks: nn.ModuleList, tokens: Float[Tensor, "B N D"], mask: Tensor | None = None
+) -> Float[Tensor, "B N+1 D"]:
+    """Tokens after blocks of attention, behind the token of the patient that stood in front of them.
+
+    Args:
+        patient: The patient's token.
+        blocks: Blocks of attention.
+        tokens: Tokens of each patient.
+        mask: Mask of attention over `N + 1` places; everything is attended to when left out.
+    """
+    tokens = torch.cat([patient.expand(len(tokens), 1, -1), tokens], dim=1)
+    mask = tokens.new_zeros(1, 1, 1, tokens.shape[1]) if mask is None else mask  # zeros hide nothing
+    for block in blocks:
+        tokens = block(tokens, mask)
+    return tokens

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from graphssl.data.table import TableBatch
 from graphssl.encoders.column_tokens import ColumnTokens
 from graphssl.encoders.graph_transformer import Block
+from graphssl.encoders.patient_blocks import attend_with_patient
 
 
 class PatientNetwork(nn.Module):
@@ -40,8 +41,5 @@ class PatientNetwork(nn.Module):
         tokens = self.columns(patients)
         if not self.blocks:
             return tokens, self.out(self.norm(F.gelu(tokens).mean(dim=1)))
-        tokens = torch.cat([self.patient.expand(len(patients), 1, -1), tokens], dim=1)
-        everywhere = tokens.new_zeros(1, 1, 1, tokens.shape[1])  # a mask that hides nothing
-        for block in self.blocks:
-            tokens = block(tokens, everywhere)
+        tokens = attend_with_patient(self.patient, self.blocks, tokens)
         return tokens[:, 1:], self.out(self.norm(tokens[:, 0]))

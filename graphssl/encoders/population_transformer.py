@@ -97,7 +97,6 @@ class PopulationTransformer(AbstractPopulationEncoder):
     def _among_all(self, batch: PopulationBatch) -> Embedding:
         tokens, rounds = self._population(batch)
         attached = batch.attached
-        place = torch.where(attached, len(tokens) + attached.cumsum(0) - 1, batch.nodes)
         patients = rounds[-1]
         if bool(attached.any()):
             new_tokens, new = self.patient(batch.patients[attached])
@@ -106,7 +105,7 @@ class PopulationTransformer(AbstractPopulationEncoder):
                 assert isinstance(block, PatientBlock)
                 new = block.visit(new, known, bias)
             tokens, patients = torch.cat([tokens, new_tokens]), torch.cat([patients, new])
-        return self.embedding(tokens.index_select(0, place), patients.index_select(0, place))
+        return self.embedding(tokens.index_select(0, batch.places), patients.index_select(0, batch.places))
 
     def _population(self, batch: PopulationBatch) -> tuple[Float[Tensor, "N C D"], list[Float[Tensor, "N D"]]]:
         """Tokens of the population's columns, and its patients before the first block and after each.

@@ -9,6 +9,7 @@ from graphssl.data.table import TableBatch
 from graphssl.encoders.base import Embedding, check_heads
 from graphssl.encoders.column_tokens import ColumnTokens
 from graphssl.encoders.graph_transformer import Block
+from graphssl.encoders.patient_blocks import attend_with_patient
 from graphssl.encoders.table_encoder import AbstractTableEncoder
 
 
@@ -57,10 +58,6 @@ class TableTransformer(AbstractTableEncoder):
             ConfigError: If the batch has other columns.
         """
         self.check_columns(batch)
-        tokens = torch.cat([self.patient.expand(len(batch), 1, -1), self.columns(batch)], dim=1)
-        everywhere = tokens.new_zeros(1, 1, 1, tokens.shape[1])  # a mask that hides nothing
-        for block in self.blocks:
-            tokens = block(tokens, everywhere)
-        tokens = self.norm(tokens)
+        tokens = self.norm(attend_with_patient(self.patient, self.blocks, self.columns(batch)))
         present: Tensor = torch.ones(tokens.shape[0], tokens.shape[1] - 1, dtype=torch.bool, device=tokens.device)
         return Embedding(tokens[:, 1:], present, tokens[:, 0])

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from graphssl.data import ColumnTokenizer, EventTokenizer, TimelineTokenizer
+from graphssl.data.batch import row_numbers
 from graphssl.training.batches import loader
 
 
@@ -29,3 +30,10 @@ def test_rows_moves_and_signatures(kind, make_batch, ward):
     assert batch[torch.tensor([True, True, True, False])].signature() != batch.signature()
     assert len({batch[[k]].signature() for k in range(4)}) == 4
     assert [part.subject_ids for part in loader(batch, 2, shuffle=False)] == [batch.subject_ids[:2], batch.subject_ids[2:]]
+
+
+def test_rows_are_given_by_number_or_by_a_mask():
+    cpu = torch.device("cpu")
+    for rows in ([2, 0], range(2), torch.tensor([], dtype=torch.long)):
+        assert row_numbers(rows, cpu).tolist() == list(rows)
+    assert row_numbers([True, False, True], cpu).tolist() == row_numbers(torch.tensor([True, False, True]), cpu).tolist() == [0, 2]
