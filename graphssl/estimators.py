@@ -23,6 +23,7 @@ from graphssl.graphs.neighbors import NeighborIndex
 from graphssl.graphs.population_builder import PopulationBuilder
 from graphssl.objectives.base import AbstractObjective
 from graphssl.objectives.masked_columns import MaskedColumns
+from graphssl.objectives.supervised import ClassWeight
 from graphssl.training.finetune import FINETUNING, Mode, finetune
 from graphssl.training.fit import TrainingSettings
 from graphssl.training.model import Model
@@ -47,6 +48,7 @@ class AbstractPretrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
         pretraining: TrainingSettings | None = None,
         finetuning: TrainingSettings | None = None,
         seed: int = 0,
+        class_weight: ClassWeight = "balanced",
     ) -> None:
         self.objective = objective
         self.encoder = encoder
@@ -55,6 +57,7 @@ class AbstractPretrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
         self.pretraining = pretraining
         self.finetuning = finetuning
         self.seed = seed
+        self.class_weight = class_weight
 
     @abstractmethod
     def default_encoder(self) -> AbstractEncoder:
@@ -96,6 +99,7 @@ class AbstractPretrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
             target=_TARGET,
             classes=[str(label) for label in found],
             mode=self.mode,
+            class_weight=self.class_weight,
             settings=self.finetuning,
             seed=self.seed,
         )
@@ -133,6 +137,7 @@ class ConnectomeClassifier(AbstractPretrainedClassifier):
         pretraining: How long and how fast to pre-train.
         finetuning: How long and how fast to fine-tune.
         seed: Seed of everything random.
+        class_weight: `"balanced"` lets the classes count alike in fine-tuning, None every subject.
 
     Attributes:
         model_: The fitted [`Model`][graphssl.training.Model].
@@ -197,6 +202,7 @@ class PopulationClassifier(AbstractPretrainedClassifier):
         finetuning: How long and how fast to fine-tune.
         seed: Seed of everything random.
         schema: Kinds, units and ranges of the columns; guessed from the training patients when left out.
+        class_weight: `"balanced"` lets the classes count alike in fine-tuning, None every patient.
 
     Attributes:
         model_: The fitted [`Model`][graphssl.training.Model].
@@ -216,8 +222,9 @@ class PopulationClassifier(AbstractPretrainedClassifier):
         finetuning: TrainingSettings | None = None,
         seed: int = 0,
         schema: Schema | None = None,
+        class_weight: ClassWeight = "balanced",
     ) -> None:
-        super().__init__(objective, encoder, builder, mode, pretraining, finetuning, seed)
+        super().__init__(objective, encoder, builder, mode, pretraining, finetuning, seed, class_weight)
         self.schema = schema
 
     def default_encoder(self) -> AbstractEncoder:

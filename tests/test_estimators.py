@@ -247,7 +247,7 @@ def test_fitting_changes_neither_arguments_nor_the_pretrained_model(cohort):
 
 def test_clone_and_parameters(cohort):
     classifier = quick_classifier(seed=5)
-    names = {"objective", "encoder", "builder", "mode", "pretraining", "finetuning", "seed"}
+    names = {"objective", "encoder", "builder", "mode", "pretraining", "finetuning", "seed", "class_weight"}
     assert set(classifier.get_params(deep=False)) == names
     copied = clone(classifier)
     assert copied is not classifier
@@ -381,6 +381,14 @@ def test_the_patients_who_informed_a_prediction_are_named(fitted):
     unlike = fitted.unlikeness(pd.concat([table.iloc[60:80], pd.DataFrame({"lactate": [40.0], "pulse": [900.0], "ward": ["home"]})]))
     assert unlike[-1] == 1.0
     assert unlike[:-1].mean() < 0.8
+
+
+def test_whether_classes_count_alike_reaches_the_fine_tuning():
+    table, outcome = patients(60)
+    labels = np.where(np.arange(60) % 3, "well", outcome)
+    plain, balanced = (population_classifier(mode="probe", objective=None, class_weight=weight).fit(table, labels) for weight in (None, "balanced"))
+    assert plain.predict_proba(table)[:, 0].mean() == pytest.approx((labels == "ill").mean(), abs=0.05)
+    assert balanced.predict_proba(table)[:, 0].mean() > plain.predict_proba(table)[:, 0].mean() + 0.1
 
 
 def test_missing_labels_are_withheld_and_their_patients_stay_as_neighbours():

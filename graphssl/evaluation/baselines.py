@@ -25,6 +25,7 @@ from graphssl.evaluation.perceptron import Perceptron
 from graphssl.graphs.connectivity import ConnectivityFeatures
 from graphssl.graphs.contrast import ScanContrast
 from graphssl.graphs.harmonize import CohortHarmonizer
+from graphssl.objectives.supervised import ClassWeight, check_class_weight
 
 _LINEAR = ("logistic", "ridge", "svm")
 _KINDS: dict[str, ConnectivityKind] = {"correlation": "correlation", "partial": "partial correlation", "tangent": "tangent"}
@@ -41,7 +42,7 @@ BASELINES = (
 )
 
 
-def make_baseline(name: str, atlases: Sequence[str] | None = None) -> "LabelledOnly":
+def make_baseline(name: str, atlases: Sequence[str] | None = None, class_weight: ClassWeight = "balanced") -> "LabelledOnly":
     """The baseline of that name.
 
     `logistic_…` is logistic regression with C = 1, `ridge_…` a ridge classifier whose penalty is chosen by leave-one-out on the training subjects,
@@ -63,19 +64,22 @@ def make_baseline(name: str, atlases: Sequence[str] | None = None) -> "LabelledO
     Args:
         name: One of `BASELINES`.
         atlases: Atlases whose connectivity to use, side by side; all of the cohort when left out.
+        class_weight: `"balanced"` lets the classes count alike, None every subject; of logistic regression and boosting. In the others classes
+            count alike.
 
     Raises:
-        ConfigError: If there is none of that name.
+        ConfigError: If there is none of that name, or the class weight is unknown.
     """
     if name not in BASELINES:
         raise ConfigError(f"Expected baselines among {', '.join(BASELINES)}; found {name!r}.")
+    check_class_weight(class_weight)
     if name == "majority":
         return LabelledOnly(DummyClassifier(strategy="prior"), features=None)
-    logistic = LogisticRegression(class_weight="balanced", max_iter=2000)
+    logistic = LogisticRegression(class_weight=class_weight, max_iter=2000)
     if name == "logistic_table":
         return LabelledOnly(make_pipeline(ColumnEncoder(), logistic))
     if name == "boosting_table":
-        boosting = HistGradientBoostingClassifier(learning_rate=0.05, max_iter=300, early_stopping=False, class_weight="balanced", random_state=0)
+        boosting = HistGradientBoostingClassifier(learning_rate=0.05, max_iter=300, early_stopping=False, class_weight=class_weight, random_state=0)
         return LabelledOnly(make_pipeline(NativeMissing(), boosting))
     if name == "covariates":
         return LabelledOnly(make_pipeline(ColumnEncoder(roles=("covariate",)), logistic))

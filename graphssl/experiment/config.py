@@ -34,6 +34,7 @@ from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.graphs.feature_groups import FeatureGroup
 from graphssl.graphs.population_builder import PopulationBuilder
 from graphssl.objectives.base import AbstractObjective
+from graphssl.objectives.supervised import ClassWeight
 from graphssl.training.finetune import FINETUNING
 from graphssl.training.fit import TrainingSettings
 from graphssl.views.base import AbstractView
@@ -231,6 +232,8 @@ class Experiment:
         population: How patients are placed in a population, in place of `columns` where they learn from one another.
         pretraining: How long and how fast to pre-train.
         finetuning: How long and how fast to fine-tune.
+        class_weight: `balanced` lets the classes count alike, in fine-tuning and in the baselines that offer the choice (logistic regression and
+            boosting); null lets every subject count alike.
         evaluation: How to evaluate.
         seed: Seed of the encoder that is kept.
         output: Folder of the run folders.
@@ -254,6 +257,7 @@ class Experiment:
         population: PopulationBuilder | None = None,
         pretraining: TrainingSettings = PRETRAINING,
         finetuning: TrainingSettings = FINETUNING,
+        class_weight: ClassWeight = "balanced",
         evaluation: EvaluationSettings = EVALUATION,
         seed: int = 0,
         output: str = "runs",
@@ -274,7 +278,7 @@ class Experiment:
         self.encoder, self.objective = encoder, objective
         self.builder: AbstractBuilder | None = next(iter(builders.values()), None)
         self.pretraining, self.finetuning, self.evaluation = pretraining, finetuning, evaluation
-        self.seed, self.output = seed, output
+        self.class_weight, self.seed, self.output = class_weight, seed, output
 
 
 def experiment_parser() -> Parser:

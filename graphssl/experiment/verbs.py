@@ -200,7 +200,7 @@ def make_method(name: str, experiment: Experiment, cohort: Cohort | None = None)
         ConfigError: If edges are to be cut of an encoder that has none, or an encoder is of one atlas where there are several, or of other data.
     """
     if name in BASELINES:
-        return make_baseline(name, _atlases(experiment))
+        return make_baseline(name, _atlases(experiment), experiment.class_weight)
     if name == "pretrained_linear":
         return LabelledOnly(RidgeProbability(), preparation=ScanContrast(_atlases(experiment)))
     others = _comparison_encoders(experiment, cohort)
@@ -220,6 +220,7 @@ def make_method(name: str, experiment: Experiment, cohort: Cohort | None = None)
         mode="probe" if name.endswith("_probe") else "full",
         pretraining=_silent(experiment.pretraining),
         finetuning=_silent(experiment.finetuning),
+        class_weight=experiment.class_weight,
     )
 
 
@@ -300,6 +301,7 @@ def _finetuned(experiment: Experiment, start: Model, cohort: Cohort, folder: Run
         cohort,
         target=experiment.target,
         classes=experiment.classes,
+        class_weight=experiment.class_weight,
         settings=replace(experiment.finetuning, progress=progress),
         seed=experiment.seed,
         folder=folder.path / "checkpoints" / "finetune",

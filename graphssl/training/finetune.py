@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from graphssl.data.cohort import Cohort
 from graphssl.data.splits import hold_out
 from graphssl.errors import ConfigError, DataError
-from graphssl.objectives.supervised import Supervised
+from graphssl.objectives.supervised import ClassWeight, Supervised, check_class_weight
 from graphssl.training.fit import TrainingSettings, fit
 from graphssl.training.model import Model, by_subject, embed_rows
 
@@ -36,6 +36,7 @@ def finetune(
     target: str | None = None,
     classes: Sequence[str] | None = None,
     mode: Mode = "full",
+    class_weight: ClassWeight = "balanced",
     settings: TrainingSettings | None = None,
     validation_fraction: float = 0.2,
     seed: int = 0,
@@ -53,6 +54,8 @@ def finetune(
         target: Column to predict; the cohort's one target when left out.
         classes: Names of the classes in order, the positive one last; sorted when left out.
         mode: `"probe"` or `"full"`.
+        class_weight: `"balanced"` lets the classes count alike, however many subjects each has; None lets every subject count alike, so that
+            probabilities follow how common a class is.
         settings: How long and how fast the full training goes.
         validation_fraction: Share of the labelled subjects that choose the epoch of the full training.
         seed: Seed of split, order and dropout.
@@ -60,10 +63,11 @@ def finetune(
 
     Raises:
         DataError: If there is one class only, too few labels, or a class that was not named.
-        ConfigError: If the mode is unknown.
+        ConfigError: If the mode or the class weight is unknown.
     """
     if mode not in ("probe", "full"):
         raise ConfigError(f"Expected the mode 'probe' or 'full', found {mode!r}.")
+    check_class_weight(class_weight)
     column = cohort.target(target)
     name, labels = str(column.name), column.dropna().astype(str)
     names = tuple(classes) if classes is not None else tuple(sorted(labels.unique()))
@@ -82,7 +86,7 @@ def finetune(
         seed=seed,
     )
     train, validation = labelled.select(split.train), labelled.select(split.test)
-    head = _probe(model, labelled if mode == "probe" else train, index)
+    head = _probe(model, labelled if mode == "probe" else train, index, class_weight)
     card = {
         **model.card,
         "fine-tuned on": f"{cohort.name}, {len(labelled)} labelled subjects (cohort hash {cohort.hash})",
@@ -91,7 +95,7 @@ def finetune(
     tuned = Model(model.builder, copy.deepcopy(model.encoder), card=card, history=model.history)
     if mode == "full":
         settings = settings or FINETUNING
-        history = _train_all(tuned, head, train, validation, index, len(names), settings, seed, folder)
+        history = _train_all(tuned, head, train, validation, index, len(names), class_weight, settings, seed, folder)
         tuned = Model(model.builder, tuned.encoder, card=card, history=history)
     return tuned.with_head(head, names, name)
 
@@ -103,12 +107,13 @@ def _train_all(
     validation: Cohort,
     index: Mapping[str, int],
     n_classes: int,
+    class_weight: ClassWeight,
     settings: TrainingSettings,
     seed: int,
     folder: str | os.PathLike[str] | None,
 ) -> pd.DataFrame:
     batches = [model.builder.transform(part) for part in (train, validation)]
-    objective = Supervised({s: index[s] for s in (*train.ids, *validation.ids)}, n_classes).prepare(model.encoder)
+    objective = Supervised({s: index[s] for s in (*train.ids, *validation.ids)}, n_classes, class_weight).prepare(model.encoder)
     objective.head.load_state_dict(head.state_dict())
     start = copy.deepcopy((model.encoder.state_dict(), head.state_dict()))
     before = _loss(model, head, validation, index)
@@ -126,20 +131,20 @@ def _loss(model: Model, head: nn.Linear, cohort: Cohort, index: Mapping[str, int
     return float(log_loss([index[s] for s in cohort.ids], probability, labels=list(range(probability.shape[1]))))
 
 
-def _probe(model: Model, cohort: Cohort, index: Mapping[str, int]) -> nn.Linear:
+def _probe(model: Model, cohort: Cohort, index: Mapping[str, int], class_weight: ClassWeight) -> nn.Linear:
     """Logistic regression on pooled vectors, its penalty chosen by cross-validation, as a linear layer with the scaling folded in."""
     y = np.asarray([index[subject] for subject in cohort.ids])
     pooled = _pooled(model, cohort)
     scaler = StandardScaler().fit(pooled)
     folds = _probe_folds(y, cohort.groups.to_numpy())
     if len(folds) < 2:
-        regression = LogisticRegression(C=_INVERSE_PENALTIES[0], class_weight="balanced", max_iter=2000)
+        regression = LogisticRegression(C=_INVERSE_PENALTIES[0], class_weight=class_weight, max_iter=2000)
     else:
         regression = LogisticRegressionCV(
             Cs=_INVERSE_PENALTIES,
             cv=folds,
             scoring="neg_log_loss",
-            class_weight="balanced",
+            class_weight=class_weight,
             max_iter=2000,
             l1_ratios=(0.0,),
             use_legacy_attributes=False,

@@ -190,6 +190,19 @@ def test_covariates_never_see_the_target_nor_the_site(cohort):
     assert_array_equal(model.predict_proba(moved), model.predict_proba(cohort))
 
 
+@pytest.mark.parametrize("name", ["logistic_correlation", "logistic_table", "boosting_table", "covariates"])
+def test_without_class_weights_probabilities_follow_how_common_a_class_is(cohort, name):
+    y = (np.arange(24) % 6 == 0).astype(int)
+    plain, balanced = (make_baseline(name, class_weight=weight).fit(cohort, y).predict_proba(cohort)[:, 1].mean() for weight in (None, "balanced"))
+    assert plain == pytest.approx(1 / 6, abs=1e-3)
+    assert balanced > 0.2
+
+
+def test_an_unknown_class_weight_is_refused():
+    with pytest.raises(ConfigError, match="Expected the class weight 'balanced' or None, found 'equal'"):
+        make_baseline("boosting_table", class_weight="equal")
+
+
 @pytest.mark.parametrize("name", ["logistic", "logistic_precision", "svm_precision", "mlp_tangent", "", "ridge_"])
 def test_unknown_baseline(name):
     with pytest.raises(ConfigError, match=f"baselines among logistic_correlation, .*majority; found {name!r}"):

@@ -196,6 +196,15 @@ def test_settings_of_ours_reach_inside(cohort):
     assert tuned.predict_proba(cohort).shape == (32, 2)
 
 
+@pytest.mark.parametrize(("name", "step"), [("logistic_table", "logisticregression"), ("boosting_table", "histgradientboostingclassifier")])
+def test_whether_classes_count_alike_is_a_setting_like_others(cohort, name, step):
+    y = (np.arange(32) % 8 == 0).astype(int)
+    tuned = Tuned(make_baseline(name), {f"classifier__{step}__class_weight": [None]}).fit(cohort, y)
+    assert_array_equal(tuned.predict_proba(cohort), make_baseline(name, class_weight=None).fit(cohort, y).predict_proba(cohort))
+    both = Tuned(make_baseline(name), {f"classifier__{step}__class_weight": [None, "balanced"]}, n_inner=2, inner="subject").fit(cohort, y)
+    assert both.candidates_[f"classifier__{step}__class_weight"].fillna("none").tolist() == ["none", "balanced"]
+
+
 def test_choices_are_kept_beside_the_results(cohort, tmp_path):
     methods = {"spy_tuned": Tuned(Spy(), {"skill": [0.0, 8.0]}), "majority": make_baseline("majority")}
     first = evaluate(cohort, methods, folder=tmp_path, label_fractions=(0.1, 1.0))

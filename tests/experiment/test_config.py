@@ -120,6 +120,15 @@ def test_a_configuration_becomes_objects(write):
     assert experiment.cohort.arguments["n_subjects"] == 24
 
 
+def test_how_the_classes_count(write):
+    assert read(write())[0].class_weight == "balanced"
+    experiment, text = read(write(class_weight=None))
+    assert experiment.class_weight is None
+    assert yaml.safe_load(text)["class_weight"] is None
+    with pytest.raises(ConfigError, match=r'"class_weight": Expected a typing.Literal\[.balanced.\]'):
+        read(write(class_weight="equal"))
+
+
 def test_a_harmoniser_before_the_encoder(write):
     harmonizer = {"class_path": "graphssl.graphs.CohortHarmonizer", "init_args": {"covariates": ["age", "sex"], "unseen": "pooled"}}
     experiment, text = read(write(builder={"harmonizer": harmonizer}))

@@ -276,6 +276,20 @@ def test_fine_tuning_without_a_model_pretrains_first(tmp_path):
     assert set(pd.read_csv(tmp_path / "study" / "history.csv")["stage"]) == {"pretrain", "finetune"}
 
 
+def test_whether_classes_count_alike_reaches_fine_tuning_and_baselines(tmp_path, from_saved):
+    cohort = table_cohort()
+    uneven = cohort.select([subject for k, subject in enumerate(cohort.ids) if k % 4 == 0 or cohort.subjects["died"][subject] == "no"])
+    source, tables = from_saved(uneven), {"encoder": TableTransformer(8, 1, 2), "objective": None, "columns": ColumnTokenizer()}
+    means = {}
+    for weight in (None, "balanced"):
+        experiment = experiment_in(tmp_path, f"weight_{weight}", cohort=source, class_weight=weight, **tables)
+        found = run_finetune(experiment, text_of(experiment))
+        means[weight] = load_model(found["model"]).predict_proba(uneven)[:, 1].mean()
+        assert make_method("pretrained_probe", experiment).class_weight == weight
+        assert make_method("logistic_table", experiment).get_params()["classifier__logisticregression__class_weight"] == weight
+    assert means[None] < means["balanced"] - 0.05
+
+
 def test_fine_tuning_of_what_cannot_be_leaves_no_folder(pretrained, tmp_path, make_cohort, from_saved):
     encoder = pretrained[1]["encoder"]
     cohort = make_cohort(n_subjects=24, n_timepoints=20)

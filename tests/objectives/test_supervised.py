@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from graphssl.encoders import GraphTransformer
-from graphssl.errors import DataError
+from graphssl.errors import ConfigError, DataError
 from graphssl.objectives import Supervised
 
 LABELS = {"sub-000": 0, "sub-001": 1, "sub-002": 1, "sub-003": 1, "elsewhere": 0}
@@ -24,8 +24,8 @@ def encoder():
 )
 def test_class_weights_make_classes_count_alike(labels, n_classes, weights):
     objective = Supervised({str(k): label for k, label in enumerate(labels)}, n_classes)
-    torch.testing.assert_close(objective.class_weight, torch.tensor(weights))
-    total = [sum(float(objective.class_weight[label]) for label in labels if label == c) for c in range(n_classes)]
+    torch.testing.assert_close(objective.weights, torch.tensor(weights))
+    total = [sum(float(objective.weights[label]) for label in labels if label == c) for c in range(n_classes)]
     assert total == pytest.approx([len(labels) / n_classes] * n_classes)
 
 
@@ -44,6 +44,22 @@ def test_the_loss_is_the_weighted_cross_entropy(make_batch, encoder):
         right += logits[row].index(max(logits[row])) == label
     assert float(loss.total) == pytest.approx(total / norm, rel=1e-5)
     assert float(loss.parts["accuracy"]) == pytest.approx(right / 4)
+
+
+def test_without_class_weights_every_subject_counts_alike(make_batch, encoder):
+    objective = Supervised(LABELS, class_weight=None).prepare(encoder)
+    batch = make_batch(4, 6)
+    with torch.no_grad():
+        loss = objective(encoder, batch, torch.Generator())
+        logits = objective.head(encoder(batch).pooled)
+    target = torch.tensor([LABELS[subject] for subject in batch.subject_ids])
+    assert float(loss.total) == pytest.approx(float(torch.nn.functional.cross_entropy(logits, target)), rel=1e-6)
+    assert objective.fresh().class_weight is None
+
+
+def test_an_unknown_class_weight_is_refused():
+    with pytest.raises(ConfigError, match="Expected the class weight 'balanced' or None, found 'equal'"):
+        Supervised(LABELS, class_weight="equal")
 
 
 def test_the_gradient_reaches_encoder_and_head(make_batch, encoder):

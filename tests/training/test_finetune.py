@@ -80,6 +80,24 @@ def test_a_probe_is_the_logistic_regression_of_scikit_learn(pretrained, cohort, 
     np.testing.assert_allclose(model.predict_proba(cohort), regression.predict_proba(features), atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["probe", "full"])
+def test_without_class_weights_probabilities_follow_how_common_a_class_is(pretrained, cohort, make_settings, mode):
+    uneven = cohort.select(cohort.subjects["diagnosis"].sort_values().index[:16].tolist())
+    share = 4 / 16
+    plain, balanced = (
+        finetune(pretrained, uneven, mode=mode, class_weight=weight, settings=make_settings()).predict_proba(uneven)[:, 1].mean()
+        for weight in (None, "balanced")
+    )
+    assert plain < balanced
+    if mode == "probe":  # whose intercept is not penalised
+        assert plain == pytest.approx(share, abs=1e-3)
+
+
+def test_an_unknown_class_weight_is_refused(pretrained, cohort):
+    with pytest.raises(ConfigError, match="Expected the class weight 'balanced' or None, found 'equal'"):
+        finetune(pretrained, cohort, class_weight="equal")
+
+
 def test_the_penalty_is_the_best_of_cross_validation(pretrained, cohort):
     model = finetune(pretrained, cohort, mode="probe")
     features = StandardScaler().fit_transform(pretrained.embed(cohort))
@@ -146,6 +164,8 @@ def test_a_folder_of_other_labels_is_refused(pretrained, cohort, make_settings, 
     swapped = with_labels(cohort, np.where(cohort.subjects["diagnosis"] == "patient", "control", "patient"))
     with pytest.raises(RunFolderError, match="found one of another run"):
         finetune(pretrained, swapped, settings=make_settings(max_epochs=1), folder=tmp_path)
+    with pytest.raises(RunFolderError, match="found one of another run"):
+        finetune(pretrained, cohort, class_weight=None, settings=make_settings(max_epochs=1), folder=tmp_path)
 
 
 @pytest.mark.parametrize("mode", ["probe", "full"])
