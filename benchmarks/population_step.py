@@ -39,7 +39,7 @@ from torch.nn import functional as F
 from torch_geometric.nn import GINEConv, GPSConv, TransformerConv
 
 from graphssl.data import ColumnTokenizer, PopulationBatch
-from graphssl.encoders import AbstractPopulationEncoder, Embedding, PopulationTransformer, SparsePopulationTransformer
+from graphssl.encoders import AbstractPopulationEncoder, Embedding, PatientNetwork, PopulationTransformer, SparsePopulationTransformer
 from graphssl.encoders.graph_transformer import Block
 from graphssl.encoders.mlp import feed_forward
 from graphssl.graphs import FeatureGroup, PopulationBuilder
@@ -145,8 +145,7 @@ class Peer(AbstractPopulationEncoder):
 
     def __init__(self, layers: list[nn.Module], batch: PopulationBatch) -> None:
         super().__init__()
-        layout = like(batch)
-        self.set_patients(WIDTH, 0, HEADS, DROPOUT, True, 10**9, (1,), layout["groups"], layout["numbers"], layout["categories"], layout["n_pieces"])
+        self.set_patients(like(batch)["patient"], WIDTH, HEADS, DROPOUT, True, 10**9, (1,), like(batch)["groups"])
         self.layers = nn.ModuleList(layers)
 
     def forward(self, batch: PopulationBatch) -> Embedding:
@@ -195,12 +194,9 @@ class GPSBlock(nn.Module):
 
 def like(batch: PopulationBatch) -> dict[str, Any]:
     """What encoders are made for: the columns and groups of a batch."""
-    return {
-        "numbers": ("age", *SCORES, *VOLUMES),
-        "categories": {"sex": ("f", "m"), "apoe4": ("0", "1", "2")},
-        "n_pieces": batch.pieces.shape[2],
-        "groups": batch.population.graph.groups,
-    }
+    numbers, categories = ("age", *SCORES, *VOLUMES), {"sex": ("f", "m"), "apoe4": ("0", "1", "2")}
+    patient = PatientNetwork(WIDTH, 0, HEADS, DROPOUT, numbers, categories, batch.pieces.shape[2])
+    return {"patient": patient, "groups": batch.population.graph.groups}
 
 
 def ours(batch: PopulationBatch) -> AbstractPopulationEncoder:

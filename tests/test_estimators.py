@@ -416,7 +416,8 @@ def test_a_schema_says_what_columns_are():
     coded = table.assign(code=np.arange(60) % 5)
     columns = [Column("lactate", "continuous", unit="mmol/L"), Column("code", "categorical")]
     classifier = population_classifier(mode="probe", objective=None, schema=Schema(columns)).fit(coded, outcome)
-    assert (classifier.model_.encoder.numbers, list(classifier.model_.encoder.categories)) == (("lactate",), ["code"])
+    reader = classifier.model_.encoder.reader
+    assert (reader.numbers, list(reader.categories)) == (("lactate",), ["code"])
 
 
 def test_tables_that_do_not_fit_are_refused(fitted):

@@ -8,6 +8,7 @@ from graphssl.data.events import Events
 from graphssl.data.harmonize import SiteHarmonizer
 from graphssl.data.population import PopulationGraph
 from graphssl.data.population_batch import Population, PopulationBatch
+from graphssl.data.records import AbstractRecords
 from graphssl.data.regions import Provenance, RegionData
 from graphssl.data.regress import CovariateRemover
 from graphssl.data.scans import Scans
@@ -19,6 +20,7 @@ from graphssl.data.timeline import TimelineBatch, TimelineTokenizer
 from graphssl.data.transforms import ColumnEncoder
 
 __all__ = [
+    "AbstractRecords",
     "Atlas",
     "Cohort",
     "Column",

@@ -9,7 +9,10 @@ from torch import Tensor
 
 
 class Batch(Protocol):
-    """Rows of subjects in memory: connectomes (`ConnectomeBatch`), patients by columns (`TableBatch`), bins of time (`TimelineBatch`) or events."""
+    """Rows of subjects in memory: connectomes (`ConnectomeBatch`), patients by columns (`TableBatch`), bins of time (`TimelineBatch`) or events.
+
+    Those of patients have more in common: `AbstractRecords`.
+    """
 
     @property
     def subject_ids(self) -> tuple[str, ...]:

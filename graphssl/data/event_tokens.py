@@ -10,19 +10,20 @@ import torch
 from jaxtyping import Bool, Float, Int
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
+from torch.nn import functional as F
 
-from graphssl.data.batch import row_numbers
 from graphssl.data.cohort import Cohort
 from graphssl.data.normal_scores import NormalScores
 from graphssl.data.recent_events import MICROSECONDS_PER_HOUR, code_places, common_codes, matches, recent_events
 from graphssl.data.schema import Role
+from graphssl.data.stream_records import AbstractStreamRecords
 from graphssl.data.stream_tokenizer import AbstractStreamTokenizer
 from graphssl.data.table import TableBatch
 from graphssl.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True, eq=False)
-class EventBatch:
+class EventBatch(AbstractStreamRecords):
     """Patients by events, the latest first. Rows of few events end in empty places, which `batch[rows]` cuts off as far as all have them.
 
     Args:
@@ -54,22 +55,9 @@ class EventBatch:
         if wrong:
             raise DataError(f"Expected shapes {expected} for events of {expected[0]} patients, found {wrong}.")
 
-    def __len__(self) -> int:
-        return len(self.static)
-
     def __repr__(self) -> str:
         mean = float(self.present.sum()) / max(1, len(self))
         return f"EventBatch({len(self)} patients × {mean:.0f} events on average, {self.codes.shape[1]} at most)"
-
-    @property
-    def subject_ids(self) -> tuple[str, ...]:
-        """Patient of each row `[B]`."""
-        return self.static.subject_ids
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tensors are."""
-        return self.values.device
 
     @property
     def visible(self) -> Bool[Tensor, "B L"]:
@@ -78,13 +66,31 @@ class EventBatch:
 
     def __getitem__(self, rows: Sequence[int] | Int[Tensor, "b"] | Bool[Tensor, "B"]) -> "EventBatch":
         """The given rows, by number or by a mask of booleans, as long as the longest of them."""
-        index = row_numbers(rows, self.device)
-        longest = int(self.present[index].sum(dim=1).max()) if len(index) else 0
-        return EventBatch(self.static[index], *(getattr(self, name)[index, :longest] for name in _TENSORS))
+        taken = super().__getitem__(rows)
+        return taken.resized(int(taken.present.sum(dim=1).max()) if len(taken) else 0)
 
-    def to(self, device: torch.device | str) -> "EventBatch":
-        """The batch on another device."""
-        return EventBatch(self.static.to(device), *(getattr(self, name).to(device) for name in _TENSORS))
+    @classmethod
+    def cat(cls, batches: Sequence["EventBatch"]) -> "EventBatch":
+        """Events of the same codes and columns below one another, as long as the longest.
+
+        Raises:
+            DataError: If there are none, or their columns differ.
+        """
+        longest = max((batch.codes.shape[1] for batch in batches), default=0)
+        return super().cat([batch.resized(longest) for batch in batches])
+
+    def same_rows(self, other: "EventBatch") -> Bool[Tensor, "B"]:
+        """Which rows hold the same events and columns as those of another batch."""
+        longest = max(self.codes.shape[1], other.codes.shape[1])
+        return super(EventBatch, self.resized(longest)).same_rows(other.resized(longest))
+
+    def hide_in(self, rows: Int[Tensor, "b"], hidden: Bool[Tensor, "b l"]) -> "EventBatch":
+        """The batch with more of some rows made unreadable; of rows with more or with fewer empty places behind the events too."""
+        return super().hide_in(rows, F.pad(hidden, (0, self.codes.shape[1] - hidden.shape[1])))
+
+    def resized(self, length: int) -> "EventBatch":
+        """The batch with so many places: empty ones added, or the last ones cut off."""
+        return EventBatch(self.static, *(F.pad(getattr(self, name), (0, length - self.codes.shape[1])) for name in _TENSORS))
 
     def signature(self) -> bytes:
         """What tells these rows from others: static columns and the sums of each row's events, weighted by their places."""

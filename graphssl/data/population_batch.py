@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graphssl.data.batch import row_numbers
 from graphssl.data.population import PopulationGraph
-from graphssl.data.table import TableBatch
+from graphssl.data.records import AbstractRecords
 from graphssl.errors import DataError
 
 Made = TypeVar("Made")
@@ -18,26 +18,26 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """The patients that others may learn from, as a table and as a graph; made once, and shared by all batches.
+    """The patients that others may learn from, as records and as a graph; made once, and shared by all batches.
 
     In an inductive setting these are the training patients, in a transductive one all patients.
 
     Args:
-        patients: Their columns, a row a node of the graph.
+        patients: Their records, a row a node of the graph.
         graph: Their graph.
 
     Raises:
-        DataError: If table and graph are not of the same patients.
+        DataError: If records and graph are not of the same patients.
     """
 
-    patients: TableBatch
+    patients: AbstractRecords
     graph: PopulationGraph
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.patients.subject_ids != self.graph.subject_ids:
             raise DataError(
-                f"Expected table and graph of the same patients, found {len(self.patients)} rows and {len(self.graph)} nodes, or other ids."
+                f"Expected records and graph of the same patients, found {len(self.patients)} rows and {len(self.graph)} nodes, or other ids."
             )
 
     def __len__(self) -> int:
@@ -73,11 +73,11 @@ class Population:
 class PopulationBatch:
     """Some patients, each with its place in the population, or with its neighbours there.
 
-    To objectives it is a table of its patients: it has their numbers, categories, and what was measured and is hidden, as a `TableBatch` has. What is
-    hidden of a patient is hidden in the population too, so that no neighbour in the same batch reads it.
+    To objectives it is the records of its patients: whatever these have, such as `numbers` of a table or `values` of timelines, is read from it by
+    the same name. What is hidden of a patient is hidden in the population too, so that no neighbour in the same batch reads it.
 
     Args:
-        patients: Columns of the batch's patients `[B]`.
+        patients: Records of the batch's patients `[B]`, of the population's kind.
         nodes: Place of each in the population, -1 for one that is attached to it `[B]`.
         neighbors: Places of the neighbours of attached patients `[B, K]`; -1 where there is none, and for patients of the population.
         similarity: Similarity of each neighbour in every group `[B, K, G]`.
@@ -87,7 +87,7 @@ class PopulationBatch:
         DataError: If the shapes do not fit one another, or a place is none.
     """
 
-    patients: TableBatch
+    patients: AbstractRecords
     nodes: Int[Tensor, "B"]
     neighbors: Int[Tensor, "B K"]
     similarity: Float[Tensor, "B K G"]
@@ -130,35 +130,11 @@ class PopulationBatch:
         """Where each row stands among the population and, behind it, the attached patients of the batch."""
         return torch.where(self.attached, len(self.population) + self.attached.cumsum(0) - 1, self.nodes)
 
-    @property
-    def numbers(self) -> Float[Tensor, "B N"]:
-        """Continuous columns."""
-        return self.patients.numbers
-
-    @property
-    def pieces(self) -> Float[Tensor, "B N Q"]:
-        """Piecewise-linear encoding of each number."""
-        return self.patients.pieces
-
-    @property
-    def codes(self) -> Int[Tensor, "B K"]:
-        """Number of the category of each other column."""
-        return self.patients.codes
-
-    @property
-    def measured(self) -> Bool[Tensor, "B C"]:
-        """Which values there are."""
-        return self.patients.measured
-
-    @property
-    def hidden(self) -> Bool[Tensor, "B C"]:
-        """Which of them must not be read."""
-        return self.patients.hidden
-
-    @property
-    def visible(self) -> Bool[Tensor, "B C"]:
-        """Which values can be read."""
-        return self.patients.visible
+    def __getattr__(self, name: str) -> Any:
+        """What the records of the batch's patients have."""
+        if name.startswith("_") or name == "patients":  # copies ask before there are any
+            raise AttributeError(name)
+        return getattr(self.patients, name)
 
     def __getitem__(self, rows: Sequence[int] | Int[Tensor, "b"] | Bool[Tensor, "B"]) -> "PopulationBatch":
         """The given rows; the population stays the same."""
@@ -174,11 +150,11 @@ class PopulationBatch:
         """What tells these rows from others."""
         return b"".join([self.patients.signature(), _bytes(self.nodes), _bytes(self.neighbors), self.population.signature()])
 
-    def hide(self, hidden: Bool[Tensor, "B C"]) -> "PopulationBatch":
-        """The batch with some measured values made unreadable too, whoever looks."""
+    def hide(self, hidden: Bool[Tensor, "B ..."]) -> "PopulationBatch":
+        """The batch with some of what is known made unreadable too, whoever looks."""
         return replace(self, patients=self.patients.hide(hidden))
 
-    def read(self, nodes: Int[Tensor, "M"] | None = None) -> TableBatch:
+    def read(self, nodes: Int[Tensor, "M"] | None = None) -> AbstractRecords:
         """Patients of the population as they may be read: without what the batch hides.
 
         Args:
@@ -190,16 +166,14 @@ class PopulationBatch:
             return patients
         place = self.nodes[own] if nodes is None else torch.searchsorted(nodes, self.nodes[own]).clamp(max=len(nodes) - 1)
         found = torch.ones_like(place, dtype=torch.bool) if nodes is None else nodes[place] == self.nodes[own]
-        hidden = patients.hidden.clone()
-        hidden[place[found]] |= self.hidden[own][found]
-        return replace(patients, hidden=hidden)
+        return patients.hide_in(place[found], self.hidden[own][found])
 
-    def with_everybody(self) -> tuple[TableBatch, Int[Tensor, "B"]]:
+    def with_everybody(self) -> tuple[AbstractRecords, Int[Tensor, "B"]]:
         """The whole population as it may be read, the attached patients behind it, and the place of each row of the batch among them `[B]`."""
         attached = self.attached
         everybody = self.read()
         if bool(attached.any()):
-            everybody = TableBatch.cat([everybody, self.patients[attached]])
+            everybody = everybody.cat([everybody, self.patients[attached]])
         return everybody, self.places
 
 

@@ -11,16 +11,16 @@ from jaxtyping import Bool, Float, Int
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from graphssl.data.batch import row_numbers
 from graphssl.data.builder import AbstractTokenizer
 from graphssl.data.cohort import Cohort
+from graphssl.data.records import AbstractRecords
 from graphssl.data.schema import Role
 from graphssl.data.transforms import ColumnEncoder, as_numbers, as_table, as_words
 from graphssl.errors import CheckpointError, ConfigError, DataError
 
 
 @dataclass(frozen=True, eq=False)
-class TableBatch:
+class TableBatch(AbstractRecords):
     """Patients by columns: numbers first, then categories. A value that was not measured and one that an objective hides are two different things.
 
     Args:
@@ -58,31 +58,23 @@ class TableBatch:
         if wrong:
             raise DataError(f"Expected shapes {expected} for a batch of {n} patients, found {wrong}.")
 
-    def __len__(self) -> int:
-        return len(self.subject_ids)
-
     def __repr__(self) -> str:
         share = float(self.measured.float().mean()) if self.measured.numel() else 0.0
         return f"TableBatch({len(self)} patients × {self.numbers.shape[1]} numbers and {self.codes.shape[1]} categories, {share:.0%} measured)"
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tensors are."""
-        return self.numbers.device
 
     @property
     def visible(self) -> Bool[Tensor, "B C"]:
         """Which values can be read: measured and not hidden."""
         return self.measured & ~self.hidden
 
-    def __getitem__(self, rows: Sequence[int] | Int[Tensor, "b"] | Bool[Tensor, "B"]) -> "TableBatch":
-        """The given rows, by number or by a mask of booleans."""
-        index = row_numbers(rows, self.device)
-        return TableBatch(tuple(self.subject_ids[i] for i in index.tolist()), *(getattr(self, name)[index] for name in _TENSORS))
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name."""
+        return {name: getattr(self, name) for name in _TENSORS}
 
-    def to(self, device: torch.device | str) -> "TableBatch":
-        """The batch on another device."""
-        return TableBatch(self.subject_ids, *(getattr(self, name).to(device) for name in _TENSORS))
+    @classmethod
+    def of_tensors(cls, subject_ids: tuple[str, ...], tensors: Mapping[str, Tensor]) -> "TableBatch":
+        """The inverse of `tensors`; nothing is hidden where no `hidden` is given."""
+        return cls(subject_ids, **tensors)
 
     def signature(self) -> bytes:
         """What tells these rows from others: patients and the sums of each row's values."""
@@ -92,20 +84,6 @@ class TableBatch:
     def hide(self, hidden: Bool[Tensor, "B C"]) -> "TableBatch":
         """The batch with some measured values made unreadable too; what was not measured stays as it is."""
         return replace(self, hidden=self.hidden | (hidden & self.measured))
-
-    @classmethod
-    def cat(cls, batches: Sequence["TableBatch"]) -> "TableBatch":
-        """Batches of the same columns below one another.
-
-        Raises:
-            DataError: If there is none, or their columns differ.
-        """
-        if not batches:
-            raise DataError("Expected at least one batch of patients, found none.")
-        shapes = {(batch.pieces.shape[1:], batch.codes.shape[1]) for batch in batches}
-        if len(shapes) > 1:
-            raise DataError(f"Expected batches of the same columns, found numbers by pieces and categories {sorted(shapes)[:2]}. Use one tokenizer.")
-        return cls(tuple(s for batch in batches for s in batch.subject_ids), *(torch.cat([getattr(b, name) for b in batches]) for name in _TENSORS))
 
 
 _TENSORS = tuple(entry.name for entry in fields(TableBatch) if entry.name != "subject_ids")

@@ -8,15 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from graphssl.data.batch import row_numbers
 from graphssl.data.cohort import Cohort
 from graphssl.data.normal_scores import NormalScores
 from graphssl.data.recent_events import MICROSECONDS_PER_HOUR, code_places, common_codes, matches, recent_events
 from graphssl.data.schema import Role
+from graphssl.data.stream_records import AbstractStreamRecords
 from graphssl.data.stream_tokenizer import AbstractStreamTokenizer
 from graphssl.data.table import TableBatch
 from graphssl.errors import ConfigError, DataError, SchemaError
@@ -25,7 +25,7 @@ BinStatistic = Literal["last", "mean"]
 
 
 @dataclass(frozen=True, eq=False)
-class TimelineBatch:
+class TimelineBatch(AbstractStreamRecords):
     """Patients by bins of time, the last bin right before the prediction time.
 
     That a number was not measured in a bin, and that an objective hides it, are two different things. A treatment is given in a bin or not, wherever
@@ -66,37 +66,15 @@ class TimelineBatch:
         if wrong:
             raise DataError(f"Expected shapes {expected} for a batch of {n} patients, found {wrong}.")
 
-    def __len__(self) -> int:
-        return len(self.static)
-
     def __repr__(self) -> str:
         _, n_bins, n_values = self.values.shape
         share = float(self.measured.float().mean()) if self.measured.numel() else 0.0
         return f"TimelineBatch({len(self)} patients × {n_bins} bins of {n_values} numbers, {share:.0%} measured, {self.given.shape[2]} treatments)"
 
     @property
-    def subject_ids(self) -> tuple[str, ...]:
-        """Patient of each row `[B]`."""
-        return self.static.subject_ids
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tensors are."""
-        return self.values.device
-
-    @property
     def known(self) -> Bool[Tensor, "B T C"]:
         """What there is to hide: numbers that were measured, and treatments, given or not, while the patient was there."""
         return torch.cat([self.measured, self.present.unsqueeze(-1).expand_as(self.given)], dim=2)
-
-    def __getitem__(self, rows: Sequence[int] | Int[Tensor, "b"] | Bool[Tensor, "B"]) -> "TimelineBatch":
-        """The given rows, by number or by a mask of booleans."""
-        index = row_numbers(rows, self.device)
-        return TimelineBatch(self.static[index], *(getattr(self, name)[index] for name in _TENSORS))
-
-    def to(self, device: torch.device | str) -> "TimelineBatch":
-        """The batch on another device."""
-        return TimelineBatch(self.static.to(device), *(getattr(self, name).to(device) for name in _TENSORS))
 
     def signature(self) -> bytes:
         """What tells these rows from others: static columns and the sums of each row's bins, weighted by their places."""
@@ -107,9 +85,6 @@ class TimelineBatch:
     def hide(self, hidden: Bool[Tensor, "B T C"]) -> "TimelineBatch":
         """The batch with some of what is known made unreadable too; what was not measured stays as it is."""
         return replace(self, hidden=self.hidden | (hidden & self.known))
-
-
-_TENSORS = ("values", "measured", "given", "present", "hidden")
 
 
 class TimelineTokenizer(AbstractStreamTokenizer):

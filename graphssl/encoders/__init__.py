@@ -6,6 +6,7 @@ from graphssl.encoders.event_transformer import EventTransformer
 from graphssl.encoders.gnn import GAT, GCN, GIN
 from graphssl.encoders.graph_transformer import GraphTransformer
 from graphssl.encoders.mlp import MLP
+from graphssl.encoders.patient_network import PatientNetwork
 from graphssl.encoders.population_encoder import AbstractPopulationEncoder
 from graphssl.encoders.population_gnn import PopulationGNN
 from graphssl.encoders.population_transformer import PopulationTransformer
@@ -31,6 +32,7 @@ __all__ = [
     "Embedding",
     "EventTransformer",
     "GraphTransformer",
+    "PatientNetwork",
     "PopulationGNN",
     "PopulationTransformer",
     "SparsePopulationTransformer",

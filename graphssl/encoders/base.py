@@ -39,7 +39,7 @@ class AbstractEncoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Any) -> Embedding:
-        """Embed a batch: a `ConnectomeBatch`, or a `TableBatch`, `TimelineBatch` or `EventBatch` where the encoder is one of records."""
+        """Embed a batch: a `ConnectomeBatch`, records (`TableBatch`, `TimelineBatch`, `EventBatch`), or a `PopulationBatch` of them."""
 
     def for_builder(self, builder: AbstractBuilder) -> "AbstractEncoder":
         """The encoder for what a fitted builder gives; itself where it takes any.
@@ -57,6 +57,14 @@ class AbstractEncoder(nn.Module, ABC):
     def default_builder(self) -> AbstractBuilder:
         """A builder, not fitted, of the batches that it reads."""
         return ConnectomeBuilder()
+
+    @property
+    def reader(self) -> "AbstractEncoder":
+        """What reads a subject's data: the encoder itself, or its part for a patient alone where patients learn from others.
+
+        What that is made for (columns, codes, bins) is what objectives can hide and predict; widths are those of the encoder itself.
+        """
+        return self
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments as plain values, for `config.json`."""

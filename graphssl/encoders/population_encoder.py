@@ -2,39 +2,44 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from graphssl.data.builder import AbstractBuilder
 from graphssl.data.population_batch import PopulationBatch
-from graphssl.data.table import TableBatch
-from graphssl.encoders.base import Embedding, check_heads
+from graphssl.data.records import AbstractRecords
+from graphssl.encoders.base import AbstractEncoder, Embedding, check_heads
 from graphssl.encoders.patient_messages import PatientGraph, trees, whole_graph
 from graphssl.encoders.patient_network import PatientNetwork
-from graphssl.encoders.table_encoder import AbstractTableEncoder
+from graphssl.encoders.record_encoder import AbstractRecordEncoder, made_anew, written
 from graphssl.errors import ConfigError
 from graphssl.graphs.batch_neighborhoods import BatchNeighborhoods, batch_neighborhoods
 from graphssl.graphs.population_builder import PopulationBuilder
 
 
-class AbstractPopulationEncoder(AbstractTableEncoder):
+class AbstractPopulationEncoder(AbstractEncoder):
     """An encoder of patients who learn from others.
 
-    Each column is a token, which hears of the patient's neighbours too, so that a hidden value can be told from them. What a patient gets does not
-    depend on which other new patients are in the batch: they are attached to the population and give nothing.
+    Another encoder, of records, embeds each patient alone: its columns, its bins of time, or its events. Its vectors are what patients learn of one
+    another; its tokens hear of the patient's neighbours too, so that a hidden value can be told from them. What a patient gets does not depend on
+    which other new patients are in the batch: they are attached to the population and give nothing.
 
     A population of up to `whole_limit` patients is embedded whole in every step. Of a larger one, each patient of the batch hears of a sample of its
     neighbours, of theirs, and so on: drawn in training, the most alike ones outside of it.
 
     Attributes:
+        patient: What embeds a patient alone.
         groups: Names of the groups of features by which patients are compared.
         edges: Whether patients learn from one another.
         whole_limit: See above.
         fan_outs: How many neighbours are taken at each hop.
     """
 
+    patient: AbstractRecordEncoder
     groups: tuple[str, ...]
     edges: bool
     whole_limit: int
@@ -43,23 +48,30 @@ class AbstractPopulationEncoder(AbstractTableEncoder):
 
     @abstractmethod
     def forward(self, batch: PopulationBatch) -> Embedding:
-        """Embed a batch of patients; a token a column."""
+        """Embed a batch of patients; the tokens are those of a patient alone."""
 
     def set_patients(
         self,
+        patient: AbstractRecordEncoder | Mapping[str, Any] | None,
         width: int,
-        patient_depth: int,
         heads: int,
         dropout: float,
         edges: bool,
         whole_limit: int,
         fan_outs: Sequence[int],
         groups: Sequence[str],
-        numbers: Sequence[str],
-        categories: Mapping[str, Sequence[str]] | None,
-        n_pieces: int,
     ) -> None:
         """Keep what is common and make the part for a patient alone, for constructors.
+
+        Args:
+            patient: An encoder whose arguments to use, or these as `arguments` writes them; `PatientNetwork` when left out.
+            width: Width of what patients learn of one another.
+            heads: Attention heads.
+            dropout: Dropout of attention and feed-forward outputs.
+            edges: Whether patients learn from one another.
+            whole_limit: Patients up to which the population is embedded whole.
+            fan_outs: How many neighbours are taken at each hop of a larger one.
+            groups: Names of the groups of features by which patients are compared.
 
         Raises:
             ConfigError: If the heads do not divide the width, or there is no fan-out.
@@ -67,15 +79,48 @@ class AbstractPopulationEncoder(AbstractTableEncoder):
         check_heads(width, heads)
         if not fan_outs or min(fan_outs) < 1:
             raise ConfigError(f"Expected at least one fan-out, each at least 1; found {list(fan_outs)}.")
-        self.width, self.patient_depth, self.heads, self.dropout = width, patient_depth, heads, dropout
+        self.width, self.heads, self.dropout = width, heads, dropout
         self.edges, self.groups = edges, tuple(groups)
         self.whole_limit, self.fan_outs = whole_limit, tuple(fan_outs)
-        self.set_columns(numbers, categories, n_pieces)
-        sizes = [len(known) for known in self.categories.values()]
-        self.patient = PatientNetwork(len(self.numbers), n_pieces, sizes, width, patient_depth, heads, dropout)
-        self.norm, self.token_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.heard = nn.Linear(width, width)
-        self.token_width = self.pooled_width = width
+        self.chosen = patient is not None
+        self.patient = PatientNetwork(width, heads=heads, dropout=dropout) if patient is None else made_anew(patient)
+        self.token_width, self.pooled_width = self.patient.token_width, width
+        self.norm, self.token_norm = nn.LayerNorm(width), nn.LayerNorm(self.token_width)
+        self.heard = nn.Linear(width, self.token_width)
+        self.into = nn.Identity() if self.patient.pooled_width == width else nn.Linear(self.patient.pooled_width, width)
+
+    @property
+    def reader(self) -> AbstractRecordEncoder:
+        """What embeds a patient alone."""
+        return self.patient
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments as plain values: what embeds a patient alone by its class and arguments, where it was chosen."""
+        own = {name: None if name == "patient" else value for name, value in super().arguments().items()}
+        return {**own, "patient": written(self.patient) if self.chosen else None}
+
+    def default_builder(self) -> AbstractBuilder:
+        """A `PopulationBuilder` of what a patient alone is embedded from."""
+        return PopulationBuilder(self.patient.default_builder())
+
+    def for_builder(self, builder: AbstractBuilder) -> "AbstractPopulationEncoder":
+        """One of the same size for what a population was fitted on, with new random weights.
+
+        Raises:
+            ConfigError: If the builder makes other batches, or what embeds a patient alone reads other records.
+        """
+        if not isinstance(builder, PopulationBuilder):
+            raise ConfigError(
+                f"Expected PopulationBuilder before {type(self).__name__}, found {type(builder).__name__}. Give builder=PopulationBuilder()."
+            )
+        tokenizer = builder.tokenizer_
+        if not isinstance(tokenizer, type(self.patient.default_builder())):
+            raise ConfigError(
+                f"Expected patients made by {type(self.patient.default_builder()).__name__} for {type(self.patient).__name__} in a "
+                f"{type(self).__name__}, found {type(tokenizer).__name__}. Give patient=…, an encoder of what the population's tokenizer makes."
+            )
+        patient, groups = self.patient.for_builder(tokenizer), builder.layout()["groups"]
+        return type(self)(**{**self.arguments(), "patient": patient, "groups": groups})
 
     def is_whole(self, batch: PopulationBatch) -> bool:
         """Whether the population of a batch is embedded whole."""
@@ -85,8 +130,13 @@ class AbstractPopulationEncoder(AbstractTableEncoder):
         """Sampled neighbourhoods of the patients of a batch, drawn as dropout is."""
         return batch_neighborhoods(batch, self.fan_outs, torch.default_generator if self.training else None)
 
-    def alone(self, batch: PopulationBatch, nodes: Int[Tensor, "B T"]) -> tuple[Float[Tensor, "B C D"], Float[Tensor, "B T D"]]:
-        """Each patient alone: tokens of those of the batch, and vectors of the members of their neighbourhoods; zero for nobody.
+    def each(self, patients: AbstractRecords) -> tuple[Embedding, Float[Tensor, "B D"]]:
+        """Each patient alone: its embedding, and the vector that others learn from."""
+        alone: Embedding = self.patient(patients)
+        return alone, self.into(alone.pooled)
+
+    def alone(self, batch: PopulationBatch, nodes: Int[Tensor, "B T"]) -> tuple[Embedding, Float[Tensor, "B T D"]]:
+        """Each patient alone: those of the batch, and vectors of the members of their neighbourhoods; zero for nobody.
 
         Args:
             batch: The batch.
@@ -96,50 +146,57 @@ class AbstractPopulationEncoder(AbstractTableEncoder):
         attached = batch.attached
         place = torch.where(nodes >= 0, place, -1)
         place[attached, 0] = len(members) + torch.arange(int(attached.sum()), device=nodes.device)
-        tokens, vectors = self.patient(TableBatch.cat([batch.read(members), batch.patients[attached]]))
+        everybody, vectors = self.each(batch.patients.cat([batch.read(members), batch.patients[attached]]))
         vectors = torch.cat([vectors, vectors.new_zeros(1, vectors.shape[1])])  # the last one is nobody
         place = torch.where(place < 0, len(vectors) - 1, place)
-        return tokens.index_select(0, place[:, 0]), vectors.index_select(0, place.flatten()).view(*nodes.shape, -1)
+        return taken(everybody, place[:, 0]), vectors.index_select(0, place.flatten()).view(*nodes.shape, -1)
 
-    def flat(self, batch: PopulationBatch) -> tuple[Float[Tensor, "B C D"], Float[Tensor, "M D"], PatientGraph, Int[Tensor, "B"]]:
-        """Tokens of the batch's patients; vectors of all patients who pass messages, each embedded alone; their graph, and the batch's places in it.
+    def flat(self, batch: PopulationBatch) -> tuple[Embedding, Float[Tensor, "M D"], PatientGraph, Int[Tensor, "B"]]:
+        """The batch's patients alone; vectors of all patients who pass messages, each embedded alone; their graph, and the batch's places in it.
 
         Without `edges` these are the patients of the batch, and there is none.
         """
         if not self.edges:
-            tokens, patients = self.patient(batch.patients)
+            alone, patients = self.each(batch.patients)
             nothing = PatientGraph(batch.nodes.new_zeros(2, 0), batch.similarity.new_zeros(0, len(self.groups)), len(batch))
-            return tokens, patients, nothing, torch.arange(len(batch), device=batch.device)
+            return alone, patients, nothing, torch.arange(len(batch), device=batch.device)
         if self.is_whole(batch):
             everybody, place = batch.with_everybody()
-            tokens, patients = self.patient(everybody)
-            return tokens.index_select(0, place), patients, whole_graph(batch), place
+            alone, patients = self.each(everybody)
+            return taken(alone, place), patients, whole_graph(batch), place
         found = self.neighborhoods(batch)
-        tokens, patients = self.alone(batch, found.nodes)
+        alone, patients = self.alone(batch, found.nodes)
         first = torch.arange(0, found.nodes.numel(), found.nodes.shape[1], device=batch.device)
-        return tokens, patients.flatten(0, 1), trees(found), first
+        return alone, patients.flatten(0, 1), trees(found), first
 
-    def embedding(self, tokens: Float[Tensor, "B C D"], patients: Float[Tensor, "B D"]) -> Embedding:
-        """The embedding of patients alone `tokens` and of what they have learned `patients`."""
+    def embedding(self, alone: Embedding, patients: Float[Tensor, "B D"]) -> Embedding:
+        """The embedding of patients alone and of what they have learned `patients`."""
         pooled = self.norm(patients)
-        tokens = self.token_norm(tokens + self.heard(pooled).unsqueeze(1))
-        return Embedding(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device), pooled)
-
-    def default_builder(self) -> AbstractBuilder:
-        """A `PopulationBuilder`."""
-        return PopulationBuilder()
+        return Embedding(self.token_norm(alone.tokens + self.heard(pooled).unsqueeze(1)), alone.mask, pooled)
 
     def check_population(self, batch: PopulationBatch) -> None:
-        """Check that a batch has the encoder's columns and groups.
+        """Check that a batch is one of a population compared by the encoder's groups; its records are checked where they are read.
 
         Raises:
-            ConfigError: If it has others.
+            ConfigError: If it is not.
         """
         if not isinstance(batch, PopulationBatch):
             raise ConfigError(f"Expected patients of a population before a {type(self).__name__}, found a {type(batch).__name__}.")
-        self.check_columns(batch.patients)
         if batch.population.graph.groups != self.groups:
             raise ConfigError(
                 f"Expected a population compared by the groups {list(self.groups)}, found {list(batch.population.graph.groups)}. "
                 "Make the encoder with for_builder(builder)."
             )
+
+
+def taken(embedding: Embedding, rows: Int[Tensor, "b"]) -> Embedding:
+    """Some rows of an embedding."""
+    return Embedding(*(part.index_select(0, rows) for part in embedding))
+
+
+def joined(first: Embedding, second: Embedding) -> Embedding:
+    """Two embeddings below one another; where patients have fewer tokens, tokens that are not real come behind."""
+    n_tokens = max(first.mask.shape[1], second.mask.shape[1])
+    tokens = torch.cat([F.pad(each.tokens, (0, 0, 0, n_tokens - each.tokens.shape[1])) for each in (first, second)])
+    mask = torch.cat([F.pad(each.mask, (0, n_tokens - each.mask.shape[1])) for each in (first, second)])
+    return Embedding(tokens, mask, torch.cat([first.pooled, second.pooled]))

@@ -1,6 +1,6 @@
 """Message-passing networks over a population graph, for comparison."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from graphssl.encoders.base import Embedding
 from graphssl.encoders.mlp import feed_forward
 from graphssl.encoders.patient_messages import PatientGraph
 from graphssl.encoders.population_encoder import AbstractPopulationEncoder
+from graphssl.encoders.record_encoder import AbstractRecordEncoder
 from graphssl.errors import ConfigError
 
 Layer = Literal["gcn", "gat", "gin", "sage", "none"]
@@ -31,16 +32,14 @@ class PopulationGNN(AbstractPopulationEncoder):
         width: Width of tokens and vectors.
         depth: Number of rounds.
         layer: See above.
-        heads: Attention heads of `gat` and of the blocks over columns; divides `width`.
-        patient_depth: Number of blocks over the columns of a patient alone; without them its columns are averaged.
+        heads: Attention heads of `gat`; divides `width`.
+        patient: What embeds a patient alone, such as `TimelineTransformer`: an encoder whose arguments are used, with new weights. The mean of its
+            columns when left out, `PatientNetwork`.
         dropout: Dropout of what a round adds.
         edges: False leaves each patient only itself: the control without the graph.
         whole_limit: Patients up to which the population is embedded whole.
         fan_outs: How many neighbours of a patient, of its neighbours, and so on, are taken of a larger one.
         groups: Names of the groups of features by which patients are compared.
-        numbers: Names of the continuous columns, in the order of the batch.
-        categories: Categories of the other columns by name, in the order of the batch.
-        n_pieces: Pieces of each number.
 
     Raises:
         ConfigError: If the heads do not divide the width, the layer is unknown, or there is no fan-out.
@@ -52,36 +51,33 @@ class PopulationGNN(AbstractPopulationEncoder):
         depth: int = 2,
         layer: Layer = "gcn",
         heads: int = 4,
-        patient_depth: int = 0,
+        patient: AbstractRecordEncoder | None = None,
         dropout: float = 0.1,
         edges: bool = True,
         whole_limit: int = 20_000,
         fan_outs: Sequence[int] = (8, 4),
         groups: Sequence[str] = (),
-        numbers: Sequence[str] = (),
-        categories: Mapping[str, Sequence[str]] | None = None,
-        n_pieces: int = 16,
     ) -> None:
         super().__init__()
         if layer not in get_args(Layer):
             raise ConfigError(f"Expected the layer to be one of {', '.join(get_args(Layer))}; found {layer!r}.")
-        self.set_patients(width, patient_depth, heads, dropout, edges, whole_limit, fan_outs, groups, numbers, categories, n_pieces)
+        self.set_patients(patient, width, heads, dropout, edges, whole_limit, fan_outs, groups)
         self.depth, self.layer = depth, layer
         self.layers = nn.ModuleList(self._make_layer() for _ in range(depth))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(depth))
         self.drop = nn.Dropout(dropout)
 
     def forward(self, batch: PopulationBatch) -> Embedding:
-        """Embed a batch of patients; a token a column.
+        """Embed a batch of patients; the tokens are those of a patient alone.
 
         Raises:
-            ConfigError: If the batch has other columns or groups.
+            ConfigError: If the batch has other records or groups.
         """
         self.check_population(batch)
-        tokens, patients, graph, place = self.flat(batch)
+        alone, patients, graph, place = self.flat(batch)
         for norm, layer in zip(self.norms, self.layers, strict=True):
             patients = patients + self.drop(F.gelu(self._pass(layer, norm(patients), graph)))
-        return self.embedding(tokens, patients.index_select(0, place))
+        return self.embedding(alone, patients.index_select(0, place))
 
     def _make_layer(self) -> nn.Module:
         if self.layer == "none":

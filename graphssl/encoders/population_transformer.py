@@ -1,7 +1,7 @@
 """A graph transformer over the patients of a population."""
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,8 @@ from graphssl.data.population_batch import Population, PopulationBatch
 from graphssl.encoders.base import Embedding
 from graphssl.encoders.graph_transformer import Block
 from graphssl.encoders.population_biases import PatientBias, PatientBiasKind, Relations
-from graphssl.encoders.population_encoder import AbstractPopulationEncoder
+from graphssl.encoders.population_encoder import AbstractPopulationEncoder, joined, taken
+from graphssl.encoders.record_encoder import AbstractRecordEncoder
 from graphssl.graphs.hops import hop_distances
 from graphssl.graphs.induced import edges_among, hops_among
 
@@ -31,7 +32,8 @@ class PopulationTransformer(AbstractPopulationEncoder):
         width: Width of tokens and vectors.
         depth: Number of blocks over patients.
         heads: Attention heads; divides `width`.
-        patient_depth: Number of blocks over the columns of a patient alone; without them its columns are averaged.
+        patient: What embeds a patient alone, such as `TimelineTransformer`: an encoder whose arguments are used, with new weights. The mean of its
+            columns when left out, `PatientNetwork`.
         dropout: Dropout of attention and feed-forward outputs.
         biases: What draws attention: `"hops"` in the graph, `"similarity"` of neighbours by group, `"in_links"` of whom is asked.
         max_hops: Longest distance that is told from no path at all.
@@ -40,9 +42,6 @@ class PopulationTransformer(AbstractPopulationEncoder):
         whole_limit: Patients up to which the population is embedded whole.
         fan_outs: How many neighbours of a patient, of its neighbours, and so on, are taken of a larger one.
         groups: Names of the groups of features by which patients are compared.
-        numbers: Names of the continuous columns, in the order of the batch.
-        categories: Categories of the other columns by name, in the order of the batch.
-        n_pieces: Pieces of each number.
 
     Raises:
         ConfigError: If the heads do not divide the width, a bias is unknown, or there is no fan-out.
@@ -53,7 +52,7 @@ class PopulationTransformer(AbstractPopulationEncoder):
         width: int = 64,
         depth: int = 2,
         heads: int = 4,
-        patient_depth: int = 0,
+        patient: AbstractRecordEncoder | None = None,
         dropout: float = 0.1,
         biases: tuple[PatientBiasKind, ...] = ("hops", "similarity", "in_links"),
         max_hops: int = 8,
@@ -62,22 +61,19 @@ class PopulationTransformer(AbstractPopulationEncoder):
         whole_limit: int = 4000,
         fan_outs: Sequence[int] = (8, 4),
         groups: Sequence[str] = (),
-        numbers: Sequence[str] = (),
-        categories: Mapping[str, Sequence[str]] | None = None,
-        n_pieces: int = 16,
     ) -> None:
         super().__init__()
-        self.set_patients(width, patient_depth, heads, dropout, edges, whole_limit, fan_outs, groups, numbers, categories, n_pieces)
+        self.set_patients(patient, width, heads, dropout, edges, whole_limit, fan_outs, groups)
         self.depth, self.biases, self.max_hops, self.learn_bias = depth, tuple(biases), max_hops, learn_bias
         self.bias = PatientBias(heads, self.biases, len(self.groups), max_hops, learned=learn_bias)
         self.blocks = nn.ModuleList(PatientBlock(width, heads, dropout) for _ in range(depth))
-        self._kept: tuple[weakref.ref[Population], tuple[tuple[int, int], ...], tuple[Tensor, list[Tensor]]] | None = None
+        self._kept: tuple[weakref.ref[Population], tuple[tuple[int, int], ...], tuple[Embedding, list[Tensor]]] | None = None
 
     def forward(self, batch: PopulationBatch) -> Embedding:
-        """Embed a batch of patients; a token a column.
+        """Embed a batch of patients; the tokens are those of a patient alone.
 
         Raises:
-            ConfigError: If the batch has other columns or groups.
+            ConfigError: If the batch has other records or groups.
         """
         self.check_population(batch)
         if not self.edges:
@@ -89,26 +85,26 @@ class PopulationTransformer(AbstractPopulationEncoder):
         return {**self.__dict__, "_kept": None}
 
     def _alone(self, batch: PopulationBatch) -> Embedding:
-        tokens, patients = self.patient(batch.patients)
+        alone, patients = self.each(batch.patients)
         for block in self.blocks:
             patients = block(patients.unsqueeze(1), None).squeeze(1)
-        return self.embedding(tokens, patients)
+        return self.embedding(alone, patients)
 
     def _among_all(self, batch: PopulationBatch) -> Embedding:
-        tokens, rounds = self._population(batch)
+        alone, rounds = self._population(batch)
         attached = batch.attached
         patients = rounds[-1]
         if bool(attached.any()):
-            new_tokens, new = self.patient(batch.patients[attached])
+            new_alone, new = self.each(batch.patients[attached])
             bias = self.bias(_attached_relations(batch, attached, self.max_hops)).squeeze(0)  # [H, S, N]
             for block, known in zip(self.blocks, rounds, strict=False):
                 assert isinstance(block, PatientBlock)
                 new = block.visit(new, known, bias)
-            tokens, patients = torch.cat([tokens, new_tokens]), torch.cat([patients, new])
-        return self.embedding(tokens.index_select(0, batch.places), patients.index_select(0, batch.places))
+            alone, patients = joined(alone, new_alone), torch.cat([patients, new])
+        return self.embedding(taken(alone, batch.places), patients.index_select(0, batch.places))
 
-    def _population(self, batch: PopulationBatch) -> tuple[Float[Tensor, "N C D"], list[Float[Tensor, "N D"]]]:
-        """Tokens of the population's columns, and its patients before the first block and after each.
+    def _population(self, batch: PopulationBatch) -> tuple[Embedding, list[Float[Tensor, "N D"]]]:
+        """The population's patients alone, and what they are before the first block and after each.
 
         Outside of training they are the same for every batch that hides nothing of them, and are kept until weights or population change.
         """
@@ -119,12 +115,12 @@ class PopulationTransformer(AbstractPopulationEncoder):
             self._kept = (weakref.ref(batch.population), key, self._rounds(batch))
         return self._kept[2]
 
-    def _rounds(self, batch: PopulationBatch) -> tuple[Tensor, list[Tensor]]:
-        tokens, patients = self.patient(batch.read())
+    def _rounds(self, batch: PopulationBatch) -> tuple[Embedding, list[Tensor]]:
+        alone, patients = self.each(batch.read())
         bias, rounds = self._bias(batch.population), [patients]
         for block in self.blocks:
             rounds.append(block(rounds[-1].unsqueeze(0), bias).squeeze(0))
-        return tokens, rounds
+        return alone, rounds
 
     def _bias(self, population: Population) -> Float[Tensor, "1 H N N"]:
         """The bias among the population, made once unless it is trained."""
@@ -135,14 +131,14 @@ class PopulationTransformer(AbstractPopulationEncoder):
 
     def _among_sampled(self, batch: PopulationBatch) -> Embedding:
         nodes = _each_once(self.neighborhoods(batch).nodes)
-        tokens, patients = self.alone(batch, nodes)  # [B, C, D], [B, T, D]
+        alone, patients = self.alone(batch, nodes)  # patients [B, T, D]
         bias = self.bias(_sampled_relations(batch, nodes, self.max_hops))  # [B, H, T, T]
         itself = torch.eye(nodes.shape[1], dtype=torch.bool, device=nodes.device)
         heard = (nodes >= 0).unsqueeze(1) | itself  # an attached patient is heard by itself alone
         bias = bias.masked_fill(~heard.unsqueeze(1), float("-inf"))
         for block in self.blocks:
             patients = block(patients, bias)
-        return self.embedding(tokens, patients[:, 0])
+        return self.embedding(alone, patients[:, 0])
 
 
 class PatientBlock(Block):

@@ -1,6 +1,6 @@
 """Attention along the edges of a population graph, by PyTorch Geometric or by DGL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -12,6 +12,7 @@ from graphssl.encoders.base import Embedding
 from graphssl.encoders.graph_transformer import Block
 from graphssl.encoders.population_biases import along_edges, group_slopes
 from graphssl.encoders.population_encoder import AbstractPopulationEncoder
+from graphssl.encoders.record_encoder import AbstractRecordEncoder
 from graphssl.errors import ConfigError
 from graphssl.extras import require
 
@@ -30,7 +31,8 @@ class SparsePopulationTransformer(AbstractPopulationEncoder):
         width: Width of tokens and vectors.
         depth: Number of blocks over patients.
         heads: Attention heads; divides `width`.
-        patient_depth: Number of blocks over the columns of a patient alone; without them its columns are averaged.
+        patient: What embeds a patient alone, such as `TimelineTransformer`: an encoder whose arguments are used, with new weights. The mean of its
+            columns when left out, `PatientNetwork`.
         dropout: Dropout of attention and feed-forward outputs.
         backend: `"pyg"`, or `"dgl"` (the extra `dgl`).
         learn_bias: Whether the slopes of similarity are trained.
@@ -38,9 +40,6 @@ class SparsePopulationTransformer(AbstractPopulationEncoder):
         whole_limit: Patients up to which the population is embedded whole.
         fan_outs: How many neighbours of a patient, of its neighbours, and so on, are taken of a larger one.
         groups: Names of the groups of features by which patients are compared.
-        numbers: Names of the continuous columns, in the order of the batch.
-        categories: Categories of the other columns by name, in the order of the batch.
-        n_pieces: Pieces of each number.
 
     Raises:
         ConfigError: If the heads do not divide the width, the backend is unknown, or there is no fan-out.
@@ -54,7 +53,7 @@ class SparsePopulationTransformer(AbstractPopulationEncoder):
         width: int = 64,
         depth: int = 2,
         heads: int = 4,
-        patient_depth: int = 0,
+        patient: AbstractRecordEncoder | None = None,
         dropout: float = 0.1,
         backend: Backend = "pyg",
         learn_bias: bool = False,
@@ -62,16 +61,13 @@ class SparsePopulationTransformer(AbstractPopulationEncoder):
         whole_limit: int = 20_000,
         fan_outs: Sequence[int] = (8, 4),
         groups: Sequence[str] = (),
-        numbers: Sequence[str] = (),
-        categories: Mapping[str, Sequence[str]] | None = None,
-        n_pieces: int = 16,
     ) -> None:
         super().__init__()
         if backend not in get_args(Backend):
             raise ConfigError(f"Expected the backend to be one of {', '.join(get_args(Backend))}; found {backend!r}.")
         if backend == "dgl":
             require("dgl", extra="dgl", purpose="pass messages with DGL")
-        self.set_patients(width, patient_depth, heads, dropout, edges, whole_limit, fan_outs, groups, numbers, categories, n_pieces)
+        self.set_patients(patient, width, heads, dropout, edges, whole_limit, fan_outs, groups)
         self.depth, self.backend, self.learn_bias = depth, backend, learn_bias
         slopes = group_slopes(heads, len(self.groups))
         if learn_bias:
@@ -81,13 +77,13 @@ class SparsePopulationTransformer(AbstractPopulationEncoder):
         self.blocks = nn.ModuleList(EdgeBlock(width, heads, dropout, backend) for _ in range(depth))
 
     def forward(self, batch: PopulationBatch) -> Embedding:
-        """Embed a batch of patients; a token a column.
+        """Embed a batch of patients; the tokens are those of a patient alone.
 
         Raises:
-            ConfigError: If the batch has other columns or groups.
+            ConfigError: If the batch has other records or groups.
         """
         self.check_population(batch)
-        tokens, patients, graph, place = self.flat(batch)
+        alone, patients, graph, place = self.flat(batch)
         similar = along_edges(graph.similarity, self.slopes)
         bias = torch.cat([similar, similar.new_zeros(len(patients), self.heads)])  # [E + M, H], to itself without
         itself = torch.arange(len(patients), device=patients.device).expand(2, -1)
@@ -95,7 +91,7 @@ class SparsePopulationTransformer(AbstractPopulationEncoder):
         for block in self.blocks:
             assert isinstance(block, EdgeBlock)
             patients = block.along(patients, edge_index, bias)
-        return self.embedding(tokens, patients.index_select(0, place))
+        return self.embedding(alone, patients.index_select(0, place))
 
 
 class EdgeBlock(Block):

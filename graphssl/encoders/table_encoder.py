@@ -16,7 +16,7 @@ class AbstractTableEncoder(AbstractRecordEncoder):
 
     @abstractmethod
     def forward(self, batch: Any) -> Embedding:
-        """Embed a batch of patients, a `TableBatch`, or a `PopulationBatch` where they learn from others; a token a column."""
+        """Embed a batch of patients, a `TableBatch`; a token a column."""
 
     def default_builder(self) -> AbstractBuilder:
         """A `ColumnTokenizer`."""
@@ -58,11 +58,12 @@ class AbstractTableEncoder(AbstractRecordEncoder):
 
 
 def of_tables(encoder: AbstractEncoder, objective: str) -> AbstractTableEncoder:
-    """The encoder, which an objective needs to be one of tables.
+    """What reads the table in an encoder, which an objective needs to be one of tables.
 
     Raises:
         ConfigError: If it is another.
     """
-    if not isinstance(encoder, AbstractTableEncoder):
-        raise ConfigError(f"Expected an encoder of tables for {objective}, found {type(encoder).__name__}. Use TableMLP or TableTransformer.")
-    return encoder
+    reader = encoder.reader
+    if not isinstance(reader, AbstractTableEncoder):
+        raise ConfigError(f"Expected an encoder of tables for {objective}, found {type(reader).__name__}. Use TableMLP or TableTransformer.")
+    return reader

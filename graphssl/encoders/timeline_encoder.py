@@ -51,11 +51,12 @@ class AbstractTimelineEncoder(AbstractRecordEncoder):
 
 
 def of_timelines(encoder: AbstractEncoder, objective: str) -> AbstractTimelineEncoder:
-    """The encoder, which an objective needs to be one of timelines.
+    """What reads the timelines in an encoder, which an objective needs to be one of timelines.
 
     Raises:
         ConfigError: If it is another.
     """
-    if not isinstance(encoder, AbstractTimelineEncoder):
-        raise ConfigError(f"Expected an encoder of timelines for {objective}, found {type(encoder).__name__}. Use TimelineTransformer.")
-    return encoder
+    reader = encoder.reader
+    if not isinstance(reader, AbstractTimelineEncoder):
+        raise ConfigError(f"Expected an encoder of timelines for {objective}, found {type(reader).__name__}. Use TimelineTransformer.")
+    return reader

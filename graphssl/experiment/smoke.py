@@ -6,6 +6,7 @@ import pandas as pd
 from jsonargparse import ArgumentParser, Namespace
 
 from graphssl.data.cohort import Cohort
+from graphssl.data.table import ColumnTokenizer
 from graphssl.datasets.simulate import GroundTruth
 from graphssl.datasets.simulate_stays import TREATMENTS
 from graphssl.experiment.config import CohortSource, Experiment, instantiate
@@ -57,21 +58,23 @@ class _Loaded(CohortSource):
 def _stand_in(parsed: Namespace) -> None:
     """Put a simulated cohort in place of the one that is absent, and unset what names parts of that."""
     summary = parsed.cohort.get("summary")
-    of_events = [chosen for chosen in (parsed.timeline, parsed.events) if chosen is not None]
+    of_population = None if parsed.population is None else parsed.population.init_args.tokenizer
+    readers = [chosen for chosen in (parsed.columns, parsed.timeline, parsed.events, of_population) if chosen is not None]
+    of_events = [chosen for chosen in readers if not chosen.class_path.endswith(ColumnTokenizer.__name__)]
     has_events = bool(of_events) or summary is not None
-    has_table = parsed.columns is not None or parsed.population is not None
+    has_table = bool(readers) or parsed.population is not None
     parsed.cohort = Namespace({**_STAYS, "summary": summary} if has_events else _TABLE if has_table else _BRAINS)
     parsed.target, parsed.classes = None, None
     if parsed.builder is not None:
         parsed.builder.init_args.atlases = None
-    if parsed.columns is not None:
-        parsed.columns.init_args.columns = None
+    for chosen in readers:
+        chosen.init_args.columns = None
     for chosen in of_events:
-        chosen.init_args.codes, chosen.init_args.columns, chosen.init_args.min_subjects = None, None, 1
-    if parsed.timeline is not None and parsed.timeline.init_args.treatments:
-        parsed.timeline.init_args.treatments = list(TREATMENTS)
+        chosen.init_args.codes, chosen.init_args.min_subjects = None, 1
+        if chosen.init_args.get("treatments"):
+            chosen.init_args.treatments = list(TREATMENTS)
     if parsed.population is not None:
-        parsed.population.init_args.groups = parsed.population.init_args.columns = None
+        parsed.population.init_args.groups = None
 
 
 def _two_sites(cohort: Cohort, experiment: Experiment) -> Cohort:

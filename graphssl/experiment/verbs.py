@@ -335,7 +335,7 @@ def _comparison_encoders(experiment: Experiment, cohort: Cohort | None) -> dict[
     """What reads the same data in other ways, by name of the method; of patients in a population at the size of the experiment's encoder."""
     encoder = experiment.encoder
     if isinstance(encoder, AbstractPopulationEncoder):
-        sizes = {name: value for name, value in encoder.arguments().items() if name in ("width", "depth", "heads", "patient_depth", "dropout")}
+        sizes = {name: value for name, value in encoder.arguments().items() if name in ("width", "depth", "heads", "patient", "dropout")}
         layers: dict[str, Layer] = {"gcn": "gcn", "gat": "gat", "gin": "gin", "sage": "sage", "mlp": "none"}
         return {name: partial(PopulationGNN, **sizes, layer=layer) for name, layer in layers.items()}
     return {

@@ -1,4 +1,4 @@
-"""From cohorts to patients in a population: columns as tokens, and neighbours among the training patients."""
+"""From cohorts to patients in a population: their records as tokens, and neighbours among the training patients."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -13,10 +13,14 @@ from torch import Tensor
 
 from graphssl.data.builder import AbstractTokenizer
 from graphssl.data.cohort import Cohort
+from graphssl.data.event_tokens import EventBatch, EventTokenizer
 from graphssl.data.population import PopulationGraph
 from graphssl.data.population_batch import Population, PopulationBatch
+from graphssl.data.records import AbstractRecords
+from graphssl.data.stream_tokenizer import AbstractStreamTokenizer
 from graphssl.data.table import ColumnTokenizer, TableBatch
-from graphssl.data.transforms import as_table
+from graphssl.data.timeline import TimelineBatch, TimelineTokenizer
+from graphssl.data.transforms import ColumnEncoder, as_table
 from graphssl.errors import CheckpointError, DataError
 from graphssl.graphs.feature_groups import FeatureGroup
 from graphssl.graphs.neighbors import NeighborIndex
@@ -24,7 +28,10 @@ from graphssl.graphs.population import population_graph
 
 
 class PopulationBuilder(AbstractTokenizer):
-    """A cohort in, a `PopulationBatch` out; the training patients, their values and their graph are what is fitted.
+    """A cohort in, a `PopulationBatch` out; the training patients, their records and their graph are what is fitted.
+
+    Two things are told apart: what an encoder reads of a patient, which the tokenizer says (columns, bins of time, events), and by what patients are
+    compared, which is always columns of the table, such as those that `EventSummary` makes of events before the prediction time.
 
     A patient of the training cohort is its node of the training graph, whatever else is in the call: those without a label stay there for those with
     one. Every other patient is attached to the training patients most like it, and gives nothing to anybody.
@@ -32,44 +39,45 @@ class PopulationBuilder(AbstractTokenizer):
     What is fitted holds the training patients' values and ids, and so does every model that is saved with it.
 
     Args:
-        columns: How columns become tokens; a `ColumnTokenizer` with its defaults when left out.
+        tokenizer: How the record of a patient becomes tokens; a `ColumnTokenizer` with its defaults when left out.
         groups: Groups of columns by which patients are compared. When left out, all numbers as one and all categories as another: the first by the
-            mean of the columns' distances (`statistics`), which a patient with few values does not make short, the other by `agreement`.
+            mean of the columns' distances (`statistics`), which a patient with few values does not make short, the other by `agreement`. Columns are
+            then those that the tokenizer reads; where it reads events, all with its roles, summaries of events among them.
         n_neighbors: Neighbours of a patient; all others where there are fewer.
         symmetric: Whether training patients are connected where one of the two has the other among its nearest.
         transductive: Connect new patients among all, as most published results do; they are then no longer independent of one another.
 
     Attributes:
-        tokenizer_: Fitted `ColumnTokenizer`.
+        tokenizer_: The fitted tokenizer.
         index_: Fitted `NeighborIndex`.
-        population_: The training patients, as a table and as a graph.
+        population_: The training patients, as records and as a graph.
     """
 
     def __init__(
         self,
-        columns: ColumnTokenizer | None = None,
+        tokenizer: ColumnTokenizer | TimelineTokenizer | EventTokenizer | None = None,
         groups: Sequence[FeatureGroup] | None = None,
         n_neighbors: int = 5,
         symmetric: bool = True,
         transductive: bool = False,
     ) -> None:
-        self.columns = columns
+        self.tokenizer = tokenizer
         self.groups = groups
         self.n_neighbors = n_neighbors
         self.symmetric = symmetric
         self.transductive = transductive
 
     def fit(self, cohort: Cohort | pd.DataFrame, y: object = None) -> Self:
-        """Learn columns and similarities from training patients, and keep them with their graph.
+        """Learn tokens and similarities from training patients, and keep them with their graph.
 
         Raises:
             ConfigError: If a group is wrong, or there is no neighbour to be.
-            SchemaError: If a column is absent or not of its kind.
-            DataError: If there is one training patient only, or none has a value of a group.
+            SchemaError: If a column is absent or not of its kind, or there is none to compare patients by.
+            DataError: If there is one training patient only, none has a value of a group, or events are to be read and there are none.
         """
-        self.tokenizer_ = (ColumnTokenizer() if self.columns is None else clone(self.columns)).fit(cohort)
+        self.tokenizer_ = clone(self.tokenizer or ColumnTokenizer()).fit(cohort)
         patients = self.tokenizer_.transform(cohort)
-        groups = default_groups(self.tokenizer_, patients) if self.groups is None else self.groups
+        groups = default_groups(_compared(self.tokenizer_, cohort), cohort) if self.groups is None else self.groups
         self.index_ = NeighborIndex(groups, n_neighbors=min(self.n_neighbors, max(1, len(patients) - 1))).fit(cohort)
         self.population_ = Population(patients, population_graph(self.index_, symmetric=self.symmetric))
         return self
@@ -132,13 +140,15 @@ class PopulationBuilder(AbstractTokenizer):
         check_is_fitted(self, "population_")
         tokenizer, ends = self.tokenizer_.state()
         index, values = self.index_.state()
-        patients, graph = self.population_.patients, self.population_.graph
+        graph = self.population_.graph
         tensors = {f"tokenizer.{name}": value for name, value in ends.items()}
         tensors.update({f"index.{name}": torch.from_numpy(value) for name, value in values.items()})
-        tensors.update({f"patients.{name}": getattr(patients, name) for name in _PATIENTS})
+        known = {name: value for name, value in self.population_.patients.tensors().items() if not name.endswith("hidden")}
+        tensors.update({f"patients.{name}": value for name, value in known.items()})
         tensors.update({f"graph.{name}": getattr(graph, name) for name in _GRAPH})
         arguments = {name: getattr(self, name) for name in ("n_neighbors", "symmetric", "transductive")}
-        return {"arguments": arguments, "tokenizer": tokenizer, "index": index}, tensors
+        kind = type(self.tokenizer_).__name__
+        return {"arguments": arguments, "tokenizer": {"class": kind, **tokenizer}, "index": index}, tensors
 
     @classmethod
     def from_state(cls, record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
@@ -148,21 +158,22 @@ class PopulationBuilder(AbstractTokenizer):
             CheckpointError: If an entry is missing or does not fit the others.
         """
         try:
-            tokenizer = ColumnTokenizer.from_state(record["tokenizer"], _below("tokenizer", tensors))
+            kind, records = _KINDS[record["tokenizer"]["class"]]
+            tokenizer = kind.from_state(record["tokenizer"], _below("tokenizer", tensors))
             index = NeighborIndex.from_state(record["index"], {name: value.numpy() for name, value in _below("index", tensors).items()})
-            numbers, pieces, codes, measured = (tensors[f"patients.{name}"] for name in _PATIENTS)
+            patients = records.of_tensors(index.ids_, _below("patients", tensors))
             everybody = torch.ones(len(index.ids_), dtype=torch.bool)
             starts, neighbors, similarity = (tensors[f"graph.{name}"] for name in _GRAPH)
             graph = PopulationGraph(index.ids_, starts, neighbors, similarity, _names(index.groups), everybody)
             builder = cls(tokenizer, index.groups, **record["arguments"])
-            builder.population_ = Population(TableBatch(index.ids_, numbers, pieces, codes, measured), graph)
+            builder.population_ = Population(patients, graph)
         except (KeyError, TypeError, ValueError, DataError) as error:
             raise CheckpointError(f"Expected the fitted state of a PopulationBuilder, found a problem with {error}. The file is damaged.") from error
         builder.tokenizer_, builder.index_ = tokenizer, index
         return builder
 
     def describe(self) -> dict[str, str]:
-        """The columns, the graph, and a warning of what it holds, for the model card."""
+        """What is read, the graph, and a warning of what it holds, for the model card."""
         n, names = len(self.population_), ", ".join(_names(self.index_.groups))
         return {
             **self.tokenizer_.describe(),
@@ -173,21 +184,20 @@ class PopulationBuilder(AbstractTokenizer):
             ),
         }
 
-    def _joined(self, cohort: Cohort | pd.DataFrame, patients: TableBatch, nodes: Tensor) -> PopulationBatch:
+    def _joined(self, cohort: Cohort | pd.DataFrame, patients: AbstractRecords, nodes: Tensor) -> PopulationBatch:
         """All patients as one population."""
         new = nodes < 0
         graph = population_graph(self.index_, _rows(cohort, new.numpy()), symmetric=self.symmetric, transductive=True)
-        population = Population(TableBatch.cat([self.population_.patients, patients[new]]), graph)
+        population = Population(patients.cat([self.population_.patients, patients[new]]), graph)
         places = torch.where(new, len(self.population_) + new.cumsum(0) - 1, nodes)
         none = torch.full((len(patients), 0), -1)
         return PopulationBatch(patients, places, none, torch.zeros(*none.shape, len(graph.groups)), population)
 
-    def _check_same(self, patients: TableBatch, nodes: Tensor) -> None:
+    def _check_same(self, patients: AbstractRecords, nodes: Tensor) -> None:
         """Check that who has the id of a training patient is that patient."""
         known = nodes >= 0
-        stored, given = self.population_.patients[nodes[known]], patients[known]
-        same = [getattr(stored, name) == getattr(given, name) for name in ("numbers", "codes", "measured")]
-        other = ~torch.cat(same, dim=1).all(dim=1)
+        given = patients[known]
+        other = ~self.population_.patients[nodes[known]].same_rows(given)
         if bool(other.any()):
             raise DataError(
                 f"Expected the values of the training patients for those who have their ids, found others for "
@@ -195,18 +205,35 @@ class PopulationBuilder(AbstractTokenizer):
             )
 
 
-def default_groups(tokenizer: ColumnTokenizer, patients: TableBatch) -> list[FeatureGroup]:
-    """All numbers as one group and all categories as another, without the columns in which the training patients have no value."""
-    seen = dict(zip((*tokenizer.numbers, *tokenizer.categories), patients.measured.any(dim=0).tolist(), strict=True))
-    numbers = [(name,) for name in tokenizer.numbers if seen[name]]
-    categories = [name for name in tokenizer.categories if seen[name]]
+def default_groups(columns: ColumnEncoder, cohort: Cohort | pd.DataFrame) -> list[FeatureGroup]:
+    """All numbers as one group and all categories as another, without the columns in which the training patients have no value.
+
+    Args:
+        columns: The columns, fitted on the training patients.
+        cohort: The training patients.
+    """
+    seen = as_table(cohort).notna().any()
+    numbers = [(column.name,) for column in columns.continuous if seen[column.name]]
+    categories = [column.name for column in columns.categorical if seen[column.name]]
     # A mean distance gives similarities up to one half, agreement up to one.
     groups = [FeatureGroup("numbers", numbers, "statistics", weight=2.0)] if numbers else []
     return groups + ([FeatureGroup("categories", categories, "agreement")] if categories else [])
 
 
-_PATIENTS = ("numbers", "pieces", "codes", "measured")
+_KINDS: dict[str, tuple[type[AbstractTokenizer], type[AbstractRecords]]] = {
+    "ColumnTokenizer": (ColumnTokenizer, TableBatch),
+    "TimelineTokenizer": (TimelineTokenizer, TimelineBatch),
+    "EventTokenizer": (EventTokenizer, EventBatch),
+}
 _GRAPH = ("starts", "neighbors", "similarity")
+
+
+def _compared(tokenizer: AbstractTokenizer, cohort: Cohort | pd.DataFrame) -> ColumnEncoder:
+    """The columns by which patients are compared where no groups are named."""
+    if isinstance(tokenizer, ColumnTokenizer):
+        return tokenizer.encoder_
+    assert isinstance(tokenizer, AbstractStreamTokenizer)
+    return ColumnEncoder(roles=tokenizer.roles).fit(cohort)
 
 
 def _rows(X: Cohort | pd.DataFrame, chosen: npt.NDArray[np.bool_]) -> Cohort | pd.DataFrame:

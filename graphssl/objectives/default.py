@@ -13,8 +13,9 @@ from graphssl.objectives.masked_timeline import MaskedFeatures
 
 def default_objective(encoder: AbstractEncoder) -> AbstractObjective:
     """What hides parts of what the encoder reads: columns of tables, variables of timelines, numbers of events, regions of connectomes."""
-    if isinstance(encoder, EventTransformer):
+    reader = encoder.reader
+    if isinstance(reader, EventTransformer):
         return MaskedEvents()
-    if isinstance(encoder, AbstractTimelineEncoder):
+    if isinstance(reader, AbstractTimelineEncoder):
         return MaskedFeatures()
-    return MaskedColumns() if isinstance(encoder, AbstractTableEncoder) else MaskedRegions()
+    return MaskedColumns() if isinstance(reader, AbstractTableEncoder) else MaskedRegions()

@@ -48,16 +48,16 @@ class MaskedColumns(AbstractObjective):
         Raises:
             ConfigError: If the encoder is none of tables, or a column that is never hidden is none of its columns.
         """
-        encoder = of_tables(encoder, "MaskedColumns")
-        names = encoder.column_names
+        table = of_tables(encoder, "MaskedColumns")
+        names = table.column_names
         strange = sorted(set(self.never_hidden) - set(names))
         if strange:
             raise ConfigError(f"Expected never_hidden among the columns {', '.join(names)}; found {strange[0]!r}.")
         self.may_hide = torch.tensor([name not in self.never_hidden for name in names], dtype=torch.bool)
-        sizes = [len(known) + 1 for known in encoder.categories.values()]
-        self.from_tokens = ColumnDecoder(len(encoder.numbers), sizes, encoder.token_width)
+        sizes = [len(known) + 1 for known in table.categories.values()]
+        self.from_tokens = ColumnDecoder(len(table.numbers), sizes, encoder.token_width)
         if self.pooled_weight:
-            self.from_pooled = ColumnDecoder(len(encoder.numbers), sizes, encoder.pooled_width)
+            self.from_pooled = ColumnDecoder(len(table.numbers), sizes, encoder.pooled_width)
         return self
 
     def draw(self, batch: TableBatch, generator: torch.Generator) -> Bool[Tensor, "B C"]:

@@ -39,11 +39,12 @@ class MaskedEvents(AbstractObjective):
         Raises:
             ConfigError: If the encoder is none of events.
         """
-        if not isinstance(encoder, EventTransformer):
-            raise ConfigError(f"Expected an encoder of events for MaskedEvents, found {type(encoder).__name__}. Use EventTransformer.")
-        self.from_tokens = CodeDecoder(len(encoder.codes), encoder.token_width)
+        reader = encoder.reader
+        if not isinstance(reader, EventTransformer):
+            raise ConfigError(f"Expected an encoder of events for MaskedEvents, found {type(reader).__name__}. Use EventTransformer.")
+        self.from_tokens = CodeDecoder(len(reader.codes), encoder.token_width)
         if self.pooled_weight:
-            self.from_pooled = PooledEvents(len(encoder.codes), encoder.pooled_width)
+            self.from_pooled = PooledEvents(len(reader.codes), encoder.pooled_width)
         return self
 
     def draw(self, batch: EventBatch, generator: torch.Generator) -> Bool[Tensor, "B L"]:

@@ -43,11 +43,11 @@ class AbstractMaskedTimeline(AbstractObjective):
         Raises:
             ConfigError: If the encoder is none of timelines.
         """
-        encoder = of_timelines(encoder, type(self).__name__)
-        n_columns = len(encoder.codes) + len(encoder.treatments)
+        reader = of_timelines(encoder, type(self).__name__)
+        n_columns = len(reader.codes) + len(reader.treatments)
         self.from_tokens = nn.Linear(encoder.token_width, n_columns)
         if self.pooled_weight:
-            self.from_pooled = PooledBins(encoder.pooled_width, encoder.n_bins, n_columns)
+            self.from_pooled = PooledBins(encoder.pooled_width, reader.n_bins, n_columns)
         return self
 
     @abstractmethod

@@ -38,7 +38,8 @@ class Scarf(AbstractTwoViews):
         Raises:
             ConfigError: If the encoder is none of tables.
         """
-        super().prepare(of_tables(encoder, "Scarf"))
+        of_tables(encoder, "Scarf")
+        super().prepare(encoder)
         return self
 
     def look(self, batch: TableBatch, generator: torch.Generator) -> tuple[TableBatch, TableBatch]:

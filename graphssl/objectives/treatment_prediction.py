@@ -35,10 +35,10 @@ class TreatmentPrediction(AbstractObjective):
         Raises:
             ConfigError: If the encoder is none of timelines, or has no treatments.
         """
-        encoder = of_timelines(encoder, "TreatmentPrediction")
-        if not encoder.treatments:
+        treatments = of_timelines(encoder, "TreatmentPrediction").treatments
+        if not treatments:
             raise ConfigError("Expected treatments to predict, found none. Name their codes in TimelineTokenizer(treatments=[…]).")
-        self.head = nn.Linear(encoder.pooled_width, len(encoder.treatments))
+        self.head = nn.Linear(encoder.pooled_width, len(treatments))
         return self
 
     def forward(self, encoder: AbstractEncoder, batch: TimelineBatch, generator: torch.Generator) -> Loss:

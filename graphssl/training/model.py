@@ -233,7 +233,8 @@ def _check_layout(builder: AbstractBuilder, encoder: AbstractEncoder, source: Pa
     """Check that an encoder of columns was made for those of the schema, in their order: else it would read one column for another, unseen."""
     if not isinstance(builder, AbstractTokenizer):
         return
-    layout, made_for = json.loads(json.dumps(builder.layout())), json.loads(json.dumps(encoder.arguments(), default=str))
+    arguments = {**encoder.reader.arguments(), **encoder.arguments()}
+    layout, made_for = json.loads(json.dumps(builder.layout())), json.loads(json.dumps(arguments, default=str))
     for name in (name for name in layout if name in made_for):
         if layout[name] != made_for[name]:
             raise CheckpointError(

@@ -98,7 +98,7 @@ def test_signatures_tell_batches_apart(batch, population):
 
 
 def test_what_does_not_fit_is_refused(batch, population):
-    with pytest.raises(DataError, match="table and graph of the same patients"):
+    with pytest.raises(DataError, match="records and graph of the same patients"):
         Population(rows("abc"), population.graph)
     with pytest.raises(DataError, match="places among the 4 patients of the population, found 4"):
         PopulationBatch(batch.patients, torch.tensor([4, -1, 1, -1]), batch.neighbors, batch.similarity, population)

@@ -18,6 +18,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 PAGES += [
     ROOT / "docs" / "methods" / "transfer.md",
     ROOT / "docs" / "methods" / "views.md",
+    ROOT / "docs" / "methods" / "population-transformer.md",
     ROOT / "docs" / "methods" / "timeline-transformer.md",
     ROOT / "docs" / "methods" / "event-transformer.md",
     ROOT / "docs" / "concepts" / "population-graphs.md",

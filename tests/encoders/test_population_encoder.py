@@ -1,16 +1,25 @@
 """What every encoder of population graphs has to keep: one answer a patient whoever else asks, what is hidden, columns told from neighbours."""
 
+import json
 from functools import partial
 
 import pytest
 import torch
 from torch.testing import assert_close
 
-from graphssl.data import ColumnTokenizer
-from graphssl.encoders import PopulationGNN, PopulationTransformer, SparsePopulationTransformer
+from graphssl.data import ColumnTokenizer, EventTokenizer, TimelineTokenizer
+from graphssl.encoders import (
+    EventTransformer,
+    PatientNetwork,
+    PopulationGNN,
+    PopulationTransformer,
+    SparsePopulationTransformer,
+    TableMLP,
+    TimelineTransformer,
+)
 from graphssl.errors import ConfigError
 from graphssl.graphs import FeatureGroup, PopulationBuilder
-from graphssl.objectives import MaskedColumns
+from graphssl.objectives import MaskedColumns, MaskedEvents, MaskedFeatures
 
 LAYERS = ("gcn", "gat", "gin", "sage")
 ENCODERS = {
@@ -37,7 +46,9 @@ def test_a_token_a_column_and_a_vector_a_patient(make, population, make_patients
     assert embedding.mask.all()
 
 
-@pytest.mark.parametrize("arguments", [{}, {"patient_depth": 1}, {"whole_limit": 0}, {"whole_limit": 0, "fan_outs": (2,)}])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"patient": PatientNetwork(8, 1, 2)}, {"patient": TableMLP(12, 1, 4)}, {"whole_limit": 0}, {"whole_limit": 0, "fan_outs": (2,)}]
+)
 def test_a_patient_gets_the_same_whoever_else_is_in_the_call(make, population, make_patients, arguments):
     """New ones and training patients, in any order and any number at a time."""
     encoder = make(**arguments).eval()
@@ -155,3 +166,110 @@ def test_neighbours_are_drawn_in_training_and_taken_outside_of_it(make, populati
     assert not torch.equal(drawn(0), drawn(1))
     encoder.eval()
     assert torch.equal(drawn(0), drawn(1))
+
+
+# Patients who are not tables
+
+STREAMS = {
+    "timeline": (
+        TimelineTokenizer(n_bins=6, bin_hours=4.0, treatments=["ventilator"], min_subjects=3, n_pieces=4),
+        TimelineTransformer(8, 1, 2, 0.0),
+        MaskedFeatures(0.4),
+    ),
+    "events": (EventTokenizer(min_subjects=3, n_pieces=4), EventTransformer(12, 1, 2, 0.0), MaskedEvents(0.4)),
+}
+
+
+@pytest.fixture(params=STREAMS)
+def stream(request, ward):
+    """Training patients p2 to p11, new patients p0, p1 and nobody; an encoder of a kind, made for them; an objective."""
+    tokenizer, patient, objective = STREAMS[request.param]
+    cohort = ward()
+    builder = PopulationBuilder(tokenizer, n_neighbors=3).fit(cohort.select(cohort.ids[2:12]))
+
+    def maker(kind, **arguments):
+        torch.manual_seed(0)
+        return kind(**{"width": 8, "heads": 2, "dropout": 0.0, "patient": patient, **arguments}).for_builder(builder)
+
+    return builder, cohort, maker, objective
+
+
+@pytest.mark.parametrize("arguments", [{}, {"whole_limit": 0, "fan_outs": (2, 2)}, {"edges": False}], ids=["whole", "sampled", "alone"])
+@pytest.mark.parametrize("kind", [PopulationTransformer, SparsePopulationTransformer, PopulationGNN])
+def test_a_stream_gets_the_same_whoever_else_is_in_the_call(stream, kind, arguments):
+    builder, cohort, maker, _ = stream
+    encoder = maker(kind, **arguments).eval()
+    with torch.no_grad():
+        whole = encoder(builder.transform(cohort))
+        assert whole.tokens.shape[::2] == (13, encoder.token_width)
+        for ids in (["p0"], ["nobody", "p5", "p1"], cohort.ids[::-1]):
+            part = encoder(builder.transform(cohort.select(ids)))
+            rows = [cohort.ids.index(subject) for subject in cohort.select(ids).ids]
+            assert_close(part.pooled, whole.pooled[rows], atol=1e-5, rtol=1e-5)
+            for found, row in zip(range(len(rows)), rows, strict=True):
+                assert_close(part.tokens[found][part.mask[found]], whole.tokens[row][whole.mask[row]], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("whole_limit", [0, 100])
+def test_streams_of_training_patients_are_heard_but_for_what_is_hidden(stream, whole_limit):
+    """A neighbour's values change what a patient gets; hidden ones, in the batch and in the population, do not."""
+    builder, cohort, maker, _ = stream
+    batch = builder.transform(cohort.select(cohort.ids[2:12]))
+    graph, store = builder.population_.graph, builder.population_.patients
+    target, source = 4, int(graph.neighbors[graph.starts[4]])
+    hidden = torch.zeros_like(batch.hidden)
+    hidden[source] = True
+    for edges, is_heard in ((True, True), (False, False)):
+        encoder = maker(PopulationTransformer, edges=edges, whole_limit=whole_limit).eval()
+        gap = (encoder(batch).pooled[target] - encoder(batch.hide(hidden)).pooled[target]).abs().max()
+        assert bool(gap > 1e-6) == is_heard
+    encoder, kept = maker(PopulationTransformer, whole_limit=whole_limit).eval(), store.values.clone()
+    before = encoder(batch.hide(hidden)).pooled
+    try:
+        store.values[source] = 7.0
+        batch.patients.values[source] = 7.0
+        assert torch.equal(encoder(batch.hide(hidden)).pooled, before)
+    finally:
+        store.values.copy_(kept)
+
+
+@pytest.mark.parametrize("whole_limit", [0, 100])
+def test_an_objective_of_streams_reaches_every_weight(stream, whole_limit):
+    builder, cohort, maker, objective = stream
+    encoder = maker(PopulationTransformer, whole_limit=whole_limit)
+    objective = objective.fresh().prepare(encoder)
+    loss = objective(encoder, builder.transform(cohort), torch.Generator().manual_seed(0))
+    loss.total.backward()
+    unreached = {name for name, weight in encoder.named_parameters() if weight.grad is None or not weight.grad.any()}
+    assert unreached == {"patient.static.masked"}, "static columns are never hidden"
+    assert all(weight.grad is not None for weight in objective.parameters())
+
+
+def test_arguments_rebuild_it_with_the_encoder_of_streams(stream):
+    builder, cohort, maker, _ = stream
+    encoder = maker(PopulationTransformer).eval()
+    again = PopulationTransformer(**json.loads(json.dumps(encoder.arguments()))).eval()
+    again.load_state_dict(encoder.state_dict())
+    batch = builder.transform(cohort)
+    assert torch.equal(again(batch).pooled, encoder(batch).pooled)
+    assert type(again.default_builder().tokenizer) is type(builder.tokenizer)
+    assert again.reader is again.patient
+
+
+def test_a_patient_encoder_of_other_records_is_refused(stream, population):
+    builder, _, maker, _ = stream
+    name = type(builder.tokenizer).__name__
+    with pytest.raises(ConfigError, match=f"Expected patients made by ColumnTokenizer for PatientNetwork in a PopulationGNN, found {name}"):
+        maker(PopulationGNN, patient=None)
+    with pytest.raises(ConfigError, match=f"Expected patients made by {name} for .* found ColumnTokenizer. Give patient="):
+        maker(PopulationTransformer).for_builder(population)
+
+
+def test_the_encoder_that_is_given_stays_as_it_is(population):
+    given = TableMLP(8, 1, 4)
+    before = {name: weight.clone() for name, weight in given.state_dict().items()}
+    made = PopulationTransformer(8, 1, 2, patient=given)
+    assert made.patient is not given
+    assert all(torch.equal(before[name], weight) for name, weight in given.state_dict().items())
+    assert made.for_builder(population).token_width == 4
+    assert PopulationTransformer(8, 1, 2).arguments()["patient"] is None

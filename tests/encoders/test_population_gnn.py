@@ -27,7 +27,7 @@ def test_graph_convolution_by_hand(population, make_patients):
     encoder, batch = make(population, layer="gcn"), population.transform(make_patients(30))
     weights = matrix(population, population.population_.graph.similarity.mean(dim=1)) + torch.eye(30)
     root = weights.sum(dim=1).rsqrt()
-    patients = encoder.patient(batch.read())[1]
+    patients = encoder.patient(batch.read()).pooled
     layer = encoder.layers[0]
     passed = (root[:, None] * weights * root) @ layer.lin(encoder.norms[0](patients)) + layer.bias
     assert_close(encoder(batch).pooled, encoder.norm(patients + F.gelu(passed)), atol=1e-5, rtol=1e-4)
@@ -36,7 +36,7 @@ def test_graph_convolution_by_hand(population, make_patients):
 def test_means_over_neighbours_by_hand(population, make_patients):
     encoder, batch = make(population, layer="sage"), population.transform(make_patients(30))
     links = matrix(population, torch.ones(90))
-    patients = encoder.patient(batch.read())[1]
+    patients = encoder.patient(batch.read()).pooled
     x, layer = encoder.norms[0](patients), encoder.layers[0]
     passed = layer.lin_l(links @ x / links.sum(dim=1, keepdim=True)) + layer.lin_r(x)
     assert_close(encoder(batch).pooled, encoder.norm(patients + F.gelu(passed)), atol=1e-5, rtol=1e-4)

@@ -28,7 +28,7 @@ def in_loops(encoder, population, table):
     n, ids = len(population.population_), graph.subject_ids
     in_links = {subject: sum(target in ids[:n] for target in links.successors(subject)) for subject in ids}
     patients = [population.population_.patients, population.transform(table).patients]
-    state = dict(zip(ids, torch.cat([encoder.patient(part)[1] for part in patients]), strict=True))
+    state = dict(zip(ids, torch.cat([encoder.patient(part).pooled for part in patients]), strict=True))
     for block in encoder.blocks:
         parts = {subject: block.qkv(block.norm_attention(vector)).view(3, encoder.heads, -1) for subject, vector in state.items()}
         new = {}
@@ -84,7 +84,7 @@ def test_fixed_biases_are_made_once_and_trained_ones_every_time(population, make
 
 
 def test_all_of_a_transductive_population_are_heard(make_patients, population):
-    builder = PopulationBuilder(population.columns, n_neighbors=3, transductive=True).fit(make_patients(30))
+    builder = PopulationBuilder(population.tokenizer, n_neighbors=3, transductive=True).fit(make_patients(30))
     table = make_patients(4, 1, "n")
     encoder = make(builder)
     together, alone = encoder(builder.transform(table)).pooled, encoder(builder.transform(table.iloc[:1])).pooled

@@ -24,7 +24,7 @@ def test_it_is_attention_with_all_but_neighbours_masked(population, make_patient
     bias = torch.full((2, 34, 34), float("-inf"))
     bias[:, torch.arange(34), torch.arange(34)] = 0.0
     bias[:, target, source] = (graph.similarity @ encoder.slopes).T
-    _, patients = encoder.patient(batch.with_everybody()[0])
+    patients = encoder.patient(batch.with_everybody()[0]).pooled
     for block in encoder.blocks:
         patients = block(patients.unsqueeze(0), bias.unsqueeze(0)).squeeze(0)  # that of the dense graph transformer
     assert_close(encoder(batch).pooled, encoder.norm(patients)[30:], atol=1e-5, rtol=1e-4)

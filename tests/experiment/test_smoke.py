@@ -92,6 +92,19 @@ def test_absent_events_are_replaced_by_simulated_stays(small, tmp_path):
     assert yaml.safe_load(text)["cohort"]["adapter"] == "simulate_stays"
 
 
+def test_a_population_of_absent_timelines_is_one_of_simulated_stays(small, tmp_path):
+    tokenizer = {"class_path": "graphssl.data.TimelineTokenizer", "init_args": {"n_bins": 12, "treatments": ["MechVent"], "columns": ["height"]}}
+    experiment, text = small(
+        cohort={"adapter": "load_physionet2012", "arguments": {"folder": str(tmp_path / "none")}},
+        population={"tokenizer": tokenizer, "groups": [{"name": "size", "columns": ["height"], "similarity": "rbf"}], "n_neighbors": 3},
+    )
+    cohort, _ = experiment.cohort.load()
+    assert experiment.builder.groups is None
+    assert (experiment.builder.tokenizer.n_bins, experiment.builder.tokenizer.treatments) == (12, ["ventilation", "vasopressor"])
+    assert experiment.builder.fit(cohort).transform(cohort).values.shape == (24, 12, 6)
+    assert yaml.safe_load(text)["cohort"]["adapter"] == "simulate_stays"
+
+
 @pytest.mark.parametrize(
     "reader", [{"columns": {"n_pieces": 4, "columns": ["bun"]}}, {"population": {"n_neighbors": 3}}], ids=["columns", "population"]
 )

@@ -488,6 +488,29 @@ def test_categories_that_no_training_subject_had_are_told(tmp_path, from_saved, 
 # Populations
 
 
+def test_a_population_of_timelines_is_saved_and_serves_new_patients(tmp_path, from_saved):
+    stays = simulate_stays(60, n_hours=12)
+    experiment = experiment_in(
+        tmp_path,
+        cohort=from_saved(stays.select(stays.ids[:50])),
+        encoder=PopulationTransformer(8, 1, 2, TimelineTransformer(8, 1, 2)),
+        objective=None,
+        population=PopulationBuilder(TimelineTokenizer(n_bins=12, treatments=["ventilation"], min_subjects=3), n_neighbors=4),
+        target="died",
+    )
+    record = run_finetune(experiment, text_of(experiment))
+    model = load_model(record["model"])
+    assert isinstance(model.encoder.reader, TimelineTransformer)
+    assert "MaskedFeatures" in model.card["objective"]
+    new = stays.select(stays.ids[50:])
+    together = model.predict_proba(new)
+    assert_allclose(model.predict_proba(new.select(new.ids[3:4])), together[3:4], atol=1e-6)
+    new.save(tmp_path / "new")
+    table = embed(record["model"], tmp_path / "new", tmp_path / "new.csv")
+    assert_allclose(table["probability_yes"], together[:, 1], atol=1e-6)
+    assert set("; ".join(table["neighbors"]).split("; ")) <= set(stays.ids[:50])
+
+
 def test_patients_who_learn_from_one_another_go_through_the_same_verbs(tmp_path, from_saved):
     source = from_saved(table_cohort(60))
     settings = EvaluationSettings(methods=("pretrained", "no_edges"), baselines=("majority",), audited=(), seeds=(0,))

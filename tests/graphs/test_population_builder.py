@@ -8,8 +8,8 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from graphssl.data import Cohort, ColumnTokenizer, Schema
-from graphssl.errors import CheckpointError, ConfigError, DataError
+from graphssl.data import Cohort, ColumnTokenizer, EventSummary, EventTokenizer, Schema, TimelineTokenizer
+from graphssl.errors import CheckpointError, ConfigError, DataError, SchemaError
 from graphssl.graphs import FeatureGroup, NeighborIndex, PopulationBuilder, population_graph
 
 
@@ -127,3 +127,71 @@ def test_named_groups_are_taken():
     alone = NeighborIndex([FeatureGroup("blood", ["a", "b"], "rbf")], n_neighbors=2).fit(patients(9))
     new = patients(3, seed=2, prefix="n")
     assert builder.transform(new).neighbors.tolist() == alone.query(new).indices.tolist()
+
+
+STREAMS = {
+    "timeline": TimelineTokenizer(n_bins=6, bin_hours=4.0, treatments=["ventilator"], columns=["age"], min_subjects=3, n_pieces=4),
+    "events": EventTokenizer(columns=["age"], min_subjects=3, n_pieces=4),
+}
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_streams_are_placed_by_columns_and_read_by_their_tokenizer(ward, kind):
+    """Summaries of the events before the prediction time are columns like others; the tokenizer reads age alone of the table."""
+    cohort = EventSummary(("mean", "last"), min_subjects=3).apply(ward())
+    train = cohort.select(cohort.ids[:9])
+    builder = PopulationBuilder(STREAMS[kind], n_neighbors=3).fit(train)
+    compared = [(group.name, group.column_names) for group in builder.index_.groups]
+    assert compared == [
+        ("numbers", ["age", "height mean", "height last", "pulse mean", "pulse last", "temp mean", "temp last"]),
+        ("categories", ["sex"]),
+    ]
+    assert builder.layout()["numbers"] == ("age", "height")
+    assert builder.layout()["groups"] == ("numbers", "categories")
+    batch = builder.transform(cohort)
+    assert batch.nodes.tolist() == [*range(9), -1, -1, -1, -1]
+    assert batch.neighbors[9:].tolist() == builder.index_.query(cohort.select(cohort.ids[9:])).indices.tolist()
+    assert torch.equal(batch.values, builder.tokenizer_.transform(cohort).values)
+    assert batch[[10, 2]].static.subject_ids == (cohort.ids[10], cohort.ids[2])
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_streams_are_restored_from_what_is_written(ward, kind):
+    cohort = ward()
+    train = cohort.select(cohort.ids[:9])
+    builder = PopulationBuilder(STREAMS[kind], n_neighbors=3).fit(train)
+    record, tensors = builder.state()
+    again = PopulationBuilder.from_state(json.loads(json.dumps(record)), tensors)
+    first, second = builder.transform(cohort), again.transform(cohort)
+    assert first.signature() == second.signature()
+    assert again.population_.patients.same_rows(builder.population_.patients).all()
+    assert clone(again).fit(train).transform(cohort).signature() == first.signature()
+    for lacking in ("patients.values", "patients.static.codes", "tokenizer.quantiles"):
+        with pytest.raises(CheckpointError, match="The file is damaged"):
+            PopulationBuilder.from_state(record, {name: value for name, value in tensors.items() if name != lacking})
+    with pytest.raises(CheckpointError, match="The file is damaged"):
+        PopulationBuilder.from_state({**record, "tokenizer": {**record["tokenizer"], "class": "Foo"}}, tensors)
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_other_events_under_the_id_of_a_training_patient_are_refused(ward, kind):
+    builder = PopulationBuilder(STREAMS[kind], n_neighbors=3).fit(ward())
+    builder.transform(ward().select(["p3", "p7"]))
+    with pytest.raises(DataError, match=r"found others for \('p3',\)"):
+        builder.transform(ward(planted=(("p3", 23.0, "pulse", 180.0, None),)).select(["p3", "p7"]))
+
+
+def test_a_transductive_population_of_streams(ward):
+    cohort = ward()
+    builder = PopulationBuilder(STREAMS["events"], n_neighbors=3, transductive=True).fit(cohort.select(cohort.ids[:9]))
+    batch = builder.transform(cohort)
+    assert len(batch.population) == 13
+    assert batch.population.patients.same_rows(builder.tokenizer_.transform(cohort)).all()
+
+
+def test_patients_of_whom_there_is_no_column_cannot_be_compared(ward):
+    cohort = ward()
+    schema = Schema([column for column in cohort.schema if column.role == "prediction_time"])
+    bare = Cohort("bare", cohort.subjects[[column.name for column in schema]], schema, events=cohort.events)
+    with pytest.raises(SchemaError, match="Expected columns of numbers or categories with one of the roles"):
+        PopulationBuilder(TimelineTokenizer(columns=(), min_subjects=3), n_neighbors=3).fit(bare)

@@ -1,6 +1,6 @@
 """What is pre-trained on where nothing is said."""
 
-from graphssl.encoders import EventTransformer, GraphTransformer, TableTransformer, TimelineTransformer
+from graphssl.encoders import EventTransformer, GraphTransformer, PopulationTransformer, TableTransformer, TimelineTransformer
 from graphssl.objectives import MaskedColumns, MaskedEvents, MaskedFeatures, MaskedRegions, default_objective
 
 
@@ -9,3 +9,5 @@ def test_follows_what_the_encoder_reads():
     assert isinstance(default_objective(TableTransformer()), MaskedColumns)
     assert isinstance(default_objective(TimelineTransformer()), MaskedFeatures)
     assert isinstance(default_objective(EventTransformer()), MaskedEvents)
+    assert isinstance(default_objective(PopulationTransformer()), MaskedColumns)
+    assert isinstance(default_objective(PopulationTransformer(patient=TimelineTransformer())), MaskedFeatures)

@@ -10,8 +10,9 @@ import torch
 from torch.testing import assert_close
 
 from graphssl.data import Cohort, Events, Schema, TimelineTokenizer
-from graphssl.encoders import TimelineTransformer
+from graphssl.encoders import PopulationTransformer, TimelineTransformer
 from graphssl.errors import ConfigError
+from graphssl.graphs import FeatureGroup, PopulationBuilder
 from graphssl.objectives import MaskedBlocks, MaskedFeatures, MaskedPatients, WeightedSum
 from graphssl.objectives.masked_timeline import given_error
 from graphssl.training.fit import TrainingSettings, fit
@@ -140,6 +141,34 @@ def test_training_finds_the_structure(tmp_path):
     for name in ("features", "blocks"):
         assert history[f"validation_{name}_values_error"] < 0.5 * history[f"validation_{name}_zero_error"]
     assert trained()["validation_loss"] == history["validation_loss"]
+
+
+@pytest.mark.parametrize("whole_limit", [0, 1000])
+def test_neighbours_tell_what_a_patient_was_who_lost_everything(whole_limit):
+    """Each of six kinds of patients has a pulse of its own. Who is of which kind makes the graph, and is read by no encoder."""
+    rng = np.random.default_rng(0)
+    kind = np.arange(96) % 6
+    rows = [
+        (f"p{i}", pd.Timestamp("2020-01-01") + pd.Timedelta(hours=h), "pulse", 60.0 + 10 * k + rng.standard_normal())
+        for i, k in enumerate(kind)
+        for h in range(4)
+    ]
+    table = pd.DataFrame({"kind": [f"kind {k}" for k in kind]}, index=[f"p{i}" for i in range(96)])
+    events = Events.of(pd.DataFrame(rows, columns=["subject_id", "time", "code", "numeric_value"]))
+    cohort = Cohort("stays", table, Schema.infer(table), events=events)
+    group = FeatureGroup("kind", ["kind"], "agreement")
+    builder = PopulationBuilder(TimelineTokenizer(n_bins=4, columns=()), [group], n_neighbors=4).fit(cohort.select(cohort.ids[:72]))
+    patient = TimelineTransformer(width=16, depth=1, heads=2, dropout=0.0)
+    batches = [builder.transform(part) for part in (cohort.select(cohort.ids[:72]), cohort.select(cohort.ids[72:]))]
+    found = {}
+    for edges in (True, False):
+        torch.manual_seed(0)
+        encoder = PopulationTransformer(16, 1, 2, patient, dropout=0.0, edges=edges, whole_limit=whole_limit, fan_outs=(4,)).for_builder(builder)
+        objective = MaskedPatients(0.2).prepare(encoder)
+        history = fit(encoder, objective, *batches, TrainingSettings(max_epochs=40, batch_size=36, learning_rate=0.01, patience=40)).history
+        found[edges] = history["validation_values_error"].iloc[-10:].mean() / history["validation_zero_error"].iloc[-1]
+    assert found[True] < 0.3
+    assert found[True] < 0.5 * found[False], "without edges there is nothing to tell it from"
 
 
 def test_what_makes_no_sense_is_refused(make_encoder, ward):

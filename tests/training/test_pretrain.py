@@ -306,7 +306,7 @@ def test_patients_are_pretrained_saved_and_finetuned_as_connectomes_are(tmp_path
     settings = TrainingSettings(max_epochs=5, batch_size=16, learning_rate=0.005)
     start = pretrain(train, encoder=encoder, settings=settings)
     assert start.history["validation_numbers_error"].iloc[-1] < start.history["validation_numbers_error"].iloc[0]
-    assert "died" not in [*start.encoder.numbers, *start.encoder.categories]
+    assert "died" not in [*start.encoder.reader.numbers, *start.encoder.reader.categories]
     model = finetune(start, train, target="died", settings=settings)
     model.save_pretrained(tmp_path / "model")
     again = Model.from_pretrained(tmp_path / "model")
