@@ -10,10 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import networkx as nx
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from graphssl.data import splits
 from graphssl.data.atlas import Atlas
@@ -144,7 +145,7 @@ class Cohort:
     @property
     def ids(self) -> list[str]:
         """Subject ids, in order."""
-        return [str(subject) for subject in self.subjects.index]
+        return [str(subject) for subject in self.subjects.index.tolist()]
 
     @cached_property
     def hash(self) -> str:
@@ -208,16 +209,14 @@ class Cohort:
     @property
     def groups(self) -> "pd.Series[str]":
         """What must stay together in a split: subjects linked by any column with the role `group`, else each for itself."""
-        graph = nx.Graph()
-        graph.add_nodes_from(("subject", subject) for subject in self.ids)
-        for column in self.schema.named("group"):
-            present = self.subjects[column].dropna()
-            graph.add_edges_from((("subject", str(subject)), (f"group {column}", str(value))) for subject, value in present.items())
-        members: dict[str, str] = {}
-        for component in nx.connected_components(graph):
-            ids = sorted(name for kind, name in component if kind == "subject")
-            members.update(dict.fromkeys(ids, ids[0]))
-        return pd.Series([members[subject] for subject in self.ids], index=self.subjects.index, dtype="str")
+        n = len(self)
+        links = [_links(self.subjects[column]) for column in self.schema.named("group")]
+        subjects = np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in links)])
+        starts = np.cumsum([n, *(values.max(initial=-1) + 1 for _, values in links)])  # where the groups of each column stand behind the subjects
+        groups = np.concatenate([np.zeros(0, np.int64), *(start + values for start, (_, values) in zip(starts, links, strict=False))])
+        graph = coo_array((np.ones(len(subjects)), (subjects, groups)), shape=(starts[-1], starts[-1]))
+        component = connected_components(graph, directed=False)[1][:n]
+        return pd.Series(self.ids, index=self.subjects.index, dtype="str").groupby(component).transform("min").astype("str")
 
     def select(self, subjects: Iterable[str] | npt.NDArray[Any]) -> "Cohort":
         """The given subjects, by id or by a mask of booleans `[n]`, in the given order.
@@ -404,6 +403,12 @@ def _check_no_future(cohort: Cohort) -> None:
             f"Expected all events of {cohort.name!r} before the prediction time, found {n_late} of {n_subjects} subjects at it or after it. "
             "Leave them out with cohort.predict_at(times)."
         )
+
+
+def _links(groups: "pd.Series[Any]") -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Who is in a group, by place, and the number of the group."""
+    present = groups.notna().to_numpy()
+    return np.flatnonzero(present), pd.factorize(groups[present].astype(str))[0]
 
 
 def _chosen_ids(cohort: Cohort, subjects: Iterable[str] | npt.NDArray[Any]) -> list[str]:

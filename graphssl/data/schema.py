@@ -250,6 +250,6 @@ def _check_column(column: Column, values: pd.Series) -> None:
                     f"{outside.iloc[0]} for {outside.index[0]!r} and {len(outside) - 1} more. Missing values belong in the table as empty cells."
                 )
     elif column.categories is not None:
-        odd = sorted(set(present.astype(str)) - set(column.categories))
+        odd = sorted(set(present.astype(str).unique()) - set(column.categories))
         if odd:
             raise SchemaError(f"Expected {column.name!r} to be one of {list(column.categories)}, found {odd[:3]}.")

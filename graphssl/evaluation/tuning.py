@@ -141,7 +141,8 @@ def inner_folds(cohort: Cohort, labels: npt.NDArray[Any], n_folds: int, inner: I
     found = []
     for k, (_, test) in enumerate(splitter.split(labelled.index, labelled, units[labelled.index])):
         held = labelled.index[test].tolist()
-        train = [s for s, unit in zip(cohort.ids, units, strict=True) if unit not in set(units[held])]
+        held_units = set(units[held])
+        train = [s for s, unit in zip(cohort.ids, units, strict=True) if unit not in held_units]
         enough = labelled.drop(held).value_counts().reindex(labelled.unique(), fill_value=0).min() >= 2
         if held and enough:
             found.append(Split(f"inner-{k}", tuple(train), tuple(held)).check(family_of))

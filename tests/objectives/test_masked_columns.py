@@ -1,11 +1,13 @@
 """Masked columns against loops, and trained on a table with a structure to find."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch.testing import assert_close
 
 from graphssl.data import ColumnTokenizer
@@ -48,11 +50,45 @@ def test_the_loss_is_what_a_loop_makes_of_it():
             if column < 2:
                 errors.append((vector(row, column) @ decoder.number[column] + decoder.number_bias[column] - batch.numbers[row, column]) ** 2)
             else:
-                logits = decoder.category[column - 2](vector(row, column))
+                rows = slice(3 * (column - 2), 3 * (column - 1))  # two words and the unknown one
+                logits = decoder.category[rows] @ vector(row, column) + decoder.category_bias[rows]
                 errors.append(-torch.log_softmax(logits, 0)[batch.codes[row, column - 2]] / math.log(3))
         totals.append(torch.stack(errors).mean())
     assert_close(found.total, totals[0] + totals[1])
     assert_close(found.parts["pooled_error"], totals[1].detach())
+
+
+def test_what_is_not_hidden_is_predicted_too_where_it_has_a_weight():
+    batch, encoder, objective = make(make_table())
+    torch.manual_seed(0)
+    both = MaskedColumns(0.4, visible_weight=0.5).prepare(encoder)
+    both.load_state_dict(objective.state_dict())
+    found, alone = (each(encoder, batch, torch.Generator().manual_seed(1)) for each in (both, objective))
+    hidden = objective.draw(batch, torch.Generator().manual_seed(1))
+    pooled = encoder(batch.hide(hidden)).pooled
+    visible = batch.measured & ~hidden
+    expected, _ = objective.from_pooled.error(pooled, batch, visible)
+    assert_close(found.total, alone.total + 0.5 * expected)
+    assert_close(found.parts["visible_error"], expected.detach())
+    unseen = replace(batch, numbers=batch.numbers + 9.0 * ~visible[:, :2], codes=torch.where(visible[:, 2:], batch.codes, 0))
+    assert_close(objective.from_pooled.error(pooled, unseen, visible)[0], expected)
+
+
+def test_a_vector_that_has_to_keep_what_is_visible_keeps_a_column_that_stands_alone():
+    """No other column tells the sex: masking alone need not keep it in the pooled vector, a denoising autoencoder must."""
+    table = make_table(n=240, missing=0.0)
+    tokenizer = ColumnTokenizer(n_pieces=4).fit(table)
+    batch, kept = tokenizer.transform(table), {}
+    for weight in (0.0, 1.0):
+        torch.manual_seed(0)
+        encoder = TableMLP(width=8, depth=1, dropout=0.0).for_builder(tokenizer)
+        objective = MaskedColumns(0.4, visible_weight=weight).prepare(encoder)
+        fit(encoder, objective, batch[list(range(200))], None, TrainingSettings(max_epochs=15, batch_size=32, learning_rate=0.01))
+        with torch.no_grad():
+            pooled = encoder.eval()(batch).pooled.numpy()
+        sex = (table["sex"] == "f").to_numpy()
+        kept[weight] = LogisticRegression(C=1e-2).fit(pooled[:200], sex[:200]).score(pooled[200:], sex[200:])
+    assert kept[1.0] > max(0.9, kept[0.0])
 
 
 def test_only_measured_values_are_hidden_and_one_is_left():
@@ -140,6 +176,8 @@ def test_the_tokens_of_a_network_over_all_columns_predict_too():
 def test_shares_and_columns_that_make_no_sense_are_refused():
     with pytest.raises(ConfigError, match="0 ≤ patients < 1"):
         MaskedColumns(patients=1.0)
+    with pytest.raises(ConfigError, match="visible_weight ≥ 0"):
+        MaskedColumns(visible_weight=-1.0)
     with pytest.raises(ConfigError, match="ratio and patients both 0"):
         MaskedColumns(ratio=0.0)
     encoder = TableMLP().for_builder(ColumnTokenizer(n_pieces=4).fit(make_table()))
