@@ -1,6 +1,6 @@
 """Columns of one cohort found again in another: what was learned of them is kept, what does not fit is refused."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -25,33 +25,57 @@ def carry_over(tokenizer: ColumnTokenizer, cohort: Cohort, columns: Sequence[str
         columns: Names of its columns to read; all with one of the tokenizer's roles when left out.
 
     Returns:
-        The tokenizer, and a row a column of either cohort, by name: `state` (`"shared"`, `"new"` or `"left out"`), `kind`, `unit` here and
-        `learned_unit`, `factor` and `offset` from the one to the other, and the `added` categories.
+        The tokenizer, and a row a column of either cohort, by name: `what` (`"column"`), `state` (`"shared"`, `"new"` or `"left out"`), `kind`,
+        `unit` here and `learned_unit`, `factor` and `offset` from the one to the other, the `added` categories, and its `learned_name`.
 
     Raises:
         SchemaError: If no column is shared, or one of the same name is of another kind or of a unit that cannot be converted.
     """
     made = ColumnTokenizer(columns, roles=tokenizer.roles, n_pieces=tokenizer.n_pieces).fit(cohort)
-    learned, now = ({column.name: column for column in each.encoder_.columns_} for each in (tokenizer, made))
-    known = [name for name in now if name in learned and _was_measured(tokenizer, name)]
-    if not known:
+    found = keep_columns(tokenizer, made)
+    if not (found["state"] == "shared").any():
+        learned, now = (", ".join(column.name for column in each.encoder_.columns_) for each in (tokenizer, made))
         raise SchemaError(
-            f"Expected at least one column of the model ({', '.join(learned)}) in {cohort.name!r}, found {', '.join(now)}. "
+            f"Expected at least one column of the model ({learned}) in {cohort.name!r}, found {now}. "
             "Rename columns that mean the same, or train on this cohort alone."
         )
-    rows = {name: _describe(column, "new") for name, column in now.items()}
-    for name in known:
-        factor, offset = _check_alike(learned[name], now[name])
-        added = _keep(tokenizer, made, name, factor, offset)
-        units = {"learned_unit": learned[name].unit or "", "factor": factor, "offset": offset}
-        rows[name] |= {"state": "shared", **(units if now[name].kind == "continuous" else {}), "added": ", ".join(added)}
-    gone = {name: column for name, column in learned.items() if name not in now}
-    rows |= {name: {**_describe(column, "left out"), "learned_unit": column.unit or "", "unit": ""} for name, column in gone.items()}
-    return made, pd.DataFrame.from_dict(rows, orient="index").rename_axis("column")
+    return made, found
 
 
-def _describe(column: Column, state: str) -> dict[str, object]:
-    return {"state": state, "kind": column.kind, "unit": column.unit or "", "learned_unit": "", "factor": np.nan, "offset": np.nan, "added": ""}
+def keep_columns(tokenizer: ColumnTokenizer | None, made: ColumnTokenizer | None) -> pd.DataFrame:
+    """Put what one tokenizer has learned of columns into one that was fitted on another cohort, for those that they share.
+
+    Args:
+        tokenizer: Fitted on one cohort; None where it has no columns.
+        made: Fitted on another, and changed here.
+
+    Returns:
+        What became of each column, as `carry_over` tells it.
+
+    Raises:
+        SchemaError: If one of the same name is of another kind or of a unit that cannot be converted.
+    """
+    learned, now = ({} if each is None else {column.name: column for column in each.encoder_.columns_} for each in (tokenizer, made))
+    rows = {name: describe("column", "new", column.kind, column.unit) for name, column in now.items()}
+    if tokenizer is not None and made is not None:
+        for name in (name for name in now if name in learned and _was_measured(tokenizer, name)):
+            factor, offset = _check_alike(learned[name], now[name])
+            added = _keep(tokenizer, made, name, factor, offset)
+            units = {"learned_unit": learned[name].unit or "", "factor": factor, "offset": offset} if now[name].kind == "continuous" else {}
+            rows[name] |= {"state": "shared", **units, "added": ", ".join(added), "learned_name": name}
+    rows |= {name: describe("column", "left out", column.kind, learned_unit=column.unit) for name, column in learned.items() if name not in now}
+    return frame(rows)
+
+
+def describe(what: str, state: str, kind: str, unit: str | None = None, learned_unit: str | None = None) -> dict[str, object]:
+    """A row of what became of a column or a code, of which nothing is converted."""
+    units = {"unit": unit or "", "learned_unit": learned_unit or "", "factor": np.nan, "offset": np.nan}
+    return {"what": what, "state": state, "kind": kind, **units, "added": "", "learned_name": ""}
+
+
+def frame(rows: Mapping[str, Mapping[str, object]]) -> pd.DataFrame:
+    """Rows by name, as `carry_over` tells them."""
+    return pd.DataFrame(list(rows.values()), index=pd.Index(list(rows), dtype="str", name="column"), columns=list(describe("", "", "")))
 
 
 def _was_measured(tokenizer: ColumnTokenizer, name: str) -> bool:

@@ -1,6 +1,7 @@
 """A transformer over single events."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float
@@ -34,6 +35,8 @@ class EventTransformer(AbstractRecordEncoder):
     Raises:
         ConfigError: If the heads do not divide the width.
     """
+
+    rows = MappingProxyType({"code.weight": "code"})
 
     def __init__(
         self,
@@ -76,6 +79,10 @@ class EventTransformer(AbstractRecordEncoder):
         present = torch.cat([batch.present, batch.present.new_ones(static.shape[:2])], dim=1)
         embedding: Embedding = self.blocks(torch.cat([events, static], dim=1), present)
         return embedding
+
+    def rows_of(self) -> dict[str, list[tuple[str, ...]]]:
+        """What the rows of weights belong to; one of `code` to a code."""
+        return {**super().rows_of(), "code": [(code,) for code in self.codes]}
 
     def _check(self, batch: EventBatch) -> None:
         highest = int(batch.codes.max()) if batch.codes.numel() else 0

@@ -44,6 +44,40 @@ class AbstractRecordEncoder(AbstractEncoder):
         self.numbers, self.n_pieces = tuple(numbers), n_pieces
         self.categories = {name: tuple(known) for name, known in (categories or {}).items()}
 
+    def adopt(self, source: "AbstractRecordEncoder", columns: Mapping[str, str], codes: Mapping[str, str] | None = None) -> None:
+        """Take over the weights of an encoder of the same kind and size: those of shared columns and codes, and all that belong to neither.
+
+        Modules whose weights have a row a number, a column, a category or a code say so in `rows`.
+
+        Args:
+            source: The encoder to take over from; it is left as it is.
+            columns: Names of the columns that both have, and what each is called there.
+            codes: Codes that both have, likewise.
+        """
+        here, there = self.rows_of(), source.rows_of()
+        kinds = {
+            f"{place}.{name}" if place else name: kind for place, module in self.named_modules() for name, kind in getattr(module, "rows", {}).items()
+        }
+        learned = source.state_dict()
+        for name, weight in self.state_dict().items():
+            if name not in kinds:
+                weight.copy_(learned[name])
+                continue
+            kind = kinds[name]
+            called = columns if kind in _OF_COLUMNS else codes or {}
+            places = {label: k for k, label in enumerate(there[kind])}
+            known = [(k, (called[label[0]], *label[1:])) for k, label in enumerate(here[kind]) if label[0] in called]
+            pairs = [(k, places[label]) for k, label in known if label in places]
+            if pairs:
+                to, taken = (list(each) for each in zip(*pairs, strict=True))
+                weight[to] = learned[name][taken]
+
+    def rows_of(self) -> dict[str, list[tuple[str, ...]]]:
+        """What the rows of weights belong to, by kind: the name of the column first; the category without a name is that of those not known."""
+        names = [*self.numbers, *self.categories]
+        words = [(name, *word) for name, known in self.categories.items() for word in (*((w,) for w in known), ())]
+        return {"number": [(name,) for name in self.numbers], "column": [(name,) for name in names], "category": words}
+
     def check_columns(self, batch: TableBatch) -> None:
         """Check that a batch has the encoder's columns.
 
@@ -57,6 +91,9 @@ class AbstractRecordEncoder(AbstractEncoder):
                 f"Expected {expected[0]} numbers of {expected[1]} pieces and {expected[2]} categories, "
                 f"found {shape[0]} of {shape[1]} and {shape[2]}. Make the encoder with for_builder(tokenizer)."
             )
+
+
+_OF_COLUMNS = ("number", "column", "category")
 
 
 def written(encoder: AbstractRecordEncoder) -> dict[str, Any]:

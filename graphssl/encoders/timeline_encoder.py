@@ -35,6 +35,12 @@ class AbstractTimelineEncoder(AbstractRecordEncoder):
         """Keep codes and bins, for constructors."""
         self.codes, self.treatments, self.n_bins = tuple(codes), tuple(treatments), n_bins
 
+    def rows_of(self) -> dict[str, list[tuple[str, ...]]]:
+        """What the rows of weights belong to; one of `bin` to what a bin says of a code: its value, whether it was measured, given, or hidden."""
+        values, treatments = ([(code,) for code in codes] for codes in (self.codes, self.treatments))
+        parts = {"value": values, "measured": values, "given": treatments, "hidden value": values, "hidden treatment": treatments}
+        return {**super().rows_of(), "bin": [(*code, part) for part, codes in parts.items() for code in codes]}
+
     def check_bins(self, batch: TimelineBatch) -> None:
         """Check that a batch has the encoder's bins, codes and static columns.
 

@@ -1,6 +1,7 @@
 """A transformer over bins of time."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float
@@ -35,6 +36,8 @@ class TimelineTransformer(AbstractTimelineEncoder):
     Raises:
         ConfigError: If the heads do not divide the width.
     """
+
+    rows = MappingProxyType({"bins": "bin"})
 
     def __init__(
         self,

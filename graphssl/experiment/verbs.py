@@ -12,6 +12,7 @@ import pandas as pd
 
 from graphssl.data.atlas import check_atlas
 from graphssl.data.cohort import Cohort
+from graphssl.data.stream_tokenizer import AbstractStreamTokenizer
 from graphssl.data.table import ColumnTokenizer
 from graphssl.encoders import (
     GAT,
@@ -71,8 +72,8 @@ def run_finetune(experiment: Experiment, configuration: str, *, model: str | Non
     Args:
         experiment: The experiment.
         configuration: Its resolved configuration.
-        model: Folder of a pre-trained model; pre-trains first (or takes up the run's own encoder) when left out. One of tables is made ready for the
-            cohort's columns, and what became of each is in `transfer.csv`.
+        model: Folder of a pre-trained model; pre-trains first (or takes up the run's own encoder) when left out. One of tables, timelines or
+            events is made ready for the cohort's columns and codes, and what became of each is in `transfer.csv`.
         progress: Whether to show progress on stderr.
 
     Raises:
@@ -264,9 +265,10 @@ def _opened(experiment: Experiment, verb: str, configuration: str, cohort: Cohor
 def _model_for(experiment: Experiment, cohort: Cohort, folder: str) -> tuple[Model, Transfer | None]:
     """A saved model, in an atlas of the cohort or carried over to its columns."""
     model = Model.from_pretrained(folder)
-    if isinstance(model.builder, ColumnTokenizer):
-        columns = experiment.builder.columns if isinstance(experiment.builder, ColumnTokenizer) else None
-        carried = transfer(model, cohort, columns=columns, seed=experiment.seed)
+    if isinstance(model.builder, (ColumnTokenizer, AbstractStreamTokenizer)):
+        told = experiment.builder.get_params() if type(experiment.builder) is type(model.builder) else {}
+        named = {name: told[name] for name in ("columns", "codes", "treatments") if name in told}
+        carried = transfer(model, cohort, **named, seed=experiment.seed)
         return carried.model, carried
     if not isinstance(model.builder, ConnectomeBuilder):
         return model, None  # columns are checked where they are read

@@ -485,6 +485,21 @@ def test_categories_that_no_training_subject_had_are_told(tmp_path, from_saved, 
     assert pd.read_csv(out, keep_default_na=False)["unknown_categories"].tolist() == [column.name, ""]
 
 
+def test_a_model_of_timelines_is_carried_over_to_the_codes_of_the_cohort(tmp_path, from_saved):
+    first, second = (simulate_stays(60, n_hours=12, seed=seed) for seed in (0, 1))
+    settings = {"encoder": TimelineTransformer(8, 1, 2), "objective": None, "target": "died"}
+    reads = {"n_bins": 12, "min_subjects": 3, "columns": ["age", "sex"]}
+    start = experiment_in(tmp_path, cohort=from_saved(first), **settings, timeline=TimelineTokenizer(**reads, treatments=["ventilation"]))
+    given = run_pretrain(start, text_of(start))["encoder"]
+    chosen = TimelineTokenizer(**reads, codes=["lactate", "temperature", "creatinine"], treatments=["vasopressor"])
+    experiment = experiment_in(tmp_path, "carried", cohort=from_saved(second), **settings, timeline=chosen)
+    record = run_finetune(experiment, text_of(experiment), model=given)
+    assert "codes: 3 shared, 0 new, 3 left out; treatments: 0 shared, 1 new, 1 left out; columns: 3 shared" in record["transfer"]
+    written = pd.read_csv(tmp_path / "carried" / "transfer.csv").set_index("column")
+    assert written.loc["vasopressor", ["what", "state"]].tolist() == ["treatment", "new"]
+    assert load_model(record["model"]).builder.codes_ == ("creatinine", "lactate", "temperature")
+
+
 # Populations
 
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from graphssl.data import Cohort, ColumnTokenizer, Schema
-from graphssl.datasets import simulate_table
-from graphssl.encoders import TableMLP, TableTransformer
-from graphssl.errors import DataError, SchemaError
+from graphssl.data import Cohort, ColumnTokenizer, Events, EventTokenizer, Schema, TimelineTokenizer
+from graphssl.datasets import simulate_stays, simulate_table
+from graphssl.encoders import EventTransformer, PopulationTransformer, TableMLP, TableTransformer, TimelineTransformer
+from graphssl.errors import ConfigError, DataError, SchemaError
+from graphssl.graphs import PopulationBuilder
 from graphssl.training import Model, TrainingSettings, finetune, pretrain, transfer, untrained
 
 ENCODERS = {"mlp": TableMLP(width=16, depth=1, column_width=4), "transformer": TableTransformer(width=8, depth=1, heads=2)}
@@ -99,5 +100,105 @@ def test_what_does_not_fit_is_refused(pretrained, make_cohort):
         transfer(pretrained, Cohort("wrong", second.subjects, kilograms, {}))
     with pytest.raises(SchemaError, match="at least one column of the model"):
         transfer(pretrained, second, columns=["lab11"])
-    with pytest.raises(DataError, match="Expected a model of tables, made by a ColumnTokenizer, to transfer; found one made by a ConnectomeBuilder"):
+    with pytest.raises(DataError, match="Expected a model of tables, timelines or events to transfer, found one made by a ConnectomeBuilder"):
         transfer(untrained(make_cohort()), second)
+
+
+# Timelines and events
+
+STREAMS = {
+    "timeline": (TimelineTransformer(8, 1, 2), TimelineTokenizer(n_bins=12, treatments=["ventilation", "vasopressor"], n_pieces=4, min_subjects=3)),
+    "events": (EventTransformer(8, 1, 2), EventTokenizer(max_events=64, n_pieces=4, min_subjects=3)),
+}
+# In the second hospital pressure is in other units, lactate has another name and nobody gives vasopressors; age is not told.
+CALLED = {"blood pressure": "blood pressure//kPa", "lactate": "lactic acid"}
+
+
+def stays(seed, second=False):
+    cohort = simulate_stays(60, n_hours=12, seed=seed, name=f"hospital {seed}")
+    table = cohort.events.table
+    code = table["code"].astype("str")
+    if not second:
+        return replace(cohort, events=Events.of(table.assign(code=code.replace({"blood pressure": "blood pressure//mmHg"}))))
+    values = table["numeric_value"].where(code != "blood pressure", table["numeric_value"] * 0.133322387415).astype("float32")
+    table = table.assign(code=code.replace(CALLED), numeric_value=values)[code != "vasopressor"]
+    schema = Schema([column for column in cohort.schema if column.name != "age"])
+    return Cohort(cohort.name, cohort.subjects.drop(columns="age"), schema, events=Events.of(table))
+
+
+@pytest.fixture(scope="module", params=STREAMS)
+def pretrained_stream(request):
+    encoder, builder = STREAMS[request.param]
+    return pretrain(stays(0), encoder=encoder, builder=builder, settings=TrainingSettings(max_epochs=2, batch_size=16))
+
+
+def test_shared_codes_keep_their_weights_and_new_ones_are_new(pretrained_stream):
+    moved, columns = transfer(pretrained_stream, stays(1, second=True))
+    old, new = pretrained_stream.encoder, moved.encoder
+    shared = columns[columns["state"] == "shared"]["learned_name"].to_dict()
+    assert shared["blood pressure//kPa"] == "blood pressure//mmHg"
+    assert set(columns.index[columns["state"] == "new"]) == {"lactic acid"}
+    assert set(columns.index[columns["state"] == "left out"]) == {"lactate", "vasopressor", "age"}
+    rows, before, after = (old.rows_of(), new.rows_of()), old.state_dict(), new.state_dict()
+    n_kept = 0
+    kinds = {"bins": "bin", "code.weight": "code", "static.pieces": "number", "static.category.weight": "category"}
+    kinds |= {f"static.{name}": "column" for name in ("column", "missing", "masked")}
+    for name, weight in after.items():
+        if name not in kinds:
+            assert_array_equal(weight, before[name])
+            continue
+        for k, (label, *rest) in enumerate(rows[1][kinds[name]]):
+            there = (shared.get(label), *rest)
+            if there in rows[0][kinds[name]]:
+                assert_array_equal(weight[k], before[name][rows[0][kinds[name]].index(there)])
+                n_kept += 1
+            else:
+                assert label == "lactic acid"
+                assert weight[k].any()
+    assert n_kept > 10
+
+
+def test_a_stay_looks_as_before_where_codes_are_the_same(pretrained_stream):
+    """Another unit, other stays around, and other codes beside, which are not read here."""
+    again = stays(0, second=True)
+    again = replace(again, subjects=again.subjects.assign(age=stays(0).subjects["age"]), schema=stays(0).schema)
+    code = again.events.table["code"].astype("str")
+    again = replace(again, events=Events.of(again.events.table.assign(code=code.replace({"lactic acid": "lactate"}))))
+    first = stays(0)
+    first = replace(first, events=Events.of(first.events.table[first.events.table["code"] != "vasopressor"]))
+    moved = transfer(pretrained_stream, again.select(again.ids[10:])).model
+    assert_allclose(moved.embed(again).to_numpy(), pretrained_stream.embed(first).to_numpy(), atol=2e-3)
+
+
+def test_a_model_of_streams_is_fine_tuned_saved_and_predicts(pretrained_stream, tmp_path):
+    train, test = stays(1, second=True).split(0.3, seed=0)
+    found = transfer(pretrained_stream, train)
+    tuned = finetune(found.model, train, target="died", settings=TrainingSettings(max_epochs=1))
+    tuned.save_pretrained(tmp_path / "model")
+    again = Model.from_pretrained(tmp_path / "model")
+    assert_array_equal(again.predict_proba(test), tuned.predict_proba(test))
+    text = str(found)
+    assert "columns: 2 shared, 0 new, 1 left out" in text.splitlines()[0]
+    assert "  shared    blood pressure//kPa: numbers; kPa, learned in mmHg: times 7.50062, plus 0; called blood pressure//mmHg in the model" in text
+    assert "  new       lactic acid: numbers" in text
+    assert tuned.card["transferred to"].startswith("hospital 1, codes: ")
+
+
+def test_what_does_not_fit_a_model_of_streams_is_refused(pretrained_stream):
+    second = stays(1, second=True)
+    table = second.events.table
+    grams = table.assign(code=table["code"].astype("str").replace({"blood pressure//kPa": "blood pressure//g"}))
+    with pytest.raises(SchemaError, match="Expected the code 'blood pressure' in mmHg as in the model, or in what can be converted; found g"):
+        transfer(pretrained_stream, replace(second, events=Events.of(grams)))
+    if isinstance(pretrained_stream.builder, EventTokenizer):
+        with pytest.raises(ConfigError, match="Expected treatments for a model that reads them, found one made by a EventTokenizer"):
+            transfer(pretrained_stream, second, treatments=["ventilation"])
+
+
+def test_codes_of_a_table_and_populations_are_refused(pretrained):
+    second = cohort([*NEW, *SHARED], seed=1)
+    with pytest.raises(ConfigError, match="Expected codes for a model that reads them, found one made by a ColumnTokenizer"):
+        transfer(pretrained, second, codes=["lab*"])
+    population = untrained(second, encoder=PopulationTransformer(8, 1, 2), builder=PopulationBuilder())
+    with pytest.raises(DataError, match="found one made by a PopulationBuilder"):
+        transfer(population, second)
