@@ -5,6 +5,7 @@ Source: Reyna et al., *Critical Care Medicine* 2020, doi:10.1097/CCM.00000000000
 
 import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,7 +21,7 @@ from graphssl.datasets.table_files import read_shards, stacked
 from graphssl.errors import ConfigError, DataError, SchemaError
 
 HOSPITALS = ("A", "B")
-Rule = Literal["landmark", "matched", "hourly"]
+Rule = Literal["landmark", "matched", "hourly", "stay"]
 
 
 def load_physionet2019(
@@ -37,8 +38,8 @@ def load_physionet2019(
 ) -> Cohort:
     """Read the stays of the challenge: descriptors as columns, hourly measurements as events, sepsis as the target, the hospital as the site.
 
-    Prediction times follow one rule for septic and other patients, so that a time says nothing of the outcome. (Windows that end at the onset for the
-    ones and at a random hour for the others can be told apart by their length alone.)
+    Prediction times follow one rule for septic and other patients, so that a time says nothing of the outcome, but under `"stay"`. (Windows that
+    end at the onset for the ones and at a random hour for the others can be told apart by their length alone.)
 
     - `"landmark"`: at `hour` of the stay for everybody who is still there and not septic yet; the target is whether sepsis begins later.
     - `"matched"`: `lead` hours before the onset for septic patients, and at the very same hours for equally many others each, drawn among those of
@@ -47,6 +48,10 @@ def load_physionet2019(
     - `"hourly"`: the task of the challenge. Every hour of a stay is a row, such as `p000001_012`, predicted at its end with the events of that hour
       and of those before; the target is `SepsisLabel`, the column `patient` has the role `group`. A history is repeated in each of its hours, about
       20 times: draw patients by `n_patients` where memory is short.
+    - `"stay"`: the whole record for those who stay free of sepsis, up to `lead` hours before the onset for septic patients, as published
+      comparisons of time series models have it (Zhang et al., *Raindrop*, ICLR 2022). **The length of a record then tells the class, and a score
+      says how well finished stays are told apart, not how well sepsis is foretold**: it is for such comparisons alone, and warns. Left out are
+      patients whose time would be before `hour` or after `latest`.
 
     `SepsisLabel` turns 1 six hours before the onset. Events of row `ICULOS` lie at that hour after `graphssl.data.events.ORIGIN`, and only rows
     before the prediction time are kept. Who is left out is listed with the reason.
@@ -55,9 +60,9 @@ def load_physionet2019(
         folder: Folder with `training_setA/p000001.psv` as published, or with `training_setA.parquet`, which has a column `patient_id`.
         hospitals: Which of A and B to read.
         rule: How prediction times are set.
-        hour: Landmark, or the earliest prediction time of the matched rule, in hours of the stay.
-        lead: Hours from prediction to onset under the matched rule.
-        latest: Latest prediction time of the matched rule; in hospital A few are there for longer than 54 hours.
+        hour: Landmark, or the earliest prediction time of the rules matched and stay, in hours of the stay.
+        lead: Hours from prediction to onset under the rules matched and stay.
+        latest: Latest prediction time of the rules matched and stay; in hospital A few are there for longer than 54 hours.
         n_patients: How many patients to draw, each as likely; all when left out.
         seed: Seed of the draws.
         name: Name of the cohort.
@@ -70,7 +75,8 @@ def load_physionet2019(
     unknown = sorted(set(hospitals) - set(HOSPITALS))
     if unknown or not hospitals:
         raise ConfigError(f"Expected hospitals among {', '.join(HOSPITALS)}; found {unknown or 'none'}.")
-    if rule not in get_args(Rule) or hour < 1 or lead < 0 or (rule == "matched" and latest < hour) or (n_patients is not None and n_patients < 1):
+    bounded = rule in ("matched", "stay")
+    if rule not in get_args(Rule) or hour < 1 or lead < 0 or (bounded and latest < hour) or (n_patients is not None and n_patients < 1):
         raise ConfigError(
             f"Expected the rule {', '.join(get_args(Rule))}, hour ≥ 1, lead ≥ 0, latest ≥ hour and a patient at least; "
             f"found {rule}, {hour}, {lead}, {latest}, {n_patients}."
@@ -80,7 +86,12 @@ def load_physionet2019(
     stays, skipped = _drawn_stays(_stays(rows), n_patients, rng)
     if rule == "hourly":
         return _hourly(name, rows[rows["patient_id"].isin(stays.index)], stays, skipped)
-    times, reasons = _landmark(stays, hour) if rule == "landmark" else _matched(stays, hour, lead, latest, rng)
+    if rule == "landmark":
+        times, reasons = _landmark(stays, hour)
+    elif rule == "matched":
+        times, reasons = _matched(stays, hour, lead, latest, rng)
+    else:
+        times, reasons = _whole(stays, hour, lead, latest)
     if times.empty:
         raise ConfigError(f"Expected patients who fit the rule {rule!r} at hour {hour}, found none among {len(stays)}. Choose another hour.")
     table = stays.loc[times.index]
@@ -166,6 +177,18 @@ def _landmark(stays: pd.DataFrame, hour: int) -> "tuple[pd.Series[Any], dict[str
     reasons = dict.fromkeys(stays.index[early], f"septic by hour {hour}") | dict.fromkeys(stays.index[gone], f"left before hour {hour}")
     kept = stays.index[~early & ~gone]
     return pd.Series(hour, index=kept), reasons
+
+
+def _whole(stays: pd.DataFrame, hour: int, lead: int, latest: int) -> "tuple[pd.Series[Any], dict[str, str]]":
+    times = (stays["onset"] - lead).fillna(stays["last"] + 1).astype("int64")
+    outside = (times < hour) | (times > latest)
+    kept = times[~outside]
+    warnings.warn(
+        f"Records are as long as the stay ({kept[stays['onset'].isna()].mean():.0f} hours on average), or as long as it takes to become septic "
+        f"({kept[stays['onset'].notna()].mean():.0f}): their length tells the class, and no score of them is one of foretelling sepsis.",
+        stacklevel=3,
+    )
+    return kept, dict.fromkeys(stays.index[outside], f"outside of hours {hour} to {latest}")
 
 
 def _matched(stays: pd.DataFrame, hour: int, lead: int, latest: int, rng: np.random.Generator) -> "tuple[pd.Series[Any], dict[str, str]]":

@@ -135,6 +135,19 @@ def test_the_utility_of_hourly_predictions(tmp_path):
         assert utilities[split.name] == pytest.approx(everybody), "one risk for all, and so many septic that calling all is best"
 
 
+def test_whole_stays_up_to_the_label_and_a_warning_of_what_they_tell(folder):
+    with pytest.warns(UserWarning, match=r"as long as the stay \(36 hours on average\).*become septic \(20\).*tells the class"):
+        cohort = load_physionet2019(folder, rule="stay", hour=10, latest=41)
+    assert cohort.ids == ["p000001", "p000002", "p100001"]
+    hours = ((cohort.prediction_times - pd.Timestamp("2000-01-01")) / pd.Timedelta(hours=1)).astype(int)
+    assert hours.tolist() == [31, 20, 41], "the end of the stay; for the septic one the hour of the first label"
+    assert cohort.events.table[cohort.events.table["code"] == "HR"].groupby("subject_id", observed=True).size().tolist() == [30, 19, 40]
+    left_out = cohort.excluded.set_index("id")["reason"]
+    assert {left_out["p000003"], left_out["p000004"]} == {"outside of hours 10 to 41"}
+    with pytest.warns(UserWarning, match="tells the class"):
+        assert load_physionet2019(folder, rule="stay", hour=10, latest=40).ids == ["p000001", "p000002"]
+
+
 def test_packed_copies(folder, tmp_path):
     packed = tmp_path / "packed"
     packed.mkdir()
@@ -154,7 +167,7 @@ def test_packed_copies(folder, tmp_path):
     ("options", "message"),
     [
         ({"hospitals": ["C"]}, r"Expected hospitals among A, B; found \['C'\]"),
-        ({"rule": "onset"}, "Expected the rule landmark, matched, hourly.*found onset"),
+        ({"rule": "onset"}, "Expected the rule landmark, matched, hourly, stay.*found onset"),
         ({"n_patients": 0}, "a patient at least; found landmark, 12, 6, 54, 0"),
         ({"hour": 99}, "Expected patients who fit the rule 'landmark' at hour 99, found none among 5. Choose another hour"),
     ],
