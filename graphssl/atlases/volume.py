@@ -35,13 +35,20 @@ def atlas_from_volume(
         AtlasError: If the file is absent, empty or no image, has more than one parcellation and no index is given, or holds no labels or other than
             whole positive ones.
     """
-    source = Path(path)
-    values, affine = _read_volume(source, index)
-    labels, centroids = label_centroids(values, affine, source)
-    named = _region_names(source, None if regions is None else Path(regions))
+    return read_label_volume(Path(path), name=name, regions=regions, index=index)[0]
+
+
+def read_label_volume(
+    path: Path, *, name: str | None = None, regions: str | os.PathLike[str] | None = None, index: int | None = None
+) -> tuple[Atlas, npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """The atlas of a label volume, the label of every voxel `[X, Y, Z]` and the affine `[4, 4]`; raises what `atlas_from_volume` does."""
+    values, affine = _read_volume(path, index)
+    whole = _whole_labels(values, path)
+    labels, centroids = label_centroids(whole, affine, path)
+    named = _region_names(path, None if regions is None else Path(regions))
     names = tuple(named.get(label, ("", ""))[0] for label in labels.tolist())
     networks = tuple(named.get(label, ("", ""))[1] for label in labels.tolist())
-    return Atlas(name or volume_stem(source), labels, names, centroids.astype(np.float32), networks)
+    return Atlas(name or volume_stem(path), labels, names, centroids.astype(np.float32), networks), whole, affine
 
 
 def label_centroids(values: npt.NDArray[Any], affine: npt.NDArray[np.float64], path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
