@@ -189,7 +189,7 @@ def _check_width(atlas_map: AtlasMap, shape: tuple[int, ...], n_axes: int) -> No
 def _check_kind(atlas_map: AtlasMap, kind: str) -> None:
     if kind in _INVERTED:
         raise DataError(
-            f"Expected matrices that regions' means keep (correlation, covariance, streamline counts), found {kind}: it belongs to its set of regions. "
+            f"Expected matrices that regions' means keep (correlation, covariance, streamline counts), found {kind}: it belongs to its regions. "
             "Convert the time series or correlations, and compute it from them."
         )
     if kind in _COUNTS and atlas_map.shares is None:
@@ -307,18 +307,18 @@ def _as_correlation(
 ) -> Tensor:
     if unexplained is not None:
         result += _tensor(unexplained, result)
-    if atlas_map.correction is not None:
-        mean, patterns, edges = (
-            _tensor(part, result) for part in (atlas_map.correction.mean, atlas_map.correction.patterns, atlas_map.correction.edges)
-        )
-        seen = torch.as_tensor(observed, device=result.device)
-        moved = torch.where(seen[:, None] & seen, cleaned - mean, 0.0)
-        result += torch.einsum("nk,kij->nij", moved.flatten(1) @ patterns.flatten(1).T, edges)
     variance = result.diagonal(dim1=1, dim2=2).clone()
     found.variance[rows] = variance.cpu().numpy()
     scale = torch.where(variance > _SMALLEST_VARIANCE, variance, 1.0).rsqrt()
     result *= scale[:, :, None]
     result *= scale[:, None, :]
+    if atlas_map.correction is not None:
+        seen = torch.as_tensor(observed, device=result.device)
+        mean, patterns, edges = (
+            _tensor(part, result) for part in (atlas_map.correction.mean, atlas_map.correction.patterns, atlas_map.correction.edges)
+        )
+        moved = torch.where(seen[:, None] & seen, cleaned - mean, 0.0)
+        result += ((moved.flatten(1) @ patterns.flatten(1).T) @ edges.flatten(1)).view_as(result)
     result.clamp_(-1.0, 1.0).diagonal(dim1=1, dim2=2).fill_(1.0)
     return result
 

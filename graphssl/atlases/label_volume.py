@@ -120,6 +120,15 @@ def load_label_volume(
     return LabelVolume(atlas, values, affine, str(path))
 
 
+# A parcellation as it is at hand: with voxels, or as centroids only.
+Parcellation = LabelVolume | Atlas
+
+
+def atlas_of(parcellation: Parcellation) -> Atlas:
+    """The regions of a parcellation."""
+    return parcellation.atlas if isinstance(parcellation, LabelVolume) else parcellation
+
+
 def to_mm(indices: npt.ArrayLike, affine: Floats) -> Floats:
     """Coordinates in mm of voxel indices `[n, 3]`."""
     return np.asarray(np.asarray(indices, dtype=np.float64) @ affine[:3, :3].T + affine[:3, 3])

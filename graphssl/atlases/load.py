@@ -21,6 +21,7 @@ def load_atlas(source: str | os.PathLike[str] | Atlas, *, name: str | None = Non
     Args:
         source: A name (see [`list_atlases`][graphssl.atlases.list_atlases]; `"simulated100"` makes a simulated one of 100 regions), the path of a
             table (`.csv`, `.tsv`, `.node`) or label volume (`.nii`, `.nii.gz`), `"NAME=PATH"` to name it at once, or an atlas, which is returned.
+            A name is looked for in the folders of the environment variable `GRAPHSSL_ATLASES` first.
         name: Name of the atlas; that of the source when left out.
 
     Raises:
@@ -33,8 +34,7 @@ def load_atlas(source: str | os.PathLike[str] | Atlas, *, name: str | None = Non
     if isinstance(source, Atlas):
         atlas = source
     else:
-        text = os.fspath(source)
-        given, path = _split_name(text)
+        given, path = named_path(os.fspath(source))
         atlas = _read_file(Path(path)) if _is_path(path) else _by_name(path)
         name = name or given
     return atlas if name is None or name == atlas.name else replace(atlas, name=name)
@@ -49,14 +49,37 @@ def list_atlases(*, download: bool = False) -> tuple[str, ...]:
     return (*SHIPPED, *FETCHED) if download else SHIPPED
 
 
-_SIMULATED = re.compile(r"simulated([1-9]\d*)(?:-(\d+))?")
-_NAME = re.compile(r"[\w.-]+")
+def find_atlas_file(name: str) -> Path | None:
+    """The file of an atlas of that name in the folders of `GRAPHSSL_ATLASES` and below; volumes before tables, earlier folders before later ones.
+
+    Raises:
+        AtlasError: If one folder holds several files of that name, or a folder is absent.
+    """
+    if not _NAME.fullmatch(name):
+        return None
+    for folder in filter(None, os.environ.get("GRAPHSSL_ATLASES", "").split(os.pathsep)):
+        if not Path(folder).is_dir():
+            raise AtlasError(f"Expected folders of atlases in GRAPHSSL_ATLASES, found {folder!r}, which is none. Mend or unset the variable.")
+        for suffixes in (VOLUME_SUFFIXES, TABLE_SUFFIXES):
+            found = sorted(path for suffix in suffixes for path in Path(folder).rglob(f"{name}{suffix}"))
+            if len(found) > 1:
+                raise AtlasError(
+                    f"Expected one file of the atlas {name!r} below {folder}, found {', '.join(map(str, found))}. "
+                    "They may be different parcellations of one name: give the path, or name the subfolder in GRAPHSSL_ATLASES."
+                )
+            if found:
+                return found[0]
+    return None
 
 
-def _split_name(text: str) -> tuple[str | None, str]:
+def named_path(text: str) -> tuple[str | None, str]:
     """`NAME=PATH` cut in two; an equals sign within a folder's name does not count."""
     before, equals, after = text.partition("=")
     return (before, after) if equals and after and _NAME.fullmatch(before) and not Path(text).exists() else (None, text)
+
+
+_SIMULATED = re.compile(r"simulated([1-9]\d*)(?:-(\d+))?")
+_NAME = re.compile(r"[\w.-]+")
 
 
 def _is_path(text: str) -> bool:
@@ -72,6 +95,9 @@ def _read_file(path: Path) -> Atlas:
 
 
 def _by_name(name: str) -> Atlas:
+    found = find_atlas_file(name)
+    if found is not None:
+        return replace(_read_file(found), name=name)
     simulated = _SIMULATED.fullmatch(name)
     if simulated:
         return simulated_atlas(int(simulated[1]), seed=int(simulated[2] or 0))

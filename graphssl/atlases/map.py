@@ -37,8 +37,8 @@ class Correction:
 class AtlasMap:
     """Target regions as weighted sums of source regions, with what that leaves unexplained.
 
-    A time series is converted as `x_t = W x_s`. A correlation matrix is converted as `W C Wᵀ + U`, divided by the roots of its diagonal: the variance of
-    a mean of correlated regions depends on how they correlate, and `U` is what of the target regions the source regions do not tell.
+    A time series is converted as `x_t = W x_s`. A correlation matrix is converted as `W C Wᵀ + U`, divided by the roots of its diagonal: the variance
+    of a mean of correlated regions depends on how they correlate, and `U` is what of the target regions the source regions do not tell.
 
     Args:
         source: Regions of the data.
@@ -156,7 +156,7 @@ class AtlasMap:
             "standardized": self.standardized,
             "record": dict(self.record),
         }
-        stored = {name: np.ascontiguousarray(array, dtype=_stored_type(name)) for name, array in arrays.items()}
+        stored: dict[str, npt.NDArray[Any]] = {name: np.ascontiguousarray(array, dtype=_stored_type(name)) for name, array in arrays.items()}
         with file_written_whole(target) as aside:
             save_file(stored, aside, metadata={_KEY: json.dumps(record)})
         return target

@@ -3,9 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
-from graphssl.atlases.label_volume import LabelVolume, check_same_space, to_mm
+from graphssl.atlases.label_volume import LabelVolume, Parcellation, atlas_of, check_same_space, to_mm
 from graphssl.atlases.map import AtlasMap, identity_map
-from graphssl.data.atlas import Atlas, check_atlas
+from graphssl.data.atlas import check_atlas
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,7 +34,7 @@ def overlap_volumes(source: LabelVolume, target: LabelVolume) -> Floats:
     both = theirs >= 0
     counts = np.bincount(mine[both] * len(coarser.atlas) + theirs[both], minlength=len(finer.atlas) * len(coarser.atlas))
     volumes = counts.reshape(len(finer.atlas), len(coarser.atlas)) * finer.voxel_mm3
-    return volumes if finer is target else volumes.T
+    return np.asarray(volumes if finer is target else volumes.T)
 
 
 def overlap_map(source: LabelVolume, target: LabelVolume, *, effective_timepoints: float = EFFECTIVE_TIMEPOINTS) -> AtlasMap:
@@ -72,9 +72,9 @@ def overlap_map(source: LabelVolume, target: LabelVolume, *, effective_timepoint
     )
 
 
-def same_parcellation(source: LabelVolume | Atlas, target: LabelVolume | Atlas) -> bool:
+def same_parcellation(source: Parcellation, target: Parcellation) -> bool:
     """Whether both are the same regions at the same places."""
-    first, second = (part.atlas if isinstance(part, LabelVolume) else part for part in (source, target))
+    first, second = atlas_of(source), atlas_of(target)
     if first.hash != second.hash:
         return False
     check_atlas(first, second)
@@ -108,7 +108,7 @@ def resampling(source: LabelVolume, target: LabelVolume) -> str:
 
 def _looked_up(volume: LabelVolume, points: Floats) -> npt.NDArray[np.int64]:
     """Place of the region at each point in mm `[n]`, -1 outside."""
-    inverse = np.linalg.inv(volume.affine)
+    inverse: Floats = np.asarray(np.linalg.inv(volume.affine))
     # Half a voxel is a tie: the smallest shift lets it fall to one side everywhere, whatever the rounding of the affine.
     indices = np.rint(to_mm(points, inverse) - _TIE).astype(np.int64)
     inside = ((indices >= 0) & (indices < volume.values.shape)).all(axis=1)
