@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         training,
         views,
     )
+    from graphssl.atlases import AtlasConverter
     from graphssl.data import Atlas, Cohort, ConnectomeBatch, RegionData, Schema, Split
     from graphssl.estimators import ConnectomeClassifier, PopulationClassifier
     from graphssl.evaluation import evaluate
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Atlas",
+    "AtlasConverter",
     "Cohort",
     "ConnectomeBatch",
     "ConnectomeClassifier",
@@ -91,6 +93,7 @@ def __dir__() -> list[str]:
 # Module and name there of every public name that is not itself a module.
 _HOMES = {
     "Atlas": ("data", "Atlas"),
+    "AtlasConverter": ("atlases", "AtlasConverter"),
     "Cohort": ("data", "Cohort"),
     "ConnectomeBatch": ("data", "ConnectomeBatch"),
     "ConnectomeClassifier": ("estimators", "ConnectomeClassifier"),

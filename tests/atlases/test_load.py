@@ -72,3 +72,27 @@ def test_missing_and_unknown_files_are_refused(tmp_path: Path) -> None:
         load_atlas(tmp_path / "absent.csv")
     with pytest.raises(AtlasError, match=r"Expected an atlas as .csv, .tsv, .node, .nii, .nii.gz, found .*labels.gii"):
         load_atlas(tmp_path / "labels.gii")
+
+
+def test_names_are_looked_for_in_folders_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table(tmp_path / "deep", "power264.csv")
+    monkeypatch.setenv("GRAPHSSL_ATLASES", str(tmp_path))
+    assert load_atlas("power264").labels.tolist() == [3]
+    assert load_atlas("power264").name == "power264"
+    assert len(load_atlas("dosenbach160")) == 160
+
+
+def test_two_files_of_one_name_are_a_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table(tmp_path / "one")
+    table(tmp_path / "two")
+    monkeypatch.setenv("GRAPHSSL_ATLASES", str(tmp_path))
+    with pytest.raises(AtlasError, match="They may be different parcellations of one name"):
+        load_atlas("mine")
+    monkeypatch.setenv("GRAPHSSL_ATLASES", f"{tmp_path / 'two'}:{tmp_path}")
+    assert load_atlas("mine").labels.tolist() == [3]
+
+
+def test_a_folder_of_atlases_that_is_absent_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHSSL_ATLASES", str(tmp_path / "absent"))
+    with pytest.raises(AtlasError, match="Expected folders of atlases in GRAPHSSL_ATLASES"):
+        load_atlas("mine")
