@@ -15,7 +15,7 @@ SHAPE = (24, 30, 22)
 
 @pytest.fixture(scope="session")
 def make_volume() -> Callable[..., LabelVolume]:
-    """Factory of parcellations of one ellipsoid into the cells of random seeds: `make_volume(20, seed=0, name="a", affine=…, shape=…, networks=())`."""
+    """Factory of parcellations of one ellipsoid into the cells of random seeds: `make_volume(20, seed=0, name="a", affine=…, shape=…)`."""
     return cells
 
 
