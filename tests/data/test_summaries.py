@@ -38,6 +38,28 @@ def test_statistics_are_those_of_a_loop():
     assert found.loc["p1", "temp count"] == 0
 
 
+def test_slopes_are_those_of_a_least_squares_line():
+    cohort = make_cohort_of_events()
+    found = EventSummary(("slope", "mean"), min_subjects=3).apply(cohort).subjects
+    assert list(found.columns) == ["age", "pulse slope", "pulse mean", "temp slope", "temp mean"]
+    table = cohort.events.table
+    for subject in cohort.ids[:-1]:
+        mine = table[(table["subject_id"] == subject) & (table["code"] == "pulse")]
+        line = np.polyfit((mine["time"] - DAY) / pd.Timedelta(hours=1), mine["numeric_value"], 1)
+        assert_allclose(found.loc[subject, "pulse slope"], line[0], rtol=1e-3)
+    assert found["temp slope"].isna().all(), "one value has no slope"
+    assert found.loc["nobody"].isna().sum() == 4
+    pd.testing.assert_series_equal(EventSummary(("slope",), min_subjects=3).apply(cohort).subjects["pulse slope"], found["pulse slope"])
+
+
+def test_values_of_one_time_or_of_none_have_no_slope():
+    times = [DAY, DAY, None, None, DAY, DAY + pd.Timedelta(hours=2), None]
+    rows = pd.DataFrame({"subject_id": list("aabbccc"), "time": times, "code": "pulse", "numeric_value": [60.0, 80, 60, 80, 60, 70, 500]})
+    subjects = pd.DataFrame({"age": [50.5, 51.5, 52.5]}, index=list("abc"))
+    cohort = Cohort("icu", subjects, Schema.infer(subjects), events=Events.of(rows))
+    assert_allclose(EventSummary(("slope",), min_subjects=1).apply(cohort).subjects["pulse slope"], [np.nan, np.nan, 5.0])
+
+
 def test_what_is_rare_or_has_no_number_is_left_out_and_listed():
     summarised = EventSummary(min_subjects=3).apply(make_cohort_of_events())
     assert {name.split()[0] for name in summarised.subjects.columns} == {"age", "pulse", "temp"}
