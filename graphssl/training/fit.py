@@ -106,6 +106,7 @@ def fit(
         RunFolderError: If it belongs to another run.
         GraphSSLError: If the loss is not finite.
     """
+    encoder.train()  # which was perhaps asked for embeddings before, and Lightning leaves the mode as it is
     batches = loader(train, settings.batch_size, seed=seed)
     n_steps = settings.max_epochs * len(batches.sampler)  # type: ignore[arg-type]
     learner = Learner(encoder, objective, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, n_steps=n_steps, seed=seed)

@@ -97,6 +97,19 @@ def test_the_history_has_a_row_an_epoch(unbroken):
         pd.testing.assert_series_equal(fitted.history[f"{stage}_loss"], total, check_names=False, rtol=1e-5)
 
 
+def test_dropout_is_there_whatever_the_encoder_did_before(make_encoder, make_settings, train):
+    """Embedding leaves an encoder in evaluation; fine-tuning begins with an embedding."""
+    histories = []
+    for dropout, evaluated in ((0.5, False), (0.5, True), (0.0, True)):
+        encoder = make_encoder(dropout=dropout).train(not evaluated)
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            objective = MaskedRegions(rank=4).prepare(encoder)
+        histories.append(fit(encoder, objective, train, None, make_settings(max_epochs=2)).history)
+    pd.testing.assert_frame_equal(histories[0], histories[1])
+    assert not histories[1].equals(histories[2])
+
+
 def test_the_best_epoch_is_the_one_of_lowest_validation_loss(run):
     _, fitted = run(max_epochs=6, learning_rate=0.02)
     history = fitted.history.set_index("epoch")
