@@ -4,11 +4,11 @@
 
 FOLDER holds ABIDE I as packed arrays, VOLUMES the label volumes of its three atlases (aal116, cc200, ho111). People are held out in two ways: 120 of
 them, whatever their site, and each third of the sites in turn. Maps are made from the others: from 0, 10, 50, 200 or all of them as people with both
-atlases (fewer than all are drawn `--draws` times, a draw for each method the same); geometry also reads the source connectivity of all of them, never
-the target's. Scores are means over held-out people: the correlation over edges of converted and true matrices, raw and after the training people's mean
-was taken from each (the converted people's from the converted, the true ones' from the true), and the share of people whose converted matrix is
-nearest to their own true one among all held-out people. `downstream` trains a logistic regression on true CC200 connections and tests it on those
-converted from AAL116, in each site left out.
+atlases (fewer than all are drawn `--draws` times, a draw for each method the same); geometry also reads the source connectivity of all of them,
+never the target's. Scores are means over held-out people: the correlation over edges of converted and true matrices, raw and after the training
+people's mean was taken from each (the converted people's from the converted, the true ones' from the true), and the share of people whose converted
+matrix is nearest to their own true one among all held-out people. `downstream` trains a logistic regression on true CC200 connections and tests it on
+those converted from AAL116, in each site left out.
 """
 
 import argparse
@@ -187,7 +187,7 @@ def _printed_table(rows: list[dict[str, object]]) -> str:
     for way, part in every.groupby("held_out"):
         means = part.groupby(["method", "people with both", "source", "target"], sort=False)[["raw", "demeaned", "identified"]].mean()
         text = means.apply(lambda one: f"{one['raw']:.3f} / {one['demeaned']:.3f} ({one['identified']:.2f})", axis=1)
-        wide = text.unstack(["source", "target"])
+        wide = text.reset_index(name="text").pivot_table("text", ["method", "people with both"], ["source", "target"], "first", sort=False)
         head = "| method | people with both | " + " | ".join(f"{source}→{target}" for source, target in wide.columns) + " |"
         lines = [f"| {method} | {n} | {' | '.join(map(str, wide.loc[(method, n)]))} |" for method, n in wide.index]
         blocks.append("\n".join([f"Held out: {way}. Raw / demeaned (identified).", "", head, "|" + "---|" * (2 + wide.shape[1]), *lines, ""]))

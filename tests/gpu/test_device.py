@@ -1,8 +1,10 @@
 """The same numbers on a GPU as on the CPU."""
 
+import numpy as np
 import pytest
 import torch
 
+from graphssl.atlases import convert_matrices, geometry_map, simulated_atlas
 from graphssl.data import ColumnTokenizer
 from graphssl.datasets import simulate_table
 from graphssl.encoders import GraphTransformer, PopulationGNN, PopulationTransformer, SparsePopulationTransformer, TableMLP
@@ -67,3 +69,11 @@ def test_training_on_a_gpu_gives_a_model_that_predicts(make_cohort):
     settings = TrainingSettings(max_epochs=2, batch_size=8, accelerator="gpu", precision="bf16-mixed")
     model = finetune(pretrain(cohort, settings=settings), cohort, settings=settings)
     assert model.predict_proba(cohort).shape == (len(cohort), 2)
+
+
+def test_matrices_are_converted_to_the_same_on_both_devices():
+    atlas_map = geometry_map(simulated_atlas(40), simulated_atlas(25))
+    rng = np.random.default_rng(0)
+    matrices = np.stack([np.corrcoef(rng.standard_normal((30, 40)), rowvar=False) for _ in range(5)])
+    found = [convert_matrices(atlas_map, matrices, device=device) for device in ("cpu", "cuda")]
+    np.testing.assert_allclose(found[0].values, found[1].values, atol=1e-4)
