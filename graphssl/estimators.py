@@ -18,7 +18,7 @@ from graphssl.data.schema import Column, Schema
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.encoders.graph_transformer import GraphTransformer
 from graphssl.encoders.population_transformer import PopulationTransformer
-from graphssl.errors import DataError
+from graphssl.errors import ConfigError, DataError
 from graphssl.graphs.neighbors import NeighborIndex
 from graphssl.graphs.population_builder import PopulationBuilder
 from graphssl.objectives.base import AbstractObjective
@@ -49,6 +49,7 @@ class AbstractPretrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
         finetuning: TrainingSettings | None = None,
         seed: int = 0,
         class_weight: ClassWeight = "balanced",
+        n_members: int = 1,
     ) -> None:
         self.objective = objective
         self.encoder = encoder
@@ -58,6 +59,7 @@ class AbstractPretrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
         self.finetuning = finetuning
         self.seed = seed
         self.class_weight = class_weight
+        self.n_members = n_members
 
     @abstractmethod
     def default_encoder(self) -> AbstractEncoder:
@@ -85,23 +87,38 @@ class AbstractPretrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
             labels: Class index of each subject `[n]`, `-1` where it is withheld.
 
         Raises:
+            ConfigError: If there is to be no member.
             DataError: If labels and subjects differ in number, or fewer than two classes are labelled.
         """
+        if self.n_members < 1:
+            raise ConfigError(f"Expected n_members of at least 1, found {self.n_members}.")
         if len(labels) != len(cohort):
             raise DataError(f"Expected one label for each of {len(cohort)} subjects, found {len(labels)}.")
         found = np.unique(labels[labels != WITHHELD])
         if len(found) < 2:
             raise DataError(f"Expected at least two classes among the labels, found {found.tolist()}.")
         self.pretrained_ = self._start(cohort)
-        self.model_ = finetune(
+        # Nothing about a probe is drawn at random.
+        seeds = [self.seed + _APART * k for k in range(self.n_members if self.mode == "full" else 1)]
+        labelled, classes = _with_target(cohort, labels), [str(label) for label in found]
+        self.models_ = [self._finetuned(labelled, classes, seed) for seed in seeds]
+        self.model_ = self.models_[0]
+
+    def predict_cohort(self, cohort: Cohort) -> npt.NDArray[np.float64]:
+        """Class probabilities `[n, C]`, the mean of the members'."""
+        check_is_fitted(self, "models_")
+        return np.asarray(np.mean([model.predict_proba(cohort) for model in self.models_], axis=0))
+
+    def _finetuned(self, labelled: Cohort, classes: list[str], seed: int) -> Model:
+        return finetune(
             self.pretrained_,
-            _with_target(cohort, labels),
+            labelled,
             target=_TARGET,
-            classes=[str(label) for label in found],
+            classes=classes,
             mode=self.mode,
             class_weight=self.class_weight,
             settings=self.finetuning,
-            seed=self.seed,
+            seed=seed,
         )
 
     def _start(self, cohort: Cohort) -> Model:
@@ -138,9 +155,12 @@ class ConnectomeClassifier(AbstractPretrainedClassifier):
         finetuning: How long and how fast to fine-tune.
         seed: Seed of everything random.
         class_weight: `"balanced"` lets the classes count alike in fine-tuning, None every subject.
+        n_members: How often to fine-tune, each time with other labelled subjects to choose the epoch, in another order and with other dropout;
+            predictions are their mean (deep ensembles: Lakshminarayanan et al., NeurIPS 2017). A probe is fitted once.
 
     Attributes:
-        model_: The fitted [`Model`][graphssl.training.Model].
+        model_: The fitted [`Model`][graphssl.training.Model], the first of `models_`.
+        models_: One or more, which predict together.
         pretrained_: The model before fine-tuning.
         classes_: Class indices.
     """
@@ -167,8 +187,7 @@ class ConnectomeClassifier(AbstractPretrainedClassifier):
 
     def predict_proba(self, X: Cohort) -> npt.NDArray[np.float64]:
         """Class probabilities `[n, C]`, columns as `classes_`."""
-        check_is_fitted(self, "model_")
-        return self.model_.predict_proba(X)
+        return self.predict_cohort(X)
 
     def predict(self, X: Cohort) -> npt.NDArray[Any]:
         """The most probable class of each subject `[n]`."""
@@ -203,9 +222,11 @@ class PopulationClassifier(AbstractPretrainedClassifier):
         seed: Seed of everything random.
         schema: Kinds, units and ranges of the columns; guessed from the training patients when left out.
         class_weight: `"balanced"` lets the classes count alike in fine-tuning, None every patient.
+        n_members: How often to fine-tune, each time with other labelled patients to choose the epoch; predictions are their mean.
 
     Attributes:
-        model_: The fitted [`Model`][graphssl.training.Model].
+        model_: The fitted [`Model`][graphssl.training.Model], the first of `models_`.
+        models_: One or more, which predict together.
         pretrained_: The model before fine-tuning.
         classes_: Classes, sorted.
         schema_: Schema of the training patients.
@@ -223,8 +244,9 @@ class PopulationClassifier(AbstractPretrainedClassifier):
         seed: int = 0,
         schema: Schema | None = None,
         class_weight: ClassWeight = "balanced",
+        n_members: int = 1,
     ) -> None:
-        super().__init__(objective, encoder, builder, mode, pretraining, finetuning, seed, class_weight)
+        super().__init__(objective, encoder, builder, mode, pretraining, finetuning, seed, class_weight, n_members)
         self.schema = schema
 
     def default_encoder(self) -> AbstractEncoder:
@@ -254,7 +276,7 @@ class PopulationClassifier(AbstractPretrainedClassifier):
 
     def predict_proba(self, X: pd.DataFrame | npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Class probabilities `[n, C]` of new patients, columns as `classes_`."""
-        return self.model_.predict_proba(self._new(X))
+        return self.predict_cohort(self._new(X))
 
     def predict(self, X: pd.DataFrame | npt.ArrayLike) -> npt.NDArray[Any]:
         """The most probable class of each new patient `[n]`."""
@@ -312,6 +334,8 @@ def _table(X: pd.DataFrame | npt.ArrayLike) -> pd.DataFrame:
 # Pre-training is a function of cohort, settings and seed; label fractions and modes of one fold share it.
 _STARTS: OrderedDict[tuple[str, str], Model] = OrderedDict()
 _MAX_STARTS = 3
+# Seeds of two members; a study has fewer seeds of its own.
+_APART = 1000
 
 
 def _plain(estimator: AbstractPretrainedClassifier, encoder: AbstractEncoder) -> list[Any]:

@@ -67,6 +67,26 @@ def test_fit_returns_itself_and_predicts_probabilities(cohort, mode, objective):
     assert classifier.score(cohort, labels_of(cohort)) == accuracy_score(labels_of(cohort), classifier.predict(cohort))
 
 
+def test_members_predict_together(cohort):
+    """They share the pre-training, and each chooses its epoch on other subjects."""
+    y, settings = (np.arange(24) % 3 == 0).astype(int), TrainingSettings(max_epochs=2, batch_size=8, accelerator="cpu")
+    alone, both = (quick_classifier(mode="full", finetuning=settings, n_members=n).fit(cohort, y) for n in (1, 2))
+    probabilities = [model.predict_proba(cohort) for model in both.models_]
+    assert_array_equal(alone.predict_proba(cohort), probabilities[0])
+    assert np.abs(probabilities[0] - probabilities[1]).max() > 1e-3
+    assert_allclose(both.predict_proba(cohort), np.mean(probabilities, axis=0))
+    assert both.model_ is both.models_[0]
+
+
+def test_a_probe_has_one_member(cohort):
+    assert len(quick_classifier(n_members=3).fit(cohort, labels_of(cohort)).models_) == 1
+
+
+def test_no_member_is_refused(cohort):
+    with pytest.raises(ConfigError, match="Expected n_members of at least 1, found 0"):
+        quick_classifier(n_members=0).fit(cohort, labels_of(cohort))
+
+
 def test_class_indices_need_not_start_at_zero_nor_sort_as_text(cohort):
     """As text, 10 stands before 2; the columns follow the numbers."""
     names = np.where(labels_of(cohort) == 1, 10, 2)
@@ -247,7 +267,7 @@ def test_fitting_changes_neither_arguments_nor_the_pretrained_model(cohort):
 
 def test_clone_and_parameters(cohort):
     classifier = quick_classifier(seed=5)
-    names = {"objective", "encoder", "builder", "mode", "pretraining", "finetuning", "seed", "class_weight"}
+    names = {"objective", "encoder", "builder", "mode", "pretraining", "finetuning", "seed", "class_weight", "n_members"}
     assert set(classifier.get_params(deep=False)) == names
     copied = clone(classifier)
     assert copied is not classifier
