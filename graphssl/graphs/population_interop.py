@@ -18,7 +18,7 @@ def to_pyg(graph: PopulationGraph, features: Float[Tensor, "N F"] | None = None)
     """A population graph as PyTorch Geometric `Data`.
 
     It has `x` (features of the patients, where given), `edge_index` `[2, E]` from neighbour to patient, `edge_attr` (similarities by group `[E, G]`),
-    `training` `[N]`, `subject_id`, `groups` and `transductive`.
+    `training` `[N]`, `subject_id` (the id by place, for loaders of PyTorch Geometric take no list with an entry a node), `groups` and `transductive`.
 
     Args:
         graph: The graph.
@@ -31,7 +31,8 @@ def to_pyg(graph: PopulationGraph, features: Float[Tensor, "N F"] | None = None)
 
     _check_features(graph, features)
     data = Data(x=features, edge_index=graph.edge_index, edge_attr=graph.similarity, num_nodes=len(graph))
-    data.update({"training": graph.training, "subject_id": list(graph.subject_ids), "groups": list(graph.groups), "transductive": graph.transductive})
+    data.update({"training": graph.training, "subject_id": dict(enumerate(graph.subject_ids)), "groups": list(graph.groups)})
+    data.transductive = graph.transductive
     return data
 
 

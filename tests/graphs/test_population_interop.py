@@ -25,9 +25,10 @@ def test_pyg():
     assert torch.equal(data.x, FEATURES)
     assert data.edge_index.tolist() == [[1, 0, 2, 0], [0, 1, 1, 2]]
     assert torch.equal(data.edge_attr, GRAPH.similarity)
-    assert (data.subject_id, data.groups, data.transductive) == (["a", "b", "c"], ["age", "tests"], True)
+    assert (data.subject_id, data.groups, data.transductive) == ({0: "a", 1: "b", 2: "c"}, ["age", "tests"], True)
     assert data.training.tolist() == [True, True, False]
     assert to_pyg(GRAPH).num_nodes == 3
+    assert not data.is_node_attr("subject_id"), "loaders that sample nodes can take no list"
 
 
 def test_a_layer_of_pyg_sums_over_the_neighbours():
