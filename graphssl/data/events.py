@@ -213,7 +213,7 @@ class Events:
 
     def _where(self, kept: "pd.Series[bool]") -> "Events":
         table = self.table[kept].reset_index(drop=True)
-        used = {name: table[name].cat.remove_unused_categories() for name, dtype in _DTYPES.items() if dtype == "category"}
+        used = {name: _used(table[name].array) for name, dtype in _DTYPES.items() if dtype == "category"}
         return replace(self, table=table.assign(**used))
 
 
@@ -264,6 +264,14 @@ def as_category(values: "pd.Series[Any]", name: str) -> pd.Categorical:
     # Categories are of the type str even where there is none, so that streams with and without text can be joined.
     column = pd.Categorical.from_codes(column.codes, column.categories.astype("str"))
     return column.reorder_categories(pd.Index(sorted(column.categories), dtype="str"))
+
+
+def _used(column: pd.Categorical) -> pd.Categorical:
+    """Without categories that do not occur: what pandas does by sorting, by counting."""
+    is_used = np.zeros(len(column.categories) + 1, dtype=bool)
+    is_used[column.codes] = True  # the last one is that of missing values, -1
+    places = np.append(np.cumsum(is_used[:-1]) - 1, -1)
+    return pd.Categorical.from_codes(places[column.codes], column.categories[is_used[:-1]])
 
 
 def _numbers(table: pd.DataFrame) -> "np.ndarray[Any, np.dtype[np.float32]]":

@@ -79,7 +79,7 @@ class Tuned(ClassifierMixin, BaseEstimator):
         # ParameterGrid sorts names; its last name turns fastest, and the first of all is the first value of each.
         settings = list(ParameterGrid({name: list(values) for name, values in self.grid.items()}))
         folds = inner_folds(X, labels, self.n_inner, self.inner, seed=self.random_state) if len(settings) > 1 else []
-        scores = np.asarray([[self._score(X, labels, fold, chosen) for chosen in settings] for fold in folds]).reshape(len(folds), len(settings))
+        scores = np.asarray([self._scores(X, labels, fold, settings) for fold in folds]).reshape(len(folds), len(settings))
         means = [_mean(column) for column in scores.T]
         best = _first_best(means, lower=self.metric in LOWER_IS_BETTER)
         self.candidates_ = pd.DataFrame(settings).assign(score=means, n_folds=(~np.isnan(scores)).sum(axis=0))
@@ -103,12 +103,17 @@ class Tuned(ClassifierMixin, BaseEstimator):
         except ValueError as error:
             raise ConfigError(f"Expected parameters of {type(self.estimator).__name__} to choose, found others: {error}") from error
 
-    def _score(self, cohort: Cohort, labels: npt.NDArray[Any], fold: Split, settings: Mapping[str, Any]) -> float:
-        label_of = dict(zip(cohort.ids, labels.tolist(), strict=True))
+    def _scores(self, cohort: Cohort, labels: npt.NDArray[Any], fold: Split, settings: Sequence[Mapping[str, Any]]) -> list[float]:
+        """Score of each of the settings on a fold; its cohorts are made once, and so is what estimators keep of them."""
+        label_of = pd.Series(labels, index=cohort.ids)
         train, test = cohort.select(fold.train), cohort.select(fold.test)
-        estimator = self._with(settings).fit(train, np.asarray([label_of[s] for s in train.ids]), train.groups.to_numpy())
-        index = {label: k for k, label in enumerate(estimator.classes_.tolist())}
-        return named_metric(self.metric)(np.asarray([index[label_of[s]] for s in test.ids]), np.asarray(estimator.predict_proba(test)))
+        known, wanted, groups = label_of[train.ids].to_numpy(), label_of[test.ids].tolist(), train.groups.to_numpy()
+        scores = []
+        for chosen in settings:
+            estimator = self._with(chosen).fit(train, known, groups)
+            index = {label: k for k, label in enumerate(estimator.classes_.tolist())}
+            scores.append(named_metric(self.metric)(np.asarray([index[label] for label in wanted]), np.asarray(estimator.predict_proba(test))))
+        return scores
 
 
 def inner_folds(cohort: Cohort, labels: npt.NDArray[Any], n_folds: int, inner: InnerUnit, *, seed: int = 0) -> list[Split]:

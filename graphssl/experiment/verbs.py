@@ -43,7 +43,7 @@ from graphssl.reports import write_report
 from graphssl.results import Result, write_results
 from graphssl.training.finetune import finetune
 from graphssl.training.fit import TrainingSettings
-from graphssl.training.model import Model
+from graphssl.training.model import Model, pooled_table
 from graphssl.training.pretrain import pretrain, untrained
 from graphssl.training.transfer import Transfer, transfer
 
@@ -170,15 +170,18 @@ def embed(model: str | Path, cohort: str | Path, out: str | Path) -> pd.DataFram
     if target.suffix not in (".parquet", ".csv"):
         raise DataError(f"Expected an output file ending in .parquet or .csv, found {target.name!r}.")
     loaded, subjects = Model.from_pretrained(model), Cohort.load(cohort)
-    table = loaded.embed(subjects)
-    if loaded.head is not None:
+    builder = loaded.builder
+    found = builder.index_.query(subjects) if isinstance(builder, PopulationBuilder) else None
+    batch = builder.transform(subjects, found) if isinstance(builder, PopulationBuilder) else builder.transform(subjects)
+    pooled, probability = loaded.answers(batch, subjects.ids)
+    table = pooled_table(pooled, subjects)
+    if probability is not None:
         columns = [f"probability_{name}" for name in loaded.classes]
-        table = table.join(pd.DataFrame(loaded.predict_proba(subjects), index=table.index, columns=columns))
-    unknown = loaded.builder.unknown(subjects)
+        table = table.join(pd.DataFrame(probability, index=table.index, columns=columns))
+    unknown = builder.unknown(subjects)
     if len(unknown.columns):
         table["unknown_categories"] = ["; ".join(unknown.columns[row]) for row in unknown.to_numpy(dtype=bool)]
-    if isinstance(loaded.builder, PopulationBuilder):
-        found = loaded.builder.index_.query(subjects)
+    if found is not None:
         table["neighbors"], table["unlikeness"] = ["; ".join(row) for row in found.neighbor_ids], found.unlikeness
     table = table.rename_axis("subject_id").reset_index()
     with file_written_whole(target) as aside:

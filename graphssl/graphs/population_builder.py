@@ -23,7 +23,7 @@ from graphssl.data.timeline import TimelineBatch, TimelineTokenizer
 from graphssl.data.transforms import ColumnEncoder, as_table
 from graphssl.errors import CheckpointError, DataError
 from graphssl.graphs.feature_groups import FeatureGroup
-from graphssl.graphs.neighbors import NeighborIndex
+from graphssl.graphs.neighbors import NeighborIndex, Neighbors
 from graphssl.graphs.population import population_graph
 
 
@@ -82,12 +82,16 @@ class PopulationBuilder(AbstractTokenizer):
         self.population_ = Population(patients, population_graph(self.index_, symmetric=self.symmetric))
         return self
 
-    def transform(self, cohort: Cohort | pd.DataFrame) -> PopulationBatch:
+    def transform(self, cohort: Cohort | pd.DataFrame, found: Neighbors | None = None) -> PopulationBatch:
         """Any patients: those of the training cohort by their place, others with their neighbours there.
+
+        Args:
+            cohort: The patients.
+            found: What `index_.query` found for them, where it was asked already; searched when left out.
 
         Raises:
             sklearn.exceptions.NotFittedError: If nothing was fitted.
-            DataError: If a patient has the id of a training patient and other values.
+            DataError: If a patient has the id of a training patient and other values, or neighbours of other patients are given.
             SchemaError: If a column is absent, or not of the training patients' kind and unit.
         """
         check_is_fitted(self, "population_")
@@ -103,9 +107,8 @@ class PopulationBuilder(AbstractTokenizer):
         neighbors = torch.full(shape, -1)
         similarity = torch.zeros(*shape, len(self.index_.groups))
         if new.any():
-            found = self.index_.query(_rows(cohort, new))
-            neighbors[new] = torch.from_numpy(found.indices)
-            similarity[new] = torch.from_numpy(found.by_group.astype(np.float32))
+            indices, by_group = self._neighbors(cohort, patients.subject_ids, new, found)
+            neighbors[new], similarity[new] = torch.from_numpy(indices), torch.from_numpy(by_group.astype(np.float32))
         return PopulationBatch(patients, nodes, neighbors, similarity, self.population_)
 
     def fit_transform(self, cohort: Cohort | pd.DataFrame, y: object = None) -> PopulationBatch:
@@ -183,6 +186,20 @@ class PopulationBuilder(AbstractTokenizer):
                 "Share it as you may share their table, or not at all."
             ),
         }
+
+    def _neighbors(
+        self, cohort: Cohort | pd.DataFrame, ids: tuple[str, ...], new: npt.NDArray[np.bool_], found: Neighbors | None
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Places of the new patients' neighbours, and their similarities by group."""
+        if found is None:
+            found = self.index_.query(_rows(cohort, new))
+            return found.indices, found.by_group
+        if found.subject_ids != ids or found.indices.shape[1] != self.index_.n_neighbors:
+            raise DataError(
+                f"Expected {self.index_.n_neighbors} neighbours of each of the {len(ids)} patients that are given, found {found!r}, "
+                "or those of others. Ask index_.query for these patients, or leave them out."
+            )
+        return found.indices[new], found.by_group[new]
 
     def _joined(self, cohort: Cohort | pd.DataFrame, patients: AbstractRecords, nodes: Tensor) -> PopulationBatch:
         """All patients as one population."""

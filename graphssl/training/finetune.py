@@ -15,6 +15,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+from graphssl.data.batch import Batch
 from graphssl.data.cohort import Cohort
 from graphssl.data.splits import hold_out
 from graphssl.errors import ConfigError, DataError
@@ -116,19 +117,20 @@ def _train_all(
     objective = Supervised({s: index[s] for s in (*train.ids, *validation.ids)}, n_classes, class_weight).prepare(model.encoder)
     objective.head.load_state_dict(head.state_dict())
     start = copy.deepcopy((model.encoder.state_dict(), head.state_dict()))
-    before = _loss(model, head, validation, index)
+    before = _loss(model, head, batches[1], validation.ids, index)
     fitted = fit(model.encoder, objective, batches[0], batches[1], settings, seed=seed, folder=folder, label="fine-tuning")
     head.load_state_dict(objective.head.state_dict())
-    if _loss(model, head, validation, index) >= before:
+    if _loss(model, head, batches[1], validation.ids, index) >= before:
         model.encoder.load_state_dict(start[0])
         head.load_state_dict(start[1])
     model.encoder.eval()
     return fitted.history
 
 
-def _loss(model: Model, head: nn.Linear, cohort: Cohort, index: Mapping[str, int]) -> float:
-    probability = Model(model.builder, model.encoder, head).predict_proba(cohort)
-    return float(log_loss([index[s] for s in cohort.ids], probability, labels=list(range(probability.shape[1]))))
+def _loss(model: Model, head: nn.Linear, batch: Batch, ids: Sequence[str], index: Mapping[str, int]) -> float:
+    probability = Model(model.builder, model.encoder, head).answers(batch, ids).probability
+    assert probability is not None
+    return float(log_loss([index[s] for s in ids], probability, labels=list(range(probability.shape[1]))))
 
 
 def _probe(model: Model, cohort: Cohort, index: Mapping[str, int], class_weight: ClassWeight) -> nn.Linear:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,18 @@ from graphssl.graphs.population_builder import PopulationBuilder
 _FORMAT = 2
 # What a builder was fitted on is told in schema.json, the rest of its state in config.json.
 _DESCRIBED = ("atlases", "columns")
+
+
+class Answers(NamedTuple):
+    """What a model makes of subjects.
+
+    Attributes:
+        pooled: Pooled vectors, one row a subject; the mean over its rows where there are several `[n, P]`.
+        probability: Class probabilities `[n, C]`, columns as the model's `classes`; None where it has no head.
+    """
+
+    pooled: Tensor
+    probability: npt.NDArray[np.float64] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +93,7 @@ class Model:
             AtlasError: If the cohort's atlas is not the one of the training data.
             DataError: If a subject has no data.
         """
-        batch = self.builder.transform(cohort)
-        pooled = by_subject(embed_rows(self.encoder, batch), batch.subject_ids, cohort.ids)
-        columns = [f"pooled_{k}" for k in range(pooled.shape[1])]
-        return pd.DataFrame(pooled.numpy(), index=cohort.subjects.index, columns=columns)
+        return pooled_table(self.answers(self.builder.transform(cohort), cohort.ids).pooled, cohort)
 
     def predict_proba(self, cohort: Cohort) -> npt.NDArray[np.float64]:
         """Class probabilities `[n, C]`, rows as `cohort.ids`, columns as `classes`.
@@ -96,12 +105,27 @@ class Model:
         """
         if self.head is None:
             raise CheckpointError("Expected a fine-tuned model, found a pre-trained encoder without a head. Call graphssl.finetune first.")
-        batch = self.builder.transform(cohort)
-        device = next(self.head.parameters()).device
+        probability = self.answers(self.builder.transform(cohort), cohort.ids).probability
+        assert probability is not None
+        return probability
+
+    def answers(self, batch: Batch, ids: Sequence[str]) -> Answers:
+        """Pooled vectors and class probabilities of a batch that is at hand: the builder and the encoder need not work twice for both.
+
+        Args:
+            batch: What the builder made of some subjects.
+            ids: The subjects, in the order of the answers.
+
+        Raises:
+            DataError: If a subject has no row.
+        """
+        rows = embed_rows(self.encoder, batch)
+        pooled = by_subject(rows, batch.subject_ids, ids)
+        if self.head is None:
+            return Answers(pooled, None)
         with torch.no_grad():
-            logits = self.head(embed_rows(self.encoder, batch).to(device)).cpu()
-        mean = by_subject(logits, batch.subject_ids, cohort.ids)
-        return np.asarray(torch.softmax(mean.double(), dim=1))
+            logits = self.head(rows.to(next(self.head.parameters()).device)).cpu()
+        return Answers(pooled, np.asarray(torch.softmax(by_subject(logits, batch.subject_ids, ids).double(), dim=1)))
 
     def predict(self, cohort: Cohort) -> npt.NDArray[np.str_]:
         """The most probable class of each subject."""
@@ -194,6 +218,11 @@ def embed_rows(encoder: AbstractEncoder, batch: Batch) -> Tensor:
         pooled = torch.cat([encoder(batch[rows.tolist()].to(device)).pooled.cpu() for rows in chunks])
     encoder.train(was_training)
     return pooled
+
+
+def pooled_table(pooled: Tensor, cohort: Cohort) -> pd.DataFrame:
+    """Pooled vectors `[n, P]` of a cohort's subjects as a table of the columns `pooled_0`, `pooled_1` and so on."""
+    return pd.DataFrame(pooled.numpy(), index=cohort.subjects.index, columns=[f"pooled_{k}" for k in range(pooled.shape[1])])
 
 
 def by_subject(values: Tensor, subject_ids: Sequence[str], ids: Sequence[str]) -> Tensor:

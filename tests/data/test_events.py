@@ -146,3 +146,15 @@ def test_a_stream_without_any_text_joins_one_with_some():
     nothing = Events.of(pd.DataFrame({**row, "text_value": [None]}))
     assert [len(part.union(other)) for part, other in ((bare, worded), (worded, nothing), (nothing, bare))] == [2, 2, 2]
     assert bare.union(worded).table["text_value"].dropna().tolist() == ["fine"]
+
+
+def test_categories_that_do_not_occur_are_dropped_as_pandas_drops_them():
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"subject_id": rng.choice(list("abcdef"), 60), "time": pd.NaT, "code": rng.choice(list("uvwxyz"), 60)})
+    rows["text_value"] = pd.Series(rng.choice(["yes", "no", "perhaps"], 60), dtype="str").mask(rng.random(60) < 0.5)
+    events = Events.of(rows)
+    for subjects in (["b", "e"], ["f"], [], list("abcdef")):
+        kept = events.table[events.table["subject_id"].isin(subjects)].reset_index(drop=True)
+        names = ["subject_id", "code", "text_value"]
+        expected = kept.assign(**{name: kept[name].cat.remove_unused_categories() for name in names})
+        pd.testing.assert_frame_equal(events.select(subjects).table, expected)

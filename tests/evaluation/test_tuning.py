@@ -70,6 +70,16 @@ def with_families(cohort, names):
 # The choice
 
 
+def test_a_fold_is_cut_out_once_for_all_settings(cohort, monkeypatch):
+    """What an estimator keeps of a cohort, such as its hash, then serves all settings."""
+    cut, select = [], Cohort.select
+    monkeypatch.setattr(Cohort, "select", lambda *arguments: cut.append(1) or select(*arguments))
+    tuned = Tuned(Spy(), {"skill": [0.0, 1.0, 2.0, 3.0]}, n_inner=3).fit(cohort, labels_of(cohort))
+    n_folds = tuned.candidates_["n_folds"].max()
+    assert len(SEEN["fit"]) == 4 * n_folds + 1
+    assert len(cut) == 2 * n_folds
+
+
 @pytest.mark.parametrize("metric", ["auroc", "brier"])
 def test_it_is_the_grid_search_of_scikit_learn_on_the_same_folds(cohort, metric):
     """Both choose among penalties of a support vector machine, on the folds that are given to the other."""

@@ -28,7 +28,7 @@ from graphssl.encoders import (
 from graphssl.errors import AtlasError, CheckpointError, ConfigError, DataError, RunFolderError, SchemaError
 from graphssl.experiment.config import CohortSource, EvaluationSettings, Experiment
 from graphssl.experiment.verbs import embed, make_method, objective_of, run_evaluate, run_finetune, run_pretrain
-from graphssl.graphs import ConnectomeBuilder, FeatureGroup, PopulationBuilder
+from graphssl.graphs import ConnectomeBuilder, FeatureGroup, NeighborIndex, PopulationBuilder
 from graphssl.objectives import MaskedColumns, MaskedConnections, MaskedRegions
 from graphssl.results import read_results
 from graphssl.statistics import scored_splits
@@ -503,7 +503,7 @@ def test_a_model_of_timelines_is_carried_over_to_the_codes_of_the_cohort(tmp_pat
 # Populations
 
 
-def test_a_population_of_timelines_is_saved_and_serves_new_patients(tmp_path, from_saved):
+def test_a_population_of_timelines_is_saved_and_serves_new_patients(tmp_path, from_saved, monkeypatch):
     stays = simulate_stays(60, n_hours=12)
     experiment = experiment_in(
         tmp_path,
@@ -521,7 +521,11 @@ def test_a_population_of_timelines_is_saved_and_serves_new_patients(tmp_path, fr
     together = model.predict_proba(new)
     assert_allclose(model.predict_proba(new.select(new.ids[3:4])), together[3:4], atol=1e-6)
     new.save(tmp_path / "new")
+    asked, query = [], NeighborIndex.query
+    monkeypatch.setattr(NeighborIndex, "query", lambda *arguments, **named: asked.append(1) or query(*arguments, **named))
     table = embed(record["model"], tmp_path / "new", tmp_path / "new.csv")
+    assert asked == [1], "neighbours are searched once"
+    assert_allclose(table.filter(like="pooled_"), model.embed(new), atol=1e-6)
     assert_allclose(table["probability_yes"], together[:, 1], atol=1e-6)
     assert set("; ".join(table["neighbors"]).split("; ")) <= set(stays.ids[:50])
 

@@ -42,6 +42,15 @@ def test_who_else_is_in_the_call_changes_nothing(builder):
     assert torch.equal(together.similarity[4], alone.similarity[0])
 
 
+def test_neighbours_that_were_found_already_are_taken(builder):
+    table = pd.concat([patients(3, seed=1, prefix="n"), patients(20).iloc[[7]]])
+    found = builder.index_.query(table)
+    assert builder.transform(table, found).signature() == builder.transform(table).signature()
+    for other in (builder.index_.query(table, 2), builder.index_.query(table.iloc[:2])):
+        with pytest.raises(DataError, match="Expected 3 neighbours of each of the 4 patients that are given, found Neighbors"):
+            builder.transform(table, other)
+
+
 def test_the_graph_is_that_of_the_training_patients(builder):
     graph = population_graph(builder.index_, symmetric=True)
     assert torch.equal(builder.population_.graph.neighbors, graph.neighbors)
