@@ -75,7 +75,10 @@ class PopulationBuilder(AbstractTokenizer):
             SchemaError: If a column is absent or not of its kind, or there is none to compare patients by.
             DataError: If there is one training patient only, none has a value of a group, or events are to be read and there are none.
         """
-        self.tokenizer_ = clone(self.tokenizer or ColumnTokenizer()).fit(cohort)
+        tokenizer = clone(self.tokenizer or ColumnTokenizer())
+        if not isinstance(cohort, Cohort) and not isinstance(tokenizer, ColumnTokenizer):
+            raise DataError(f"Expected a cohort with events for a {type(tokenizer).__name__}, found a table. Give a cohort, or a ColumnTokenizer.")
+        self.tokenizer_ = tokenizer.fit(cohort)
         patients = self.tokenizer_.transform(cohort)
         groups = default_groups(_compared(self.tokenizer_, cohort), cohort) if self.groups is None else self.groups
         self.index_ = NeighborIndex(groups, n_neighbors=min(self.n_neighbors, max(1, len(patients) - 1))).fit(cohort)

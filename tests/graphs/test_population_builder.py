@@ -198,6 +198,12 @@ def test_a_transductive_population_of_streams(ward):
     assert batch.population.patients.same_rows(builder.tokenizer_.transform(cohort)).all()
 
 
+@pytest.mark.parametrize("kind", STREAMS)
+def test_a_table_has_no_events(kind):
+    with pytest.raises(DataError, match="Expected a cohort with events for a .*Tokenizer, found a table. Give a cohort, or a ColumnTokenizer"):
+        PopulationBuilder(STREAMS[kind]).fit(patients(9))
+
+
 def test_patients_of_whom_there_is_no_column_cannot_be_compared(ward):
     cohort = ward()
     schema = Schema([column for column in cohort.schema if column.role == "prediction_time"])
