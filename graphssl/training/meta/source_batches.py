@@ -1,0 +1,145 @@
+"""The batches of sources: made once, of which tasks take their rows."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import torch
+from sklearn.base import clone
+from torch import Tensor
+
+from graphssl.data.batch import Batch
+from graphssl.data.builder import AbstractBuilder
+from graphssl.data.cohort import Cohort
+from graphssl.data.connectome import ConnectomeBatch
+from graphssl.data.regions import RegionData
+from graphssl.data.schema import Schema
+from graphssl.errors import DataError
+from graphssl.graphs.connectome import ConnectomeBuilder
+from graphssl.training.meta.tasks import Source, Task
+
+
+class SourceBatches:
+    """The subjects of each source as one batch in memory.
+
+    Connectomes are centred source by source, on the source's own subjects, so that what a scanner adds to all of its subjects is in no task; a target
+    has to be treated alike (`centred_on`). Atlases may differ from source to source. Records (tables, timelines, events), and connectomes with
+    covariates or a harmoniser, are made by one builder fitted on all, for the encoder must find the same columns everywhere.
+
+    Args:
+        sources: The sources.
+        builder: How batches are made; fitted here.
+        device: Where the batches are kept.
+
+    Attributes:
+        builder_: The builder fitted on the subjects of all sources, for the model.
+
+    Raises:
+        DataError: If region data of one atlas are of different kinds, or a subject of records is in two sources.
+        AtlasError: If atlases of one name have other labels.
+        SchemaError: If columns of records differ between sources.
+    """
+
+    def __init__(self, sources: Sequence[Source], builder: AbstractBuilder, device: torch.device | str = "cpu") -> None:
+        self.sources = {source.name: source for source in sources}
+        self.builder_ = clone(builder).fit(_together(sources, builder))
+        made = {source.name: self._batch(source) for source in sources}
+        self.batches: dict[str, Batch] = {name: batch.to(device) for name, batch in made.items()}
+        self._rows = {name: _rows_by_subject(batch.subject_ids) for name, batch in self.batches.items()}
+
+    def support(self, task: Task) -> tuple[Batch, Tensor]:
+        """The rows of a task's support, and the class of each row `[B]`."""
+        return self.take(task.source, task.support, task.support_labels)
+
+    def query(self, task: Task) -> tuple[Batch, Tensor]:
+        """The rows of a task's query, and the class of each row `[B]`."""
+        return self.take(task.source, task.query, task.query_labels)
+
+    def take(self, source: str, subjects: Sequence[str], labels: Sequence[int]) -> tuple[Batch, Tensor]:
+        """The rows of some subjects of a source, subject by subject, and the class of each row.
+
+        Raises:
+            DataError: If a subject has no row.
+        """
+        rows = self._rows[source]
+        absent = [subject for subject in subjects if subject not in rows]
+        if absent:
+            raise DataError(f"Expected rows of every subject of a task of {source!r}, found none for {absent[:5]}.")
+        batch = self.batches[source]
+        chosen = [row for subject in subjects for row in rows[subject]]
+        repeated = [label for subject, label in zip(subjects, labels, strict=True) for _ in rows[subject]]
+        return batch[chosen], torch.tensor(repeated, device=batch.device)
+
+    def _batch(self, source: Source) -> Batch:
+        cohort = source.cohort.select(list(source.labels))
+        if not _reads_regions_only(self.builder_):
+            return self.builder_.transform(cohort)
+        assert isinstance(self.builder_, ConnectomeBuilder)
+        return with_network_names(centred_on(self.builder_, cohort).transform(cohort), self.builder_.network_names_)
+
+
+def centred_on(builder: ConnectomeBuilder, cohort: Cohort) -> ConnectomeBuilder:
+    """A builder of the same arguments fitted on some subjects, as those of a source are; in the atlases that these have.
+
+    Args:
+        builder: Whose arguments to use.
+        cohort: Subjects to fit on; leave test subjects out of it.
+    """
+    atlases = None if builder.atlases is None else [name for name in builder.atlases if name in cohort.regions] or None
+    fitted: ConnectomeBuilder = clone(builder).set_params(atlases=atlases)
+    return fitted.fit(cohort)
+
+
+def with_network_names(batch: ConnectomeBatch, names: tuple[str, ...]) -> ConnectomeBatch:
+    """A batch with its networks counted by other names, so that batches of different atlases go together.
+
+    Args:
+        batch: The batch.
+        names: Names of the networks, its own among them.
+
+    Raises:
+        DataError: If a name of the batch is not among them.
+    """
+    absent = sorted(set(batch.network_names) - set(names))
+    if absent:
+        raise DataError(f"Expected the networks of the batch among {list(names)}, found {absent[:5]} too.")
+    places = torch.tensor([*(names.index(name) for name in batch.network_names), -1], device=batch.device)  # the last is that of the unknown
+    return replace(batch, networks=places[batch.networks], network_names=names)
+
+
+def _together(sources: Sequence[Source], builder: AbstractBuilder) -> Cohort:
+    """The subjects of all sources as one cohort; of connectomes without their columns, which may differ."""
+    parts = [source.cohort.select(list(source.labels)) for source in sources]
+    if not _reads_regions_only(builder):
+        joined = parts[0]
+        for part in parts[1:]:
+            joined = joined | part
+        return joined
+    regions: dict[str, RegionData] = {}
+    for source, part in zip(sources, parts, strict=True):
+        for name, data in part.regions.items():
+            named = _renamed(data, source.name)
+            regions[name] = regions[name].union(named) if name in regions else named
+    ids = [f"{source.name}/{subject}" for source, part in zip(sources, parts, strict=True) for subject in part.ids]
+    return Cohort("+".join(source.name for source in sources), pd.DataFrame(index=pd.Index(ids, dtype="str")), Schema([]), regions)
+
+
+def _reads_regions_only(builder: AbstractBuilder) -> bool:
+    return isinstance(builder, ConnectomeBuilder) and not builder.covariates and builder.harmonizer is None
+
+
+def _renamed(data: RegionData, prefix: str) -> RegionData:
+    """Region data with the source before the subject, for two sources may use one id."""
+
+    def named(of_subjects: Any) -> dict[str, Any]:
+        return {f"{prefix}/{subject}": value for subject, value in of_subjects.items()}
+
+    return RegionData(data.atlas, named(data.values), data.provenance, named(data.observed))
+
+
+def _rows_by_subject(subject_ids: Sequence[str]) -> dict[str, list[int]]:
+    rows: dict[str, list[int]] = {}
+    for row, subject in enumerate(subject_ids):
+        rows.setdefault(subject, []).append(row)
+    return rows
