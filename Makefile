@@ -8,13 +8,14 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+LEARN2LEARN := $(VENV)/.learn2learn
 BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test lint docs bench learn2learn clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED)  ## simulate a cohort, pre-train, fine-tune, compare with baselines, write a report
 	$(BIN)/graphssl demo $(ARGS)
@@ -34,8 +35,16 @@ docs: $(INSTALLED)  ## build the documentation into site/
 bench: $(INSTALLED)  ## time ours against a peer, one benchmark after the other
 	@$(if $(BENCHMARKS),set -e; for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python "$$file" $(ARGS); done,echo "No benchmarks yet: benchmarks/ holds no .py file.")
 
+learn2learn: $(LEARN2LEARN)  ## build learn2learn, beside which meta-learning is tested (about a minute, once)
+
 clean:  ## remove what the other targets made, the environment included; runs/ stays
 	rm -rf $(VENV) site build dist htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+# Its own requirements (gym, torchvision, qpth) are left out: nothing that is used here needs them. The C files it ships do not compile, so they are made anew.
+$(LEARN2LEARN): $(INSTALLED)
+	$(BIN)/python -m pip install -c constraints.txt cython setuptools wheel
+	$(BIN)/python -m pip install --use-pep517 --no-deps --no-build-isolation --config-settings=--build-option=build_ext learn2learn==0.2.0
+	@touch $@
 
 # Made anew only when a dependency changes. The file is touched last, so an interrupted installation is taken up again.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -1,5 +1,6 @@
 """Meta-learning: starting points from which a few labelled subjects of a new cohort go far."""
 
+from graphssl.training.meta.generator import AdaptiveStep, rates_of_tasks
 from graphssl.training.meta.inner import (
     EncoderLoss,
     GradientStep,
@@ -10,15 +11,25 @@ from graphssl.training.meta.inner import (
     check_adaptable,
     choose_path,
     query_losses,
+    support_gradients,
 )
+from graphssl.training.meta.learn2learn import learn2learn_algorithm, load_learn2learn
+from graphssl.training.meta.maml import ANIL, MAML, MetaSGD
+from graphssl.training.meta.protonet import ProtoNet, prototypes
+from graphssl.training.meta.reptile import reptile_gradients
 from graphssl.training.meta.source_batches import SourceBatches, centred_on
 from graphssl.training.meta.stack import Stacked, stack
 from graphssl.training.meta.tasks import Source, Task, TaskSampler, sources_by_site
 
 __all__ = [
+    "ANIL",
+    "MAML",
+    "AdaptiveStep",
     "EncoderLoss",
     "GradientStep",
     "InnerLoop",
+    "MetaSGD",
+    "ProtoNet",
     "Source",
     "SourceBatches",
     "Stacked",
@@ -30,7 +41,13 @@ __all__ = [
     "centred_on",
     "check_adaptable",
     "choose_path",
+    "learn2learn_algorithm",
+    "load_learn2learn",
+    "prototypes",
     "query_losses",
+    "rates_of_tasks",
+    "reptile_gradients",
     "sources_by_site",
     "stack",
+    "support_gradients",
 ]

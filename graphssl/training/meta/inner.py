@@ -182,6 +182,21 @@ def adapted_parameters(
     return {name.removeprefix("moved."): value for name, value in found.items()}
 
 
+def support_gradients(loss: TaskLoss, parameters: Parameters, support: Sequence[Any], *, path: Path = "auto") -> Parameters:
+    """Gradients of each task's loss `[T, …]` by name, as constants: what the similarity of tasks and generated learning rates are made of.
+
+    Args:
+        loss: Loss of a task as a function of parameters and a batch.
+        parameters: Tensors by name.
+        support: Batch of each task.
+        path: See `query_losses`.
+    """
+    path = choose_path(loss, parameters, [(batch,) for batch in support]) if path == "auto" else _known(path)
+    gradient = _mapped_gradient if path == "vmap" else _gradient
+    held = {name: tensor.detach() for name, tensor in parameters.items()}
+    return _over_tasks(lambda batch: gradient(loss, held, {}, batch, True)[0], support, path, first_order=True)
+
+
 def adapt(loss: TaskLoss, parameters: Parameters, batch: Any, inner: InnerLoop) -> Parameters:
     """Parameters after the steps on one batch, differentiable with respect to those before; the plain form for one task.
 
@@ -189,7 +204,7 @@ def adapt(loss: TaskLoss, parameters: Parameters, batch: Any, inner: InnerLoop) 
         ConfigError: If a name in `inner.adapted` is unknown.
         GraphSSLError: If the loss is not finite.
     """
-    with _kernel(math=not inner.first_order):
+    with twice_differentiable(not inner.first_order):
         moved, losses = _adapted(loss, parameters, batch, inner, _gradient)
     _check_finite(losses.unsqueeze(0), None, None)
     return moved
@@ -219,6 +234,15 @@ def choose_path(loss: TaskLoss, parameters: Parameters, tasks: Sequence[tuple[An
     except (RuntimeError, InputError):  # vmap says what it cannot map as a RuntimeError
         return "sequential"
     return "vmap"
+
+
+def twice_differentiable(needed: bool = True) -> AbstractContextManager[Any]:
+    """Inside of it attention is computed by plain operations, which have a second derivative; the fused kernels have none.
+
+    Args:
+        needed: False changes nothing.
+    """
+    return sdpa_kernel(SDPBackend.MATH) if needed else nullcontext()
 
 
 def check_adaptable(module: nn.Module, *, first_order: bool = False) -> None:
@@ -294,17 +318,12 @@ def _over_tasks(function: Callable[[Any], dict[str, Tensor]], tasks: Sequence[An
     if path == "vmap":
         stacked = stack(tasks)
         # The fused attention of the CPU has no rule for vmap.
-        with _kernel(math=True), nullcontext() if first_order else ScaleAfterwards():
+        with twice_differentiable(), nullcontext() if first_order else ScaleAfterwards():
             mapped: dict[str, Tensor] = vmap(lambda tensors: function(stacked.task(tensors)), randomness="different")(stacked.tensors)
         return mapped
-    with _kernel(math=not first_order):
+    with twice_differentiable(not first_order):
         found = [function(task) for task in tasks]
     return {name: torch.stack([part[name] for part in found]) for name in found[0]}
-
-
-def _kernel(*, math: bool) -> AbstractContextManager[Any]:
-    """Attention by plain operations where its second derivative is needed: the fused kernels have none."""
-    return sdpa_kernel(SDPBackend.MATH) if math else nullcontext()
 
 
 def _paired(support: Sequence[Any], query: Sequence[Any]) -> list[tuple[Any, Any]]:
