@@ -83,7 +83,7 @@ class Learner(pl.LightningModule):
             {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.learning_rate)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _WarmupCosine(self.n_steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, WarmupCosine(self.n_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -110,11 +110,18 @@ class Learner(pl.LightningModule):
             self._running.setdefault(f"{stage}_{name}", []).append(value.detach().float())
 
 
-class _WarmupCosine:
+class WarmupCosine:
+    """Share of the highest learning rate by step: a warm-up over a tenth of the steps, then a cosine to a hundredth.
+
+    Args:
+        n_steps: Steps of the whole training.
+    """
+
     def __init__(self, n_steps: int) -> None:
         self.n_steps, self.warmup = n_steps, max(1, n_steps // 10)
 
     def __call__(self, step: int) -> float:
+        """The share at a step."""
         if step < self.warmup:
             return (step + 1) / self.warmup
         progress = min(1.0, (step - self.warmup) / max(1, self.n_steps - self.warmup))

@@ -15,26 +15,41 @@ from graphssl.training.meta.inner import (
 )
 from graphssl.training.meta.learn2learn import learn2learn_algorithm, load_learn2learn
 from graphssl.training.meta.maml import ANIL, MAML, MetaSGD
+from graphssl.training.meta.meta_train import LabelledLoss, MetaSettings, meta_train
 from graphssl.training.meta.protonet import ProtoNet, prototypes
 from graphssl.training.meta.reptile import reptile_gradients
+from graphssl.training.meta.reweighting import AbstractWeighting, EqualWeights, GradientAgreement, UncertaintyWeights
 from graphssl.training.meta.source_batches import SourceBatches, centred_on
 from graphssl.training.meta.stack import Stacked, stack
+from graphssl.training.meta.strategies import STRATEGIES, DirectLearning, JointTraining, MetaLearning, SingleSource, Strategy
 from graphssl.training.meta.tasks import Source, Task, TaskSampler, sources_by_site
 
 __all__ = [
     "ANIL",
     "MAML",
+    "STRATEGIES",
+    "AbstractWeighting",
     "AdaptiveStep",
+    "DirectLearning",
     "EncoderLoss",
+    "EqualWeights",
+    "GradientAgreement",
     "GradientStep",
     "InnerLoop",
+    "JointTraining",
+    "LabelledLoss",
+    "MetaLearning",
     "MetaSGD",
+    "MetaSettings",
     "ProtoNet",
+    "SingleSource",
     "Source",
     "SourceBatches",
     "Stacked",
+    "Strategy",
     "Task",
     "TaskSampler",
+    "UncertaintyWeights",
     "adapt",
     "adapted_parameters",
     "as_function",
@@ -43,6 +58,7 @@ __all__ = [
     "choose_path",
     "learn2learn_algorithm",
     "load_learn2learn",
+    "meta_train",
     "prototypes",
     "query_losses",
     "rates_of_tasks",

@@ -1,0 +1,251 @@
+"""Meta-training: every strategy learns, labels are read only where they are to be predicted, and a killed run ends as an unbroken one."""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from graphssl.atlases import simulated_atlas
+from graphssl.data import ColumnTokenizer
+from graphssl.datasets.simulate import simulate
+from graphssl.datasets.simulate_table import simulate_table
+from graphssl.encoders import TableMLP
+from graphssl.errors import CheckpointError, ConfigError, DataError, GraphSSLError, RunFolderError
+from graphssl.objectives import MaskedRegions
+from graphssl.training import finetune
+from graphssl.training.meta import (
+    STRATEGIES,
+    DirectLearning,
+    GradientAgreement,
+    JointTraining,
+    MetaLearning,
+    MetaSettings,
+    SingleSource,
+    Source,
+    UncertaintyWeights,
+    meta_train,
+    sources_by_site,
+)
+
+module = importlib.import_module("graphssl.training.meta.meta_train")
+ALGORITHMS = {name: MetaLearning(name) for name in ("first_order", "anil", "reptile", "meta_sgd")}
+WEIGHTED = {"uncertainty": MetaLearning(weighting=UncertaintyWeights()), "agreement": JointTraining(GradientAgreement())}
+
+
+def settings(**changes):
+    return MetaSettings(
+        **{"max_epochs": 2, "steps_per_epoch": 3, "n_support": 3, "n_query": 3, "learning_rate": 3e-3, "accelerator": "cpu", **changes}
+    )
+
+
+@pytest.fixture(scope="module")
+def sources(make_cohort):
+    return sources_by_site(make_cohort(n_subjects=36, n_sites=3, effect=2.0), target="diagnosis")
+
+
+@pytest.mark.parametrize("name", [*STRATEGIES, *ALGORITHMS, *WEIGHTED])
+def test_every_strategy_gives_a_model_to_fine_tune(name, sources, make_encoder):
+    strategy = {**STRATEGIES, **ALGORITHMS, **WEIGHTED}[name]
+    target = sources[2].cohort
+    model = meta_train(sources[:2], encoder=make_encoder(), strategy=strategy, settings=settings(), target=target)
+    assert not model.encoder.training
+    tuned = finetune(model, target, target="diagnosis", mode="probe")
+    assert tuned.predict_proba(target).shape == (12, 2)
+    if isinstance(strategy, DirectLearning):
+        assert len(model.history) == 0
+        return
+    names = ["site-0"] if isinstance(strategy, SingleSource) else ["site-0", "site-1"]
+    assert model.history["epoch"].tolist() == [0, 1]
+    assert model.history[[f"weight {one}" for one in names]].sum(axis=1).tolist() == pytest.approx([1, 1])
+    assert np.isfinite(model.history.to_numpy(float)).all()
+    assert model.head is not None
+    assert model.target == "diagnosis"
+    start = meta_train(sources[:2], encoder=make_encoder(), strategy=DirectLearning(), settings=settings())
+    moved = [not torch.equal(a, b) for a, b in zip(model.encoder.parameters(), start.encoder.parameters(), strict=True)]
+    assert all(moved) or sum(moved) > len(moved) // 2  # the vector of hidden regions has no part in labels
+
+
+@pytest.mark.parametrize("name", ["joint", "meta", "meta_reweighted"])
+def test_what_is_planted_is_learned(name, sources, make_encoder):
+    model = meta_train(sources[:2], encoder=make_encoder(), strategy=STRATEGIES[name], settings=settings(max_epochs=8, steps_per_epoch=5))
+    assert model.history["loss"].iloc[-1] < 0.7 * model.history["loss"].iloc[0]
+    from sklearn.metrics import roc_auc_score
+
+    probability = model.predict_proba(sources[2].cohort)[:, 1]
+    assert roc_auc_score(sources[2].cohort.subjects["diagnosis"] == "patient", probability) > 0.8
+
+
+def test_rates_of_each_source_are_in_the_history(sources, make_encoder):
+    model = meta_train(sources[:2], encoder=make_encoder(), strategy=STRATEGIES["meta_reweighted"], settings=settings(max_epochs=4))
+    rates = model.history[["learning_rate site-0", "learning_rate site-1"]].to_numpy()
+    assert (rates > 0).all()
+    assert not np.allclose(rates[0], rates[-1])
+    assert "weight_decay site-0" in model.history
+
+
+def test_without_labels_none_is_read(make_cohort, make_encoder):
+    cohort = make_cohort(effect=2.0)
+    shuffled = cohort.with_column(cohort.schema["diagnosis"], cohort.subjects["diagnosis"].sample(frac=1, random_state=0).set_axis(cohort.ids))
+    found = []
+    for one in (cohort, shuffled):
+        named = sources_by_site(one, target="diagnosis")
+        found.append(meta_train(named, encoder=make_encoder(), objective=MaskedRegions(), settings=settings()))
+    assert found[0].head is None
+    assert all(torch.equal(a, b) for a, b in zip(found[0].encoder.parameters(), found[1].encoder.parameters(), strict=True))
+    bare = meta_train(sources_by_site(cohort), encoder=make_encoder(), settings=settings())  # the default objective
+    assert bare.head is None
+    assert "MaskedRegions" in bare.card["learned"]
+
+
+def test_atlases_mix_in_a_step(make_encoder):
+    made = []
+    for name, n_regions in (("a", 14), ("b", 10)):
+        cohort = simulate([simulated_atlas(n_regions)], n_subjects=24, sites=1, n_sources=100, seed=n_regions).cohort
+        made.append(Source(name, cohort, cohort.schema.named("target")[0]))
+    model = meta_train(made, encoder=make_encoder(), settings=settings())
+    assert set(model.connectomes.atlases_) == {"simulated14", "simulated10"}
+    assert len(model.embed(made[1].cohort)) == 24
+
+
+def test_tables_are_meta_trained_alike():
+    cohort = simulate_table(n_subjects=60, columns=6, sites=2).cohort
+    made = sources_by_site(cohort, target=cohort.schema.named("target")[0])
+    model = meta_train(made, encoder=TableMLP(width=8), builder=ColumnTokenizer(), settings=settings())
+    assert np.isfinite(model.history["loss"]).all()
+    assert len(model.embed(cohort)) == 60
+
+
+def test_the_same_call_gives_the_same_numbers_and_another_seed_others(sources, make_encoder):
+    first, second, other = (meta_train(sources, encoder=make_encoder(dropout=0.1), settings=settings(max_epochs=1), seed=seed) for seed in (0, 0, 1))
+    pd.testing.assert_frame_equal(first.history, second.history, check_exact=True)
+    assert first.history["loss"].iloc[0] != other.history["loss"].iloc[0]
+
+
+def test_caller_randomness_is_left_alone(sources, make_encoder):
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    meta_train(sources, encoder=make_encoder(), settings=settings(max_epochs=1))
+    assert torch.equal(torch.rand(1), expected)
+
+
+SCRIPT = """
+import json, sys, torch
+torch.set_num_threads(1)
+from graphssl.data import Cohort
+from graphssl.encoders import GraphTransformer
+from graphssl.training.meta import MetaLearning, MetaSettings, meta_train, sources_by_site
+cohort, folder, result, settings, encoder = sys.argv[1:]
+sources = sources_by_site(Cohort.load(cohort), target="diagnosis")
+encoder, settings = GraphTransformer(**json.loads(encoder)), MetaSettings(**json.loads(settings))
+model = meta_train(sources, encoder=encoder, strategy=MetaLearning(adaptive=True), settings=settings, folder=folder)
+model.save_pretrained(result)
+model.history.to_csv(result + "/history.csv")
+"""
+
+
+def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, make_cohort, make_encoder):
+    cohort, encoder = make_cohort(n_subjects=36, n_sites=3, effect=2.0), make_encoder(dropout=0.1)
+    chosen = settings(max_epochs=8)
+    cohort.save(tmp_path / "cohort")
+    arguments = [
+        str(tmp_path / "cohort"),
+        str(tmp_path / "checkpoints"),
+        str(tmp_path / "found"),
+        json.dumps(asdict(chosen)),
+        json.dumps(encoder.arguments()),
+    ]
+    command = [sys.executable, "-c", SCRIPT, *arguments]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "The run ended before it was killed."
+    assert not (tmp_path / "found").exists()
+    named = sources_by_site(cohort, target="diagnosis")
+    strategy = MetaLearning(adaptive=True)
+    resumed = meta_train(named, encoder=encoder, strategy=strategy, settings=chosen, folder=tmp_path / "checkpoints")
+    unbroken = meta_train(named, encoder=encoder, strategy=strategy, settings=chosen)
+    pd.testing.assert_frame_equal(resumed.history, unbroken.history, check_exact=True)
+    for name, model in (("resumed", resumed), ("unbroken", unbroken)):
+        model.save_pretrained(tmp_path / name)
+    mine, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("resumed", "unbroken"))
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+    again = meta_train(named, encoder=encoder, strategy=strategy, settings=chosen, folder=tmp_path / "checkpoints")
+    assert all(torch.equal(a, b) for a, b in zip(again.encoder.parameters(), unbroken.encoder.parameters(), strict=True))
+
+
+def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(tmp_path, sources, make_encoder):
+    meta_train(sources, encoder=make_encoder(), settings=settings(max_epochs=1), folder=tmp_path)
+    with pytest.raises(RunFolderError, match="the checkpoint of this meta-training in .* found one of another run"):
+        meta_train(sources, encoder=make_encoder(), settings=settings(max_epochs=1), folder=tmp_path, seed=1)
+    with pytest.raises(RunFolderError, match="another run"):
+        meta_train(sources, encoder=make_encoder(), strategy=STRATEGIES["joint"], settings=settings(max_epochs=1), folder=tmp_path)
+    (tmp_path / "last.ckpt").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="a whole checkpoint"):
+        meta_train(sources, encoder=make_encoder(), settings=settings(max_epochs=1), folder=tmp_path)
+
+
+@pytest.mark.parametrize("strategy", [MetaLearning(), JointTraining(), MetaLearning("reptile")], ids=lambda one: repr(one)[:40])
+def test_a_loss_that_is_not_finite_names_the_task_and_saves_the_state_before(strategy, tmp_path, sources, make_encoder, monkeypatch):
+    """From the fourth step on the connections of one source are infinite."""
+    built = module.SourceBatches.take
+
+    def taken(self, source, subjects, labels):
+        batch, classes = built(self, source, subjects, labels)
+        return (replace(batch, weights=batch.weights * float("inf")) if source == "site-1" and spoiled else batch), classes
+
+    spoiled = []
+    monkeypatch.setattr(module.SourceBatches, "take", taken)
+    step = module._Run._step
+
+    def counted(self, tasks, number, path):
+        if number == 4:
+            spoiled.append(number)
+        return step(self, tasks, number, path)
+
+    monkeypatch.setattr(module._Run, "_step", counted)
+    with pytest.raises(
+        GraphSSLError, match=r"finite losses in every task.*'site-1'.*step 4 of the meta-training\. The state before it is in .*stopped"
+    ):
+        meta_train(sources, encoder=make_encoder(), strategy=strategy, settings=settings(), folder=tmp_path)
+    state = torch.load(tmp_path / "stopped.ckpt", weights_only=True)
+    assert all(bool(value.isfinite().all()) for value in state["weights"].values())
+    assert len(torch.load(tmp_path / "last.ckpt", weights_only=True)["history"]) == 1
+
+
+def test_gradients_that_are_not_finite_stop_the_run(sources, make_encoder, monkeypatch):
+    monkeypatch.setattr(module.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("inf")))
+    with pytest.raises(GraphSSLError, match="Expected finite gradients, found inf on tasks of site-0, site-1, site-2"):
+        meta_train(sources, encoder=make_encoder(), settings=settings(max_epochs=1))
+
+
+def test_bad_input_is_refused(sources, make_encoder):
+    with pytest.raises(DataError, match=r"at least 14 subjects of the class 'control' in source 'site-0'"):
+        meta_train(sources, encoder=make_encoder(), settings=settings(n_support=7, n_query=7))
+    agreeing = MetaLearning(weighting=GradientAgreement())
+    with pytest.raises(ConfigError, match=r"the target's subjects for GradientAgreement, found none\. Give meta_train\(target=…\)"):
+        meta_train(sources, encoder=make_encoder(), strategy=agreeing, settings=settings())
+    few = sources[0].cohort.select(sources[0].cohort.ids[:2])
+    with pytest.raises(DataError, match="at least 3 subjects of the target 'toy', found 2"):
+        meta_train(sources, encoder=make_encoder(), strategy=agreeing, settings=settings(), target=few)
+    with pytest.raises(ConfigError, match="max_epochs above 0, found 0"):
+        MetaSettings(max_epochs=0)
+    with pytest.raises(ConfigError, match="accelerator 'auto', 'cpu' or 'gpu', found 'tpu'"):
+        MetaSettings(accelerator="tpu")
+
+
+def test_progress_names_each_source(sources, make_encoder, capsys):
+    meta_train(sources, encoder=make_encoder(), settings=settings(max_epochs=1, progress=True))
+    assert "site-1" in capsys.readouterr().err
