@@ -1,5 +1,6 @@
 """Meta-learning: starting points from which a few labelled subjects of a new cohort go far."""
 
+from graphssl.training.meta.adaptation import adaptation_curve
 from graphssl.training.meta.generator import AdaptiveStep, rates_of_tasks
 from graphssl.training.meta.inner import (
     EncoderLoss,
@@ -19,6 +20,7 @@ from graphssl.training.meta.meta_train import LabelledLoss, MetaSettings, meta_t
 from graphssl.training.meta.protonet import ProtoNet, prototypes
 from graphssl.training.meta.reptile import reptile_gradients
 from graphssl.training.meta.reweighting import AbstractWeighting, EqualWeights, GradientAgreement, UncertaintyWeights
+from graphssl.training.meta.similarity import Similarity, gradient_cosine, representation_similarity, task_gradients, transfer_matrix
 from graphssl.training.meta.source_batches import SourceBatches, centred_on
 from graphssl.training.meta.stack import Stacked, stack
 from graphssl.training.meta.strategies import STRATEGIES, DirectLearning, JointTraining, MetaLearning, SingleSource, Strategy
@@ -42,6 +44,7 @@ __all__ = [
     "MetaSGD",
     "MetaSettings",
     "ProtoNet",
+    "Similarity",
     "SingleSource",
     "Source",
     "SourceBatches",
@@ -51,19 +54,24 @@ __all__ = [
     "TaskSampler",
     "UncertaintyWeights",
     "adapt",
+    "adaptation_curve",
     "adapted_parameters",
     "as_function",
     "centred_on",
     "check_adaptable",
     "choose_path",
+    "gradient_cosine",
     "learn2learn_algorithm",
     "load_learn2learn",
     "meta_train",
     "prototypes",
     "query_losses",
     "rates_of_tasks",
+    "representation_similarity",
     "reptile_gradients",
     "sources_by_site",
     "stack",
     "support_gradients",
+    "task_gradients",
+    "transfer_matrix",
 ]

@@ -44,7 +44,7 @@ class SourceBatches:
     def __init__(self, sources: Sequence[Source], builder: AbstractBuilder, device: torch.device | str = "cpu") -> None:
         self.sources = {source.name: source for source in sources}
         self.builder_ = clone(builder).fit(_together(sources, builder))
-        made = {source.name: self._batch(source) for source in sources}
+        made = _named_alike({source.name: self._batch(source) for source in sources})
         self.batches: dict[str, Batch] = {name: batch.to(device) for name, batch in made.items()}
         self._rows = {name: _rows_by_subject(batch.subject_ids) for name, batch in self.batches.items()}
 
@@ -76,7 +76,7 @@ class SourceBatches:
         if not _reads_regions_only(self.builder_):
             return self.builder_.transform(cohort)
         assert isinstance(self.builder_, ConnectomeBuilder)
-        return with_network_names(centred_on(self.builder_, cohort).transform(cohort), self.builder_.network_names_)
+        return centred_on(self.builder_, cohort).transform(cohort)
 
 
 def centred_on(builder: ConnectomeBuilder, cohort: Cohort) -> ConnectomeBuilder:
@@ -106,6 +106,13 @@ def with_network_names(batch: ConnectomeBatch, names: tuple[str, ...]) -> Connec
         raise DataError(f"Expected the networks of the batch among {list(names)}, found {absent[:5]} too.")
     places = torch.tensor([*(names.index(name) for name in batch.network_names), -1], device=batch.device)  # the last is that of the unknown
     return replace(batch, networks=places[batch.networks], network_names=names)
+
+
+def _named_alike(batches: dict[str, Batch]) -> dict[str, Batch]:
+    """Batches whose networks are counted by the names of all of them, since cohorts may know different networks of one atlas."""
+    names = {name for batch in batches.values() if isinstance(batch, ConnectomeBatch) for name in batch.network_names}
+    together = tuple(sorted(names))
+    return {name: with_network_names(batch, together) if isinstance(batch, ConnectomeBatch) else batch for name, batch in batches.items()}
 
 
 def _together(sources: Sequence[Source], builder: AbstractBuilder) -> Cohort:
