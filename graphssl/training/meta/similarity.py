@@ -51,10 +51,7 @@ class Similarity:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        arrays = {
-            name: np.where(np.isfinite(array), array, None).tolist()
-            for name, array in (("values", self.values), ("low", self.low), ("high", self.high))
-        }
+        arrays = {name: _plain(getattr(self, name)) for name in ("values", "low", "high")}
         return {"measure": self.measure, "names": list(self.names), **arrays, "null": self.null}
 
 
@@ -193,6 +190,11 @@ def embedded(model: Model, cohort: Cohort) -> Floats:
     """Pooled vectors of subjects `[n, P]`, whose connectomes are centred on themselves, without labels."""
     batch = builder_for(model, cohort).transform(cohort)
     return np.asarray(by_subject(embed_rows(model.encoder, batch), batch.subject_ids, cohort.ids).double())
+
+
+def _plain(array: Floats) -> list[list[float | None]]:
+    """JSON has no NaN."""
+    return [[float(value) if np.isfinite(value) else None for value in row] for row in array]
 
 
 def _similarity(measure: str, names: Sequence[str], values: Floats, drawn: Floats, null: str) -> Similarity:
