@@ -16,7 +16,9 @@ from graphssl.atlases.paired import PairedSubjects, paired_subjects
 from graphssl.atlases.parcellation import load_parcellation
 from graphssl.atlases.shipped import atlas_from_nilearn
 from graphssl.atlases.simulated import simulated_atlas
+from graphssl.atlases.stack import stack_atlases, stack_series
 from graphssl.atlases.table import atlas_from_table
+from graphssl.atlases.transport import Frames, draw_frames, transport_map, transport_maps
 from graphssl.atlases.volume import atlas_from_volume
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "AtlasMap",
     "ConvertedMatrices",
     "Correction",
+    "Frames",
     "LabelVolume",
     "PairedSubjects",
     "SpatialModel",
@@ -34,6 +37,7 @@ __all__ = [
     "convert_matrices",
     "convert_regions",
     "convert_series",
+    "draw_frames",
     "fetch_atlas",
     "fit_spatial_model",
     "geometry_map",
@@ -50,4 +54,8 @@ __all__ = [
     "paired_subjects",
     "ridge_map",
     "simulated_atlas",
+    "stack_atlases",
+    "stack_series",
+    "transport_map",
+    "transport_maps",
 ]

@@ -76,13 +76,28 @@ def paired_subjects(source: RegionData, target: RegionData, subjects: Sequence[s
     n_cut = 0
     for row, subject in enumerate(chosen):
         first, second = source.values[subject], target.values[subject]
-        length = _common_length(len(first), len(second), subject)
+        length = common_length(len(first), len(second), subject)
         n_cut += len(first) != len(second)
         both = np.concatenate([first[len(first) - length :], second[len(second) - length :]], axis=1)
         joint[row] = _correlation(both, np.concatenate([source.observed[subject], target.observed[subject]]))
     note = f"series of {n_cut} subjects aligned at their ends" if n_cut else ""
     parts = joint[:, :n_source, :n_source], joint[:, n_source:, n_source:], joint[:, :n_source, n_source:]
     return PairedSubjects(source.atlas, target.atlas, tuple(chosen), *parts, note=note)
+
+
+def common_length(first: int, second: int, subject: str) -> int:
+    """Length to which two series of one scan are cut, at their start.
+
+    Raises:
+        DataError: If they differ by more than a tenth, and so are of two scans.
+    """
+    shorter, longer = min(first, second), max(first, second)
+    if longer - shorter > _LARGEST_DIFFERENCE * longer:
+        raise DataError(
+            f"Expected time series of one scan of subject {subject!r} in both atlases, found {first} and {second} time points. "
+            "Give the same scan, or correlation matrices."
+        )
+    return shorter
 
 
 def mean_matrix(matrices: Matrices) -> Floats:
@@ -124,16 +139,6 @@ def held_out_error(fit: Callable[[PairedSubjects], AtlasMap], pairs: PairedSubje
 
 _PRIOR_SUBJECTS = 10.0
 _LARGEST_DIFFERENCE = 0.1
-
-
-def _common_length(first: int, second: int, subject: str) -> int:
-    shorter, longer = min(first, second), max(first, second)
-    if longer - shorter > _LARGEST_DIFFERENCE * longer:
-        raise DataError(
-            f"Expected time series of one scan of subject {subject!r} in both atlases, found {first} and {second} time points. "
-            "Give the same scan, or correlation matrices."
-        )
-    return shorter
 
 
 def _correlation(series: npt.NDArray[np.float32], observed: npt.NDArray[np.bool_]) -> Matrices:
