@@ -171,8 +171,8 @@ def convert_cohort(atlas_map: AtlasMap, cohort: Cohort, *, keep: bool = False, r
     return replace(cohort, regions={**others, atlas_map.target.name: converted}, excluded=pd.concat([cohort.excluded, told], ignore_index=True))
 
 
-# Elements of converted matrices held at once.
-_CHUNK = 50_000_000
+# Elements of converted matrices worked on at once; with more, each step walks through memory anew and half as much time again is spent.
+_CHUNK = 8_000_000
 _COUNTS = ("streamline count", "log streamline count")
 _INVERTED = ("partial correlation", "precision", "tangent")
 # Eigenvalues of matrices in single precision are off by this much.
