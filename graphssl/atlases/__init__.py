@@ -1,6 +1,7 @@
 """Atlases, as label volumes, tables and those nilearn knows, and maps from one to another."""
 
 from graphssl.atlases.apply import ConvertedMatrices, convert_cohort, convert_matrices, convert_regions, convert_series
+from graphssl.atlases.autoencoder import AtlasAutoencoder, TiedAutoencoder, autoencoder_map
 from graphssl.atlases.converter import AtlasConverter
 from graphssl.atlases.download import fetch_atlas
 from graphssl.atlases.geometry import SpatialModel, fit_spatial_model, geometry_map
@@ -11,6 +12,7 @@ from graphssl.atlases.load import list_atlases, load_atlas
 from graphssl.atlases.load import list_atlases as list
 from graphssl.atlases.map import AtlasMap, Correction
 from graphssl.atlases.networks import nearest_network
+from graphssl.atlases.one_width import LinearProjection, ZeroPadding
 from graphssl.atlases.overlap import overlap_map, overlap_volumes
 from graphssl.atlases.paired import PairedSubjects, paired_subjects
 from graphssl.atlases.parcellation import load_parcellation
@@ -22,17 +24,22 @@ from graphssl.atlases.transport import Frames, draw_frames, transport_map, trans
 from graphssl.atlases.volume import atlas_from_volume
 
 __all__ = [
+    "AtlasAutoencoder",
     "AtlasConverter",
     "AtlasMap",
     "ConvertedMatrices",
     "Correction",
     "Frames",
     "LabelVolume",
+    "LinearProjection",
     "PairedSubjects",
     "SpatialModel",
+    "TiedAutoencoder",
+    "ZeroPadding",
     "atlas_from_nilearn",
     "atlas_from_table",
     "atlas_from_volume",
+    "autoencoder_map",
     "convert_cohort",
     "convert_matrices",
     "convert_regions",
