@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from graphssl.atlases.apply import convert_cohort, convert_matrices, convert_regions, convert_series
+from graphssl.atlases.autoencoder import autoencoder_map
 from graphssl.atlases.geometry import geometry_map
 from graphssl.atlases.label_volume import LabelVolume, Parcellation, atlas_of
 from graphssl.atlases.linear import joint_map, ridge_map
@@ -17,15 +18,16 @@ from graphssl.atlases.map import AtlasMap
 from graphssl.atlases.overlap import overlap_map
 from graphssl.atlases.paired import PairedSubjects, mean_matrix, paired_subjects
 from graphssl.atlases.parcellation import load_parcellation, parcellation_of, regions_in
+from graphssl.atlases.transport import transport_map
 from graphssl.data.atlas import Atlas
 from graphssl.data.cohort import Cohort
 from graphssl.data.regions import Provenance, RegionData
 from graphssl.errors import AtlasError, ConfigError, DataError
 
-Method = Literal["overlap", "geometry", "ridge", "joint"]
+Method = Literal["overlap", "geometry", "transport", "ridge", "autoencoder", "joint"]
 METHODS: tuple[str, ...] = get_args(Method)
 # Those that cannot be made without subjects who have both atlases.
-LEARNED = ("ridge", "joint")
+LEARNED = ("ridge", "autoencoder", "joint")
 
 
 class AtlasConverter(TransformerMixin, BaseEstimator):
@@ -36,6 +38,8 @@ class AtlasConverter(TransformerMixin, BaseEstimator):
     - `"overlap"` needs two label volumes: means weighted by shared volume. The one that keeps units, and that converts counts of streamlines.
     - `"geometry"` needs places only, volumes or centroids: what regions near by and mirrored let expect, and how sure that is. With subjects in the
       source atlas their mean correlation sets its parameters.
+    - `"transport"` needs places only, too: optimal transport of volumes; with `{"cost": "functional"}` subjects with time series in both atlases.
+    - `"autoencoder"` needs these as well: through coordinates of an autoencoder of each atlas.
     - `"ridge"` needs subjects with time series in both atlases: plain ridge regression, as a baseline.
     - `"joint"` needs some subjects with both, ten are of use: regression that starts from geometry.
 
@@ -95,7 +99,7 @@ class AtlasConverter(TransformerMixin, BaseEstimator):
         first, second = _data(X, source), _data(X if isinstance(X, Cohort) else y, target)
         source, target = _matched(source, first), _matched(target, second)
         pairs = None
-        if self.method in LEARNED:
+        if self.method in LEARNED or (self.method == "transport" and (self.options or {}).get("cost") == "functional"):
             pairs = _paired(first, second, source, target)
         try:
             self.map_ = _made(self.method, source, target, first, pairs, dict(self.options or {}))
@@ -143,8 +147,12 @@ def _made(
         return overlap_map(source, target, **options)
     if method == "geometry":
         return geometry_map(source, target, _mean_correlation(first), **options)
+    if method == "transport":
+        return transport_map(source, target, pairs, **options)
     assert pairs is not None
-    return ridge_map(pairs, **options) if method == "ridge" else joint_map(source, target, pairs, **options)
+    if method == "joint":
+        return joint_map(source, target, pairs, **options)
+    return ridge_map(pairs, **options) if method == "ridge" else autoencoder_map(pairs, **options)
 
 
 def _matched(parcellation: Parcellation, data: RegionData | None) -> Parcellation:

@@ -4,7 +4,17 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 import graphssl
-from graphssl.atlases import AtlasConverter, convert_matrices, convert_series, overlap_map, simulated_atlas
+from graphssl.atlases import (
+    AtlasConverter,
+    TiedAutoencoder,
+    autoencoder_map,
+    convert_matrices,
+    convert_series,
+    overlap_map,
+    paired_subjects,
+    simulated_atlas,
+    transport_map,
+)
 from graphssl.data import Cohort
 from graphssl.errors import AtlasError, ConfigError, DataError
 
@@ -60,6 +70,25 @@ def test_learned_methods_take_a_cohort_with_both_atlases(world, method):
     i, j = np.triu_indices(12, 1)
     found, true = (np.corrcoef(data.values["s03"], rowvar=False)[i, j] for data in (converted.regions["target"], second))
     assert np.corrcoef(found, true)[0, 1] > 0.7
+
+
+def test_transport_needs_subjects_for_its_functional_cost_alone(world):
+    source, target, _ = world
+    converter = AtlasConverter(source, target, method="transport").fit()
+    assert converter.n_subjects_ == 0
+    np.testing.assert_array_equal(converter.map_.weights, transport_map(source, target).weights)
+    learned = AtlasConverter(source, target, method="transport", options={"cost": "functional"})
+    assert learned.fit(cohort_of(world)).map_.method == "functional transport"
+    assert learned.n_subjects_ == 12
+    with pytest.raises(DataError, match=r"training subjects with data in"):
+        learned.fit()
+
+
+def test_an_autoencoder_is_fitted_on_both_atlases(world):
+    source, target, (first, second) = world
+    options = {"autoencoder": TiedAutoencoder(n_features=8, steps=5)}
+    converter = AtlasConverter(source, target, method="autoencoder", options=options).fit(cohort_of(world))
+    np.testing.assert_array_equal(converter.map_.weights, autoencoder_map(paired_subjects(first, second), **options).weights)
 
 
 def test_learned_methods_take_arrays_as_well(world):
