@@ -30,6 +30,7 @@ from graphssl.atlases import (
     AtlasMap,
     LabelVolume,
     PairedSubjects,
+    autoencoder_map,
     convert_matrices,
     geometry_map,
     joint_map,
@@ -37,6 +38,7 @@ from graphssl.atlases import (
     overlap_map,
     paired_subjects,
     ridge_map,
+    transport_map,
 )
 from graphssl.atlases.paired import mean_matrix
 from graphssl.data import Cohort
@@ -54,8 +56,12 @@ WITHOUT_PAIRS: dict[str, Maker] = {
     "overlap": lambda source, target, _pairs, _all: overlap_map(source, target),
     "geometry": lambda source, target, _pairs, everybody: geometry_map(source, target, mean_matrix(everybody)),
     "geometry, centroids only": lambda source, target, _pairs, everybody: geometry_map(source.atlas, target.atlas, mean_matrix(everybody)),
+    "transport": lambda source, target, _pairs, _all: transport_map(source, target),
 }
 WITH_PAIRS: dict[str, Maker] = {
+    "transport, functional": lambda source, target, pairs, _all: transport_map(source, target, pairs, cost="functional"),
+    "autoencoder": lambda _source, _target, pairs, _all: autoencoder_map(pairs, align=False),
+    "autoencoder, aligned": lambda _source, _target, pairs, _all: autoencoder_map(pairs),
     "ridge": lambda _source, _target, pairs, _all: ridge_map(pairs),
     "joint": lambda source, target, pairs, _all: joint_map(source, target, pairs),
 }
