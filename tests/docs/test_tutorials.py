@@ -16,6 +16,8 @@ from graphssl.experiment.config import read_experiment
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md")), *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
 PAGES += [
+    ROOT / "docs" / "methods" / "atlas-autoencoder.md",
+    ROOT / "docs" / "methods" / "atlas-transport.md",
     ROOT / "docs" / "methods" / "transfer.md",
     ROOT / "docs" / "methods" / "views.md",
     ROOT / "docs" / "methods" / "population-transformer.md",
