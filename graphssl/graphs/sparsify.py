@@ -1,5 +1,7 @@
 """Keep the strongest connections of a dense graph."""
 
+import math
+
 import torch
 from jaxtyping import Bool
 from torch import Tensor
@@ -29,6 +31,6 @@ def densest(batch: ConnectomeBatch, density: float) -> Bool[Tensor, "B R R"]:
         return torch.zeros_like(batch.visible)
     pairs = strength[:, rows, columns]  # [B, R (R - 1) / 2]
     wanted = (density * (pairs >= 0).sum(dim=1)).round().long().clamp(min=1)
-    strongest = pairs.topk(int(wanted.max()), dim=1).values
+    strongest = pairs.topk(min(len(rows), math.ceil(density * len(rows))), dim=1).values  # no fewer than are wanted of any
     weakest_kept = strongest.gather(1, wanted.unsqueeze(1) - 1)  # [B, 1]
     return batch.visible & (strength >= weakest_kept.unsqueeze(2))

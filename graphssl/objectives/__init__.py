@@ -7,6 +7,7 @@ from graphssl.objectives.clustering import SwAV
 from graphssl.objectives.contrastive import NTXent
 from graphssl.objectives.default import default_objective
 from graphssl.objectives.distillation import BYOL, DINO
+from graphssl.objectives.jensen_shannon import JensenShannon
 from graphssl.objectives.masked import MaskedConnections, MaskedRegions
 from graphssl.objectives.masked_columns import MaskedColumns
 from graphssl.objectives.masked_events import MaskedEvents
@@ -23,6 +24,7 @@ __all__ = [
     "AbstractObjective",
     "AtlasAlignment",
     "BarlowTwins",
+    "JensenShannon",
     "Loss",
     "MaskedBlocks",
     "MaskedColumns",
