@@ -77,18 +77,18 @@ def jensen_shannon(
         n_groups: Number of groups.
     """
     group = torch.zeros_like(first) if group is None else group
-    similarity = torch.bmm(vectors[first], vectors[second].mT)  # [K, R, R]
-    positive = near[first] | near[second]
-    negative = ~positive if counted is None else counted & ~positive
-    positive = positive if counted is None else counted & positive
-    # How much a pair of either kind counts, by pair of graphs; log σ(s) = −softplus(−s).
-    near_weight, n_near = _weights(positive, group, n_groups)
-    far_weight, n_far = _weights(negative, group, n_groups)
-    weight = torch.where(positive, near_weight.to(vectors.dtype), far_weight.to(vectors.dtype))
-    if counted is not None:
-        weight = weight * counted
-    total = -(weight * F.logsigmoid(similarity)).sum() + (weight * negative * similarity).sum()
-    return total - math.log(2) * ((n_near > 0).sum() + (n_far > 0).sum())
+    similarity = torch.bmm(vectors.index_select(0, first), vectors.mT.contiguous().index_select(0, second))  # [K, R, R]
+    positive = (near.index_select(0, first) | near.index_select(0, second)).to(vectors.dtype)
+    # How much a pair of either kind counts, by pair of graphs.
+    n_pairs = torch.full(first.shape, near.shape[-1] ** 2, device=near.device) if counted is None else counted.flatten(1).sum(dim=1)
+    n_positive = (positive if counted is None else positive * counted).flatten(1).sum(dim=1)
+    near_weight, n_near = _weights(n_positive, group, n_groups)
+    far_weight, n_far = _weights(n_pairs - n_positive, group, n_groups)
+    weight = torch.addcmul(far_weight, positive, near_weight - far_weight)
+    weight = weight if counted is None else weight * counted
+    # log σ(s) = −softplus(−s), and softplus(−s) + s = −log σ(−s).
+    total = torch.dot(weight.flatten(), F.logsigmoid(similarity * (2 * positive - 1)).flatten())
+    return -total - math.log(2) * ((n_near > 0).to(vectors.dtype).sum() + (n_far > 0).to(vectors.dtype).sum())
 
 
 def within_two_hops(edges: Bool[Tensor, "B R R"]) -> Bool[Tensor, "B R R"]:
@@ -97,10 +97,9 @@ def within_two_hops(edges: Bool[Tensor, "B R R"]) -> Bool[Tensor, "B R R"]:
     return edges | (torch.bmm(steps, steps) > 0)
 
 
-def _weights(chosen: Bool[Tensor, "K R R"], group: Int[Tensor, "K"], n_groups: int) -> tuple[Float[Tensor, "K 1 1"], Float[Tensor, "G"]]:
-    """One over the number of chosen pairs in the group of each pair of graphs, and these numbers."""
-    counts = chosen.sum(dim=(1, 2)).float()
-    totals = torch.zeros(n_groups, device=counts.device).index_add(0, group, counts)
+def _weights(counts: Float[Tensor, "K"], group: Int[Tensor, "K"], n_groups: int) -> tuple[Float[Tensor, "K 1 1"], Float[Tensor, "G"]]:
+    """One over the number of pairs in the group of each pair of graphs, and these numbers."""
+    totals = torch.zeros(n_groups, device=counts.device, dtype=counts.dtype).index_add(0, group, counts)
     return totals.clamp(min=1).reciprocal()[group].view(-1, 1, 1), totals
 
 

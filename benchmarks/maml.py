@@ -1,0 +1,207 @@
+"""Second-order MAML over eight tasks: all tasks at once, against one after the other and against learn2learn on the same model, in alternation.
+
+    python benchmarks/maml.py [--json]
+
+A task has 5 subjects a class to adapt on and 5 to be good at, as the small cohorts of the field allow; each is embedded by an encoder with a linear
+head, three inner steps are taken, and the gradient of the sum of the queries' losses is found. `connectomes` are of 84 regions, for the graph
+transformer and for the feed-forward encoder; `tables` have twelve columns, for both likewise.
+
+CPU seconds of one thread of a second meta-step, in a process of its own; the median of the repeats counts. `equal` says that all three find the same
+losses and gradients. learn2learn is built by `make learn2learn`; without it only our own two ways are compared.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})  # before torch is loaded
+
+import torch
+from measure.forked import measure
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from graphssl.data import ConnectomeBatch, TableBatch
+from graphssl.encoders import MLP, AbstractEncoder, GraphTransformer, TableMLP, TableTransformer
+from graphssl.errors import MissingExtraError
+from graphssl.training.meta import GradientStep, InnerLoop, as_function, learn2learn_algorithm, load_learn2learn, query_losses
+
+N_TASKS, N_ROWS, N_STEPS, RATE = 8, 10, 3, 0.05
+TOLERANCE = 1e-3  # of single precision after three steps and their derivatives
+Labelled = tuple[Any, Tensor]
+
+
+class HeadLoss(nn.Module):
+    """Cross-entropy of a fixed linear head on an encoder."""
+
+    def __init__(self, encoder: AbstractEncoder) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head_of(encoder)
+
+    def forward(self, labelled: Labelled) -> Tensor:
+        return F.cross_entropy(self.head(self.encoder(labelled[0]).pooled), labelled[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", action="store_true", help="print the record as one line of JSON, last")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    sides = dict(SIDES)
+    try:
+        load_learn2learn()
+    except MissingExtraError as error:
+        sides.pop("learn2learn")
+        print(f"without learn2learn: {error}")
+    measured = {(case, side): [] for case in CASES for side in sides}
+    for case in CASES:
+        for _ in range(arguments.repeats):
+            for side in sides:
+                cpu, _, mib = measure(partial(second_step, case, side))
+                measured[case, side].append((cpu, mib))
+    parts = []
+    for case in CASES:  # after the forks: a process that has run autograd must not be forked
+        gaps = differences(case, list(sides))
+        print(f"{case}: largest relative difference " + ", ".join(f"{side} {gap:.1e}" for side, gap in gaps.items()))
+        parts += [record(case, peer, measured, gaps[peer] <= TOLERANCE) for peer in gaps]
+    for part in parts:
+        report(part)
+    if arguments.json:
+        worst = min(parts, key=lambda part: float(str(part["ratio"])))
+        print(json.dumps({**worst, "name": "maml", "parts": parts}))
+
+
+def connectomes(generator: torch.Generator) -> ConnectomeBatch:
+    """Connectomes of independent weights of 84 regions."""
+    weights = torch.randn(N_ROWS, 84, 84, generator=generator).triu(diagonal=1)
+    visible = ~torch.eye(84, dtype=torch.bool).expand(N_ROWS, -1, -1)
+    centroids = torch.tensor([0.0, -17.0, 12.0]) + 35 * torch.randn(84, 3, generator=torch.Generator().manual_seed(0))
+    return ConnectomeBatch(
+        tuple(map(str, range(N_ROWS))),
+        weights + weights.mT,
+        visible.contiguous(),
+        torch.ones(N_ROWS, 84, dtype=torch.bool),
+        centroids.expand(N_ROWS, -1, -1).contiguous(),
+        torch.full((N_ROWS, 84), -1),
+        ("random",) * N_ROWS,
+    )
+
+
+def tables(generator: torch.Generator) -> TableBatch:
+    """Patients of nine numbers and three categories."""
+    numbers = torch.randn(N_ROWS, 9, generator=generator)
+    codes = torch.randint(0, 3, (N_ROWS, 3), generator=generator)
+    pieces = torch.sigmoid(numbers.unsqueeze(2) + torch.arange(4.0))
+    return TableBatch(tuple(map(str, range(N_ROWS))), numbers, pieces, codes, torch.rand(N_ROWS, 12, generator=generator) > 0.1)
+
+
+CASES: dict[str, tuple[Callable[[torch.Generator], Any], Callable[[], AbstractEncoder]]] = {
+    "tables, transformer": (
+        tables,
+        lambda: TableTransformer(dropout=0.0, numbers=[f"n{k}" for k in range(9)], categories={f"c{k}": "abc" for k in range(3)}, n_pieces=4),
+    ),
+    "tables, feed-forward": (
+        tables,
+        lambda: TableMLP(dropout=0.0, numbers=[f"n{k}" for k in range(9)], categories={f"c{k}": "abc" for k in range(3)}, n_pieces=4),
+    ),
+    "connectomes, feed-forward": (connectomes, lambda: MLP(dropout=0.0)),
+    "connectomes, transformer": (connectomes, lambda: GraphTransformer(dropout=0.0)),
+}
+
+
+def tasks_of(case: str) -> tuple[list[Labelled], list[Labelled]]:
+    """Support and query of each task."""
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(N_ROWS) % 2
+    support, query = ([(CASES[case][0](generator), labels) for _ in range(N_TASKS)] for _ in range(2))
+    return support, query
+
+
+def model_of(case: str) -> AbstractEncoder:
+    torch.manual_seed(0)
+    return CASES[case][1]()
+
+
+def head_of(encoder: AbstractEncoder) -> nn.Linear:
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        return nn.Linear(encoder.pooled_width, 2).requires_grad_(False)
+
+
+def functional(encoder: AbstractEncoder, support: list[Labelled], query: list[Labelled], path: Any) -> Tensor:
+    loss, parameters = as_function(HeadLoss(encoder))
+    losses = query_losses(loss, parameters, support, query, InnerLoop(GradientStep(RATE), n_steps=N_STEPS), path=path)
+    losses.sum().backward()
+    return losses.detach()
+
+
+def learn2learn(encoder: AbstractEncoder, support: list[Labelled], query: list[Labelled]) -> Tensor:
+    maml, head = learn2learn_algorithm("MAML", encoder, lr=RATE), head_of(encoder)
+    losses = []
+    for (batch, labels), (asked, expected) in zip(support, query, strict=True):
+        learner = maml.clone()
+        for _ in range(N_STEPS):
+            learner.adapt(F.cross_entropy(head(learner(batch).pooled), labels))
+        losses.append(F.cross_entropy(head(learner(asked).pooled), expected))
+    torch.stack(losses).sum().backward()
+    return torch.stack(losses).detach()
+
+
+SIDES: dict[str, Callable[[AbstractEncoder, list[Labelled], list[Labelled]], Tensor]] = {
+    "ours": partial(functional, path="vmap"),
+    "one after the other": partial(functional, path="sequential"),
+    "learn2learn": learn2learn,
+}
+
+
+def second_step(case: str, side: str) -> float:
+    """CPU seconds of a second step."""
+    encoder, (support, query) = model_of(case), tasks_of(case)
+    SIDES[side](encoder, support, query)
+    start = time.process_time()
+    SIDES[side](encoder, support, query)
+    return time.process_time() - start
+
+
+def differences(case: str, sides: list[str]) -> dict[str, float]:
+    """Largest difference of losses and gradients from ours, relative to the largest value."""
+    found = {}
+    for side in sides:
+        encoder, (support, query) = model_of(case), tasks_of(case)
+        losses = SIDES[side](encoder, support, query)
+        gradients = [torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in encoder.parameters()]
+        found[side] = losses, torch.cat([gradient.flatten() for gradient in gradients])
+    mine = found.pop("ours")
+    return {side: max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(theirs, mine, strict=True)) for side, theirs in found.items()}
+
+
+def record(case: str, peer: str, measured: dict[tuple[str, str], list[tuple[float, float]]], equal: bool) -> dict[str, object]:
+    seconds = [statistics.median(cpu for cpu, _ in measured[case, side]) for side in ("ours", peer)]
+    peaks = [max(mib for _, mib in measured[case, side]) for side in ("ours", peer)]
+    return {
+        "name": case,
+        "peer": peer,
+        "ours_seconds": round(seconds[0], 4),
+        "peer_seconds": round(seconds[1], 4),
+        "ratio": round(seconds[1] / seconds[0], 2),
+        "ours_mib": round(peaks[0], 1),
+        "peer_mib": round(peaks[1], 1),
+        "equal": equal,
+    }
+
+
+def report(part: dict[str, object]) -> None:
+    print(
+        f"{part['name']:<26} {part['ours_seconds']:7.3f} s {part['ours_mib']:6.0f} MiB   {part['peer']:<20} {part['peer_seconds']:7.3f} s "
+        f"{part['peer_mib']:6.0f} MiB   ratio {part['ratio']:6.2f}{'' if part['equal'] else '   NOT EQUAL'}"
+    )
+
+
+if __name__ == "__main__":
+    main()
