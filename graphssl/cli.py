@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Settings = TypeVar("Settings")
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
+# Options of sources that are for tables; the atlas of scans to convert is --from.
+_NOT_OF_SCANS = ("atlas", "schema", "positive", "drop", "missing")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,6 +114,26 @@ def harmonize(words: Sequence[str]) -> None:
     _print(text, record, parsed)
 
 
+def convert_atlas(words: Sequence[str]) -> None:
+    """convert scans or a cohort from one atlas to another, and report coverage and expected error of each region"""
+    from graphssl.experiment.convert import Conversion, run_convert
+    from graphssl.experiment.sources import Source
+
+    parser = _parser()
+    parser.add_argument("path", type=str, help="file, folder of files, or cohort folder to convert")
+    parser.add_argument("--from", type=str | None, default=None, help="atlas of the data: a name, a file, or NAME=FILE; as the map has it with --map")
+    parser.add_argument("--to", type=str | None, default=None, help="atlas of the result, likewise")
+    parser.add_class_arguments(Conversion, None, skip={"scans", "source", "target", "repair", "keep"})
+    parser.add_argument("--repair", action="store_true", help="replace matrices that are not positive semi-definite by the nearest that are")
+    parser.add_argument("--keep", action="store_true", help="keep the data in the source atlas in the cohort that is written")
+    parser.add_class_arguments(Source, None, skip={"path", *_NOT_OF_SCANS})
+    parsed = _parse(parser, words)
+    scans = Source(**{field.name: parsed[field.name] for field in fields(Source) if field.name not in _NOT_OF_SCANS})
+    given = {field.name: parsed[field.name] for field in fields(Conversion) if field.name not in ("scans", "source", "target")}
+    text, record = run_convert(Conversion(scans, source=parsed["from"], target=parsed["to"], **given))
+    _print(text, record, parsed)
+
+
 def pretrain(words: Sequence[str]) -> None:
     """pre-train an encoder on a cohort without its labels"""
     from graphssl.experiment.verbs import run_pretrain
@@ -192,8 +214,8 @@ def report(words: Sequence[str]) -> None:
 
 
 VERBS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
-    verb.__name__: (verb, (verb.__doc__ or "").strip())
-    for verb in (demo, validate, build, harmonize, pretrain, finetune, evaluate, embed, explain, report)
+    verb.__name__.replace("_", "-"): (verb, (verb.__doc__ or "").strip())
+    for verb in (demo, validate, build, harmonize, convert_atlas, pretrain, finetune, evaluate, embed, explain, report)
 }
 
 

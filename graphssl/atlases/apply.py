@@ -13,7 +13,7 @@ from torch import Tensor
 from graphssl.atlases.map import AtlasMap, Floats
 from graphssl.data.atlas import check_atlas
 from graphssl.data.cohort import Cohort
-from graphssl.data.regions import RegionData
+from graphssl.data.regions import RegionData, missing_regions
 from graphssl.data.scans import LARGEST_CORRELATION
 from graphssl.errors import AtlasError, DataError
 
@@ -142,7 +142,7 @@ def convert_regions(
 
 
 def convert_cohort(atlas_map: AtlasMap, cohort: Cohort, *, keep: bool = False, repair: bool = False, device: str = "cpu") -> Cohort:
-    """A cohort whose data in the source atlas are in the target atlas.
+    """A cohort whose data in the source atlas are in the target atlas; its list of what was left out tells which regions are missing in whom.
 
     Args:
         atlas_map: The map.
@@ -167,7 +167,7 @@ def convert_cohort(atlas_map: AtlasMap, cohort: Cohort, *, keep: bool = False, r
         raise AtlasError(f"Expected no data in {atlas_map.target.name!r} yet in {cohort.name!r}, found some. Name the target atlas otherwise.")
     converted, notes = convert_regions(atlas_map, cohort.regions[name], repair=repair, device=device)
     others = {other: data for other, data in cohort.regions.items() if keep or other != name}
-    told = pd.DataFrame(notes, columns=cohort.excluded.columns)
+    told = pd.DataFrame([*notes, *missing_regions(converted, cohort.ids)], columns=cohort.excluded.columns)
     return replace(cohort, regions={**others, atlas_map.target.name: converted}, excluded=pd.concat([cohort.excluded, told], ignore_index=True))
 
 

@@ -2,6 +2,7 @@
 
 from graphssl.datasets.abide import fetch_abide, load_abide
 from graphssl.datasets.abide_arrays import load_abide_arrays
+from graphssl.datasets.array_writer import write_array
 from graphssl.datasets.arrays import read_array
 from graphssl.datasets.brainnet_viewer import save_brainnet_viewer
 from graphssl.datasets.derivatives import load_derivatives
@@ -48,4 +49,5 @@ __all__ = [
     "simulate",
     "simulate_stays",
     "simulate_table",
+    "write_array",
 ]

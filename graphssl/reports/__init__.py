@@ -1,7 +1,19 @@
-"""Reports of a run folder: one HTML page, a dictionary, or tables on the terminal. Made from files, without torch."""
+"""Reports of a run folder and of conversions between atlases: one HTML page, a dictionary, or tables on the terminal. Made without torch."""
 
+from graphssl.reports.conversion import ConversionReport, RoundTrip, conversion_facts, conversion_summary
+from graphssl.reports.conversion_page import write_conversion_report
 from graphssl.reports.explained import explanation_sentences
 from graphssl.reports.page import write_report
 from graphssl.reports.summary import print_summary, report_summary
 
-__all__ = ["explanation_sentences", "print_summary", "report_summary", "write_report"]
+__all__ = [
+    "ConversionReport",
+    "RoundTrip",
+    "conversion_facts",
+    "conversion_summary",
+    "explanation_sentences",
+    "print_summary",
+    "report_summary",
+    "write_conversion_report",
+    "write_report",
+]

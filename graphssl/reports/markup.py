@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from graphssl.reports.style import CSS
+
 
 class Html(str):
     """Markup that is not escaped again."""
@@ -38,6 +40,15 @@ def tag(name: str, *content: object, **attributes: object) -> Html:
     """An element; a trailing underscore of an attribute is dropped (`class_`), inner ones become hyphens (`aria_label`)."""
     shown = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"' for key, value in attributes.items())
     return Html(f"<{name}{shown}>{''.join(text(part) for part in content)}</{name}>")
+
+
+def document(title: str, top: Html, body: Iterable[Html], foot: Html) -> str:
+    """A whole page, which opens offline: header, sections and footer."""
+    sections = "\n".join(body)
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{text(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n{top}\n<main>\n{sections}\n</main>\n{foot}\n</body>\n</html>\n"
+    )
 
 
 def paragraph(content: object, class_: str = "") -> Html:

@@ -9,11 +9,10 @@ from graphssl.reports import brain, figures
 from graphssl.reports.cautions import Caution, cautions
 from graphssl.reports.explained import explanation_sentences
 from graphssl.reports.headline import Headline, headline
-from graphssl.reports.markup import Html, Picture, facts, figure, folded, paragraph, section, tag, text
+from graphssl.reports.markup import Html, Picture, document, facts, figure, folded, paragraph, section, tag, text
 from graphssl.reports.names import fraction_label, interval, listed, method_label, metric_label, number, p_value, signed
 from graphssl.reports.run_folder import RunFolder, read_run
 from graphssl.reports.study import Study, read_study
-from graphssl.reports.style import CSS
 from graphssl.reports.tables import (
     affected_pairs,
     audit_table,
@@ -69,12 +68,8 @@ def render(study: Study) -> str:
         ("reproduce", "Configuration and versions", _reproduce),
     ]
     links = tag("nav", *(tag("a", title, href=f"#{anchor}") for anchor, title, _ in sections), aria_label="Sections")
-    body = "\n".join(section(title, anchor, *content(study)) for anchor, title, content in sections)
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{text(run.name)}: graphssl report</title>\n<style>{CSS}</style>\n</head>\n<body>\n"
-        f"{_top(study, links)}\n<main>\n{body}\n</main>\n{_foot()}\n</body>\n</html>\n"
-    )
+    body = (section(title, anchor, *content(study)) for anchor, title, content in sections)
+    return document(f"{run.name}: graphssl report", _top(study, links), body, _foot())
 
 
 def _top(study: Study, links: Html) -> Html:
