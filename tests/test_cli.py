@@ -206,3 +206,18 @@ def test_a_model_of_one_table_is_fine_tuned_on_another(tmp_path, monkeypatch, ca
     sentence = refused(capsys, main(["finetune", "--config", "third.yaml", "--model", "runs/second/model", "--quiet"]))
     assert "Expected at least one column of the model (age, sex, lab04, lab03, lab07)" in sentence
     assert not (tmp_path / "runs" / "third").exists()
+
+
+def test_scans_are_converted_to_another_atlas(scans, capsys):
+    words = ["convert-atlas", "--from", ATLAS, "--to", "simulated12"]
+    assert main([*words, "scans/sub-003.tsv", "--out", "moved.tsv"]) == 0
+    assert capsys.readouterr().out.startswith("Converted       1 subject, time series, from simulated20 (20 regions) to simulated12 (12 regions)\n")
+    assert (scans / "moved_report" / "report.html").is_file()
+    assert main([*words, "scans", "--target", "diagnosis", "--site", "site", "--out", "moved", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n_subjects"] == 12
+    cohort = Cohort.load("moved")
+    assert cohort.target().tolist() == ["a", "b"] * 6
+    assert cohort.atlas("simulated12").names[0] == "L-001"
+    assert "Did you mean 'to'?" in refused(capsys, main([*words[:3], "--two", "simulated12", "scans", "--out", "again"]))
+    assert main(["convert-atlas", "--help"]) == 0
+    assert "--save_map" in capsys.readouterr().out

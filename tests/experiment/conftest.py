@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -40,3 +41,38 @@ def write_folder() -> Callable[..., Path]:
         return folder
 
     return write
+
+
+AFFINE = np.array([[10.0, 0, 0, -55], [0, 10, 0, -80], [0, 0, 10, -30], [0, 0, 0, 1]])
+SHAPE = (12, 14, 10)
+
+
+@pytest.fixture
+def volumes(tmp_path: Path) -> dict[str, np.ndarray]:
+    """Labels of two parcellations of one box, whose files `coarse.nii.gz` and `fine.nii.gz` are in the folder of the test.
+
+    Coarse has 12 regions and leaves out what is region 10 of the 32 of fine.
+    """
+    fine, coarse = blocks((3, 4, 5)), blocks((4, 7, 5))
+    coarse[fine == 10] = 0
+    for name, values in (("coarse", coarse), ("fine", fine)):
+        save_volume(tmp_path / f"{name}.nii.gz", values)
+    return {"coarse": coarse, "fine": fine}
+
+
+@pytest.fixture(scope="session")
+def write_volume() -> Callable[..., Path]:
+    """Writes labels as a NIfTI file: `write_volume(path, values, affine=…)`."""
+    return save_volume
+
+
+def blocks(size: tuple[int, int, int]) -> np.ndarray:
+    """A box cut into blocks of voxels, labelled 10, 20, …: gaps are the rule in the field."""
+    places = np.stack(np.meshgrid(*[np.arange(n) // step for n, step in zip(SHAPE, size, strict=True)], indexing="ij"))
+    n_blocks = [-(-n // step) for n, step in zip(SHAPE, size, strict=True)]
+    return 10 * (np.ravel_multi_index(tuple(places), n_blocks) + 1)
+
+
+def save_volume(path: Path, values: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
+    nib.save(nib.Nifti1Image(values.astype(np.int16), affine), path)
+    return path
