@@ -19,6 +19,7 @@ from graphssl.atlases import (
 from graphssl.atlases.label_volume import Parcellation, atlas_of
 from graphssl.atlases.overlap import resampling
 from graphssl.atlases.parcellation import parcellation_of, regions_in
+from graphssl.atlases.volume import VOLUME_SUFFIXES
 from graphssl.data.atlas import check_atlas
 from graphssl.data.cohort import Cohort
 from graphssl.data.regions import RegionData
@@ -166,12 +167,20 @@ def _check_places(settings: Conversion) -> None:
     for given in (settings.scans.path, settings.fit, *several(settings.map)):
         if given is not None and (Path(given).resolve() == out or out in Path(given).resolve().parents):
             raise ConfigError(f"Expected another place to write than one that is read, found {settings.out} to hold {given}. Give another --out.")
+    above = next((folder for folder in Path(settings.out).parents if folder.is_file()), None)
+    if above is not None:
+        raise ConfigError(f"Expected folders above {settings.out}, found the file {above}. Give another --out.")
     if not _writes_file(settings):
         if Path(settings.scans.path).is_file() and out.suffix:
             check_written_ending(out)
         return
     if settings.keep:
         raise ConfigError(f"Expected --keep for a cohort folder, found {settings.out} to write: a file holds data in one atlas. Leave it out.")
+    volume = next((path for suffix in VOLUME_SUFFIXES if (path := out.with_name(out.stem + suffix)).is_file()), None)
+    if volume is not None:
+        raise ConfigError(
+            f"Expected another name than that of an atlas, found {out.name}, which would be read as the names of regions of {volume.name}."
+        )
     if out.exists():
         raise ConfigError(f"Expected no file at {settings.out} yet, found one. Remove it, or give another --out.")
 

@@ -264,6 +264,8 @@ def test_places_that_are_read_or_taken_are_not_written_to(folder, capsys):
     assert "found other files" in refused(capsys, *ATLASES, "both", "--out", "full")
     assert "endings .1D" in refused(capsys, *ATLASES, "scan.1D", "--out", "fine.xlsx")
     assert "found 6 subjects" in refused(capsys, *ATLASES, "both", "--out", "x.tsv")
+    assert "would be read as the names of regions of fine.nii.gz" in refused(capsys, *ATLASES, "scan.1D", "--out", "fine.csv")
+    assert "found the file taken.tsv" in refused(capsys, *ATLASES, "both", "--out", "taken.tsv/moved")
     assert Path("taken.tsv").read_text() == "mine"
 
 
@@ -289,7 +291,7 @@ def test_data_that_do_not_fit_are_refused(folder, capsys):
 
 
 def test_volumes_that_do_not_fit_are_refused(folder, volumes, write_volume, capsys):
-    moved = np.array([[10.0, 0, 0, 45], [0, 10, 0, 120], [0, 0, 10, 70], [0, 0, 0, 1]])
+    moved = np.array([[10.0, 0, 0, -55], [0, 10, 0, 20], [0, 0, 10, 30], [0, 0, 0, 1]])
     bare = np.diag([10.0, 10, 10, 1])
     write_volume(folder / "moved.nii.gz", volumes["fine"], moved)
     write_volume(folder / "bare.nii.gz", volumes["fine"], bare)
@@ -312,6 +314,7 @@ def test_a_map_of_other_labels_of_one_name_is_refused(folder, volumes, write_vol
     data = RegionData(atlas, cohort.regions["coarse"].values, Provenance("timeseries"))
     Cohort("strange", cohort.subjects, cohort.schema, {"coarse": data}).save("strange")
     assert f"hash {atlas.hash}" in refused(capsys, "--map", "there.safetensors", "strange", "--out", "moved")
+    assert "Expected atlas 'fine' with 32 regions" in refused(capsys, "--map", "[there.safetensors, there.safetensors]", "scan.1D", "--out", "x.1D")
     Path("there.safetensors").write_bytes(Path("there.safetensors").read_bytes()[:200])
     assert "truncated" in refused(capsys, "--map", "there.safetensors", "scan.1D", "--out", "x.1D")
 
