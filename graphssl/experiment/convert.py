@@ -17,9 +17,10 @@ from graphssl.atlases import (
     overlap_map,
 )
 from graphssl.atlases.label_volume import Parcellation, atlas_of
+from graphssl.atlases.load import find_atlas_file, named_path
 from graphssl.atlases.overlap import resampling
 from graphssl.atlases.parcellation import parcellation_of, regions_in
-from graphssl.atlases.volume import VOLUME_SUFFIXES
+from graphssl.atlases.volume import VOLUME_SUFFIXES, volume_stem
 from graphssl.data.atlas import check_atlas
 from graphssl.data.cohort import Cohort
 from graphssl.data.regions import RegionData
@@ -29,6 +30,7 @@ from graphssl.experiment.conversion_report import describe_conversion
 from graphssl.experiment.convert_scans import is_saved_cohort, open_scans, write_scan
 from graphssl.experiment.sources import Source, several, told_as_options
 from graphssl.reports import conversion_facts, conversion_summary, write_conversion_report
+from graphssl.reports.names import count
 
 
 @dataclass(frozen=True)
@@ -170,19 +172,31 @@ def _check_places(settings: Conversion) -> None:
     above = next((folder for folder in Path(settings.out).parents if folder.is_file()), None)
     if above is not None:
         raise ConfigError(f"Expected folders above {settings.out}, found the file {above}. Give another --out.")
-    if not _writes_file(settings):
-        if Path(settings.scans.path).is_file() and out.suffix:
-            check_written_ending(out)
-        return
+    if _writes_file(settings):
+        _check_file(settings, out)
+    elif Path(settings.scans.path).is_file() and out.suffix:
+        check_written_ending(out)
+
+
+def _check_file(settings: Conversion, out: Path) -> None:
     if settings.keep:
         raise ConfigError(f"Expected --keep for a cohort folder, found {settings.out} to write: a file holds data in one atlas. Leave it out.")
-    volume = next((path for suffix in VOLUME_SUFFIXES if (path := out.with_name(out.stem + suffix)).is_file()), None)
-    if volume is not None:
+    named = [given for given in (settings.source, settings.target) if given is not None and _would_name_regions(out, given)]
+    if named:
         raise ConfigError(
-            f"Expected another name than that of an atlas, found {out.name}, which would be read as the names of regions of {volume.name}."
+            f"Expected another name, found {settings.out}, which would be read as the names of the regions of {named[0]}. Give another --out."
         )
     if out.exists():
         raise ConfigError(f"Expected no file at {settings.out} yet, found one. Remove it, or give another --out.")
+
+
+def _would_name_regions(out: Path, atlas: str) -> bool:
+    """Whether a file is a table of the name of an atlas' volume, beside it."""
+    text = named_path(atlas)[1]
+    volume = Path(text) if Path(text).is_file() else find_atlas_file(text)
+    if volume is None or not volume.name.lower().endswith(VOLUME_SUFFIXES):
+        return False
+    return out.suffix.lower() in (".csv", ".tsv") and out.with_suffix("") == volume.resolve().with_name(volume_stem(volume))
 
 
 def _writes_file(settings: Conversion) -> bool:
@@ -241,8 +255,13 @@ def _missing(before: RegionData, after: RegionData, atlas_map: AtlasMap) -> list
     if not lacking:
         return []
     lost = sum(int((atlas_map.served & ~seen).sum()) for seen in after.observed.values())
-    what = f"{lost} regions more are masked for it" if lost else "no region is lost for it"
-    return [("Without signal", f"{sum(lacking.values())} source regions in {len(lacking)} of {len(before)} subjects; the others stand in, {what}")]
+    what = f"{count(lost, 'more region')} masked for it" if lost else "no region is lost for it"
+    return [
+        (
+            "Without signal",
+            f"{count(sum(lacking.values()), 'source region')} in {len(lacking)} of {count(len(before), 'subject')}; the others stand in, {what}",
+        )
+    ]
 
 
 def _indefinite(before: Cohort, after: Cohort, n_matrices: int, repaired: bool) -> list[tuple[str, str]]:

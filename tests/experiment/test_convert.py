@@ -101,7 +101,7 @@ def test_what_was_written_is_read_by_the_readers_of_cohorts(folder, capsys):
     cohort = load_timeseries("made/scan.tsv", atlas=load_atlas("fine.nii.gz"), missing_regions="mask")
     assert (~cohort.regions["fine"].observed["scan"]).nonzero()[0].tolist() == [0]
     record = convert(capsys, "--from", "fine.nii.gz", "--to", "coarse.nii.gz", "made/scan.tsv", "--out", "back.tsv")
-    assert record["remarks"]["Without signal"].startswith("1 source regions in 1 of 1 subjects")
+    assert record["remarks"]["Without signal"].startswith("1 source region in 1 of 1 subject")
     before, after = read_array("scan.1D")[0], read_array("back.tsv")[0]
     assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.5
 
@@ -170,7 +170,7 @@ def test_a_region_without_signal_is_done_without(folder, capsys):
     series[:, 4] = 0.0
     np.savetxt("flat.csv", series, delimiter=",")
     record = convert(capsys, *ATLASES, "flat.csv", "--out", "moved.csv")
-    assert record["remarks"]["Without signal"].startswith("1 source regions in 1 of 1 subjects; the others stand in")
+    assert record["remarks"]["Without signal"].startswith("1 source region in 1 of 1 subject; the others stand in")
     assert np.isfinite(read_array("moved.csv")[0]).any(axis=0).sum() >= N_FINE - 4
     assert "missing_regions mask" in refused(capsys, *ATLASES, "flat.csv", "--out", "again.csv", "--missing_regions", "error")
 
@@ -264,7 +264,7 @@ def test_places_that_are_read_or_taken_are_not_written_to(folder, capsys):
     assert "found other files" in refused(capsys, *ATLASES, "both", "--out", "full")
     assert "endings .1D" in refused(capsys, *ATLASES, "scan.1D", "--out", "fine.xlsx")
     assert "found 6 subjects" in refused(capsys, *ATLASES, "both", "--out", "x.tsv")
-    assert "would be read as the names of regions of fine.nii.gz" in refused(capsys, *ATLASES, "scan.1D", "--out", "fine.csv")
+    assert "would be read as the names of the regions of fine.nii.gz" in refused(capsys, *ATLASES, "scan.1D", "--out", "fine.csv")
     assert "found the file taken.tsv" in refused(capsys, *ATLASES, "both", "--out", "taken.tsv/moved")
     assert Path("taken.tsv").read_text() == "mine"
 
