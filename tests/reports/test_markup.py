@@ -1,4 +1,4 @@
-from graphssl.reports.markup import Html, Picture, figure, paragraph, strip, table, tag, text
+from graphssl.reports.markup import Html, Picture, document, figure, paragraph, strip, table, tag, text
 
 
 def test_text_is_escaped_once() -> None:
@@ -33,3 +33,10 @@ def test_a_strip_places_its_marks() -> None:
     assert 'class="ci"' not in bare
     assert 'class="ref"' not in bare
     assert "circle" not in strip(float("nan"), float("nan"), float("nan"), (0.0, 1.0), 2.0)
+
+
+def test_a_document_is_whole_and_its_title_is_escaped() -> None:
+    page = document("a < b", tag("header", "top"), [tag("p", "one"), tag("p", "two")], tag("footer", "end"))
+    assert page.startswith('<!DOCTYPE html>\n<html lang="en">')
+    assert "<title>a &lt; b</title>" in page
+    assert "<main>\n<p>one</p>\n<p>two</p>\n</main>\n<footer>end</footer>" in page
