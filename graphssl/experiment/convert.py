@@ -42,7 +42,8 @@ class Conversion:
         out: File to write where one file is converted (.1D, .tsv, .csv, .txt or .npy), else cohort folder to write.
         source: Atlas of the data: a name, a file or NAME=FILE.
         target: Atlas of the result, likewise.
-        method: overlap, geometry, transport, ridge, autoencoder or joint; when left out joint with --fit, else overlap where both atlases have voxels, else geometry.
+        method: overlap, geometry, transport, ridge, autoencoder or joint. When left out, joint with fit, else overlap where both atlases have voxels,
+            else geometry.
         options: Arguments of the method, such as {"penalty": 0.1}.
         fit: Cohort folder with subjects in both atlases to learn the map from; geometry takes its parameters from those in the source atlas.
         map: Saved map to apply instead of making one; several, as a list, are applied one after the other.
