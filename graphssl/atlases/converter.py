@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -15,7 +16,7 @@ from graphssl.atlases.geometry import geometry_map
 from graphssl.atlases.label_volume import LabelVolume, Parcellation, atlas_of
 from graphssl.atlases.linear import joint_map, ridge_map
 from graphssl.atlases.map import AtlasMap
-from graphssl.atlases.overlap import overlap_map
+from graphssl.atlases.overlap import coverage, overlap_map
 from graphssl.atlases.paired import PairedSubjects, mean_matrix, paired_subjects
 from graphssl.atlases.parcellation import load_parcellation, parcellation_of, regions_in
 from graphssl.atlases.transport import transport_map
@@ -102,9 +103,12 @@ class AtlasConverter(TransformerMixin, BaseEstimator):
         if self.method in LEARNED or (self.method == "transport" and (self.options or {}).get("cost") == "functional"):
             pairs = _paired(first, second, source, target)
         try:
-            self.map_ = _made(self.method, source, target, first, pairs, dict(self.options or {}))
+            made = _made(self.method, source, target, first, pairs, dict(self.options or {}))
         except TypeError as error:
             raise ConfigError(f"Expected options of the method {self.method!r}, found {sorted(self.options or {})} ({error}).") from error
+        if isinstance(source, LabelVolume) and isinstance(target, LabelVolume) and np.isnan(made.coverage).all():
+            made = replace(made, coverage=coverage(source, target))
+        self.map_ = made
         self.n_subjects_ = 0 if pairs is None else len(pairs)
         return self
 

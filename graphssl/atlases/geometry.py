@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 
 from graphssl.atlases.label_volume import LabelVolume, Parcellation, atlas_of
 from graphssl.atlases.map import AtlasMap, identity_map
-from graphssl.atlases.overlap import EFFECTIVE_TIMEPOINTS, model_edge_error, overlap_volumes, resampling, same_parcellation
+from graphssl.atlases.overlap import EFFECTIVE_TIMEPOINTS, coverage, model_edge_error, overlap_volumes, resampling, same_parcellation
 from graphssl.errors import DataError
 
 Floats = npt.NDArray[np.float64]
@@ -67,19 +67,19 @@ def geometry_map(
     model = TYPICAL if mean_correlation is None else fit_spatial_model(source, mean_correlation)
     joint = joint_correlation(source, target, model)
     n = len(atlas_of(source))
-    coverage, grid = np.full(len(atlas_of(target)), np.nan), "balls around centroids"
+    share, grid = np.full(len(atlas_of(target)), np.nan), "balls around centroids"
     if isinstance(source, LabelVolume) and isinstance(target, LabelVolume):
         grid = resampling(source, target)
-        coverage = np.minimum(overlap_volumes(source, target).sum(axis=1) / (target.n_voxels * target.voxel_mm3), 1.0)
+        share = coverage(source, target)
     weights, unexplained = conditional(joint, n, noise)
     told = 1.0 - np.diag(unexplained)
-    served = (told >= _LEAST_TOLD) & ~(coverage == 0)
+    served = (told >= _LEAST_TOLD) & ~(share == 0)
     return AtlasMap(
         atlas_of(source),
         atlas_of(target),
         weights * served[:, None],
         "geometry",
-        coverage,
+        share,
         unexplained=unexplained,
         source_covariance=joint[:n, :n],
         standardized=True,

@@ -111,4 +111,7 @@ def _by_name(name: str) -> Atlas:
     near = get_close_matches(name, list_atlases(download=True), n=1, cutoff=0.3)
     meant = f" Did you mean {near[0]!r}?" if near else ""
     files = ", ".join((*TABLE_SUFFIXES, *VOLUME_SUFFIXES))
-    raise AtlasError(f"Expected one of the atlases {', '.join(SHIPPED)}, simulated<N>, or a file ({files}); found {name!r}.{meant}")
+    raise AtlasError(
+        f"Expected one of the atlases {', '.join(SHIPPED)}, simulated<N>, or a file ({files}); found {name!r}.{meant} "
+        "Names of files are looked for in the folders of GRAPHSSL_ATLASES."
+    )

@@ -12,6 +12,8 @@ Floats = npt.NDArray[np.float64]
 # Correlations of band-passed scans of 150 to 250 volumes scatter as those of this many independent time points would: the variance of what a map
 # does not tell, over its square, was 1/28 to 1/40 for six pairs of atlases of 809 people (docs/methods/atlas-conversion.md).
 EFFECTIVE_TIMEPOINTS = 33.0
+# Mean square of a correlation that a plain mean of sources takes to be stronger than it is.
+_MEAN_SQUARE = 0.05
 
 
 def overlap_volumes(source: LabelVolume, target: LabelVolume) -> Floats:
@@ -37,12 +39,28 @@ def overlap_volumes(source: LabelVolume, target: LabelVolume) -> Floats:
     return np.asarray(volumes if finer is target else volumes.T)
 
 
+def coverage(source: LabelVolume, target: LabelVolume, volumes: Floats | None = None) -> Floats:
+    """Share of each target region's volume that source regions cover `[R_t]`.
+
+    Args:
+        source: Parcellation of the data.
+        target: Parcellation of the result.
+        volumes: What `overlap_volumes` gives for the two, where it is at hand.
+
+    Raises:
+        AtlasError: If the two do not lie in one space.
+    """
+    shared = overlap_volumes(source, target) if volumes is None else volumes
+    return np.asarray(np.minimum(shared.sum(axis=1) / (target.n_voxels * target.voxel_mm3), 1.0))
+
+
 def overlap_map(source: LabelVolume, target: LabelVolume, *, effective_timepoints: float = EFFECTIVE_TIMEPOINTS) -> AtlasMap:
     """Each target region as the mean of the source regions it shares volume with, weighted by mm³.
 
     A target region's weights sum to one over what is covered; `coverage` says how much that is, and a region without any source voxel is not served.
     The expected error follows from the share of a target region's signal that its sources can be expected to tell: its coverage times how much of
-    those source regions lies within it.
+    those source regions lies within it. What they do not tell is missing twice, as noise, and because a mean of sources correlates as if it were
+    the region itself.
 
     Args:
         source: Parcellation of the data.
@@ -58,16 +76,16 @@ def overlap_map(source: LabelVolume, target: LabelVolume, *, effective_timepoint
     covered = volumes.sum(axis=1)
     weights = np.divide(volumes, covered[:, None], out=np.zeros_like(volumes), where=covered[:, None] > 0)
     shares = volumes / (source.n_voxels * source.voxel_mm3)
-    coverage = np.minimum(covered / (target.n_voxels * target.voxel_mm3), 1.0)
-    told = coverage * np.minimum((weights * shares).sum(axis=1), 1.0)
+    share = coverage(source, target, volumes)
+    told = share * np.minimum((weights * shares).sum(axis=1), 1.0)
     return AtlasMap(
         source.atlas,
         target.atlas,
         weights,
         "overlap",
-        coverage,
+        share,
         shares=shares,
-        edge_error=model_edge_error(told, effective_timepoints),
+        edge_error=np.sqrt(model_edge_error(told, effective_timepoints) ** 2 + _MEAN_SQUARE * _inflation(told) ** 2),
         record={"grid": resampling(source, target), "error": "from coverage"},
     )
 
@@ -104,6 +122,14 @@ def resampling(source: LabelVolume, target: LabelVolume) -> str:
     finer, coarser = (source, target) if source.voxel_mm3 < target.voxel_mm3 else (target, source)
     sizes = ["×".join(f"{step:.3g}" for step in volume.voxel_size) for volume in (coarser, finer)]
     return f"{coarser.atlas.name} ({sizes[0]} mm) looked up at the voxels of {finer.atlas.name} ({sizes[1]} mm), nearest neighbour"
+
+
+def _inflation(told: Floats) -> Floats:
+    """By what share of itself a correlation of means is too strong where only a share of each region's variance is told `[R, R]`."""
+    root = np.sqrt(np.clip(told, 0.0, 1.0))
+    excess = 1.0 - np.outer(root, root)
+    np.fill_diagonal(excess, 0.0)
+    return np.asarray(excess)
 
 
 def _looked_up(volume: LabelVolume, points: Floats) -> npt.NDArray[np.int64]:

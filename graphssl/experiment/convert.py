@@ -1,11 +1,9 @@
 """Convert scans from one atlas to another, one file or a cohort, and say how far the result can be believed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from graphssl.atlases import (
     AtlasConverter,
@@ -124,8 +122,6 @@ def _made(settings: Conversion) -> _Made:
     found, volumes = converter.map_, ""
     if isinstance(source, LabelVolume) and isinstance(target, LabelVolume):
         volumes = resampling(source, target)
-        if np.isnan(found.coverage).all():
-            found = replace(found, coverage=overlap_map(source, target.select(found.target.labels)).coverage)
     return _Made(found, cohort, _back(source, target, found), volumes=volumes, remarks=remarks)
 
 

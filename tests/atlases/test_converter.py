@@ -91,6 +91,22 @@ def test_an_autoencoder_is_fitted_on_both_atlases(world):
     np.testing.assert_array_equal(converter.map_.weights, autoencoder_map(paired_subjects(first, second), **options).weights)
 
 
+def test_learned_maps_know_their_coverage_where_there_are_volumes(world):
+    source, target, _ = world
+    half = source.select(source.atlas.labels[:10])
+    found = AtlasConverter(half, target, method="ridge").fit(_half_of(cohort_of(world), half.atlas))
+    assert np.allclose(found.map_.coverage, overlap_map(half, target).coverage)
+
+
+def _half_of(cohort, atlas):
+    from dataclasses import replace
+
+    from graphssl.data import RegionData
+
+    data = cohort.regions["source"]
+    return replace(cohort, regions={**cohort.regions, "source": RegionData(atlas, {s: v[:, :10] for s, v in data.values.items()}, data.provenance)})
+
+
 def test_learned_methods_take_arrays_as_well(world):
     source, target, (first, second) = world
     from_cohort = AtlasConverter(source, target, method="ridge").fit(cohort_of(world))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from graphssl.atlases import LabelVolume, overlap_map, overlap_volumes
+from graphssl.atlases import LabelVolume, convert_matrices, overlap_map, overlap_volumes, paired_subjects
 from graphssl.atlases.overlap import model_edge_error, resampling, same_parcellation
 
 
@@ -96,6 +96,18 @@ def test_the_expected_error_is_that_of_independent_signals(told):
     expected = model_edge_error(np.array([told, told]), n_timepoints)
     assert np.sqrt(((covariance - predicted) ** 2).mean()) == pytest.approx(expected[0, 1], rel=0.05)
     assert expected[0, 0] == 0
+
+
+def test_regions_that_sources_hardly_tell_are_expected_to_be_further_off(make_volume, scan_both):
+    """Sources larger than the targets: observed errors of regions follow the expected ones, and are of their size."""
+    source, target = make_volume(15, seed=1, name="large"), make_volume(40, seed=2, name="small")
+    pairs = paired_subjects(*scan_both(source, target, 20))
+    found = overlap_map(source, target)
+    difference = convert_matrices(found, pairs.source).values - pairs.target
+    off = ~np.eye(40, dtype=bool)
+    observed = np.sqrt((difference**2).mean(axis=0).sum(axis=1, where=off) / 39)
+    assert np.corrcoef(observed, found.region_error)[0, 1] > 0.4
+    assert 0.5 < observed.mean() / found.region_error.mean() < 2
 
 
 def test_nothing_lost_means_no_error():
