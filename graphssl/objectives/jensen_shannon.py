@@ -1,6 +1,8 @@
 """Regions that lie near in a graph are more alike than regions that do not, inside of a connectome and between connectomes."""
 
 import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,6 +14,8 @@ from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError
 from graphssl.graphs.sparsify import densest
 from graphssl.objectives.base import AbstractObjective, Loss
+
+_BLOCK = 2**16  # numbers; a quarter of a MiB in single precision
 
 
 class JensenShannon(AbstractObjective):
@@ -77,18 +81,71 @@ def jensen_shannon(
         n_groups: Number of groups.
     """
     group = torch.zeros_like(first) if group is None else group
-    similarity = torch.bmm(vectors.index_select(0, first), vectors.mT.contiguous().index_select(0, second))  # [K, R, R]
-    positive = (near.index_select(0, first) | near.index_select(0, second)).to(vectors.dtype)
-    # How much a pair of either kind counts, by pair of graphs.
-    n_pairs = torch.full(first.shape, near.shape[-1] ** 2, device=near.device) if counted is None else counted.flatten(1).sum(dim=1)
-    n_positive = (positive if counted is None else positive * counted).flatten(1).sum(dim=1)
-    near_weight, n_near = _weights(n_positive, group, n_groups)
-    far_weight, n_far = _weights(n_pairs - n_positive, group, n_groups)
-    weight = torch.addcmul(far_weight, positive, near_weight - far_weight)
-    weight = weight if counted is None else weight * counted
-    # log σ(s) = −softplus(−s), and softplus(−s) + s = −log σ(−s).
-    total = torch.dot(weight.flatten(), F.logsigmoid(similarity * (2 * positive - 1)).flatten())
-    return -total - math.log(2) * ((n_near > 0).to(vectors.dtype).sum() + (n_far > 0).to(vectors.dtype).sum())
+    positive = near[first] | near[second]
+    n_pairs = torch.full_like(first, near.shape[-1] ** 2) if counted is None else _count(counted)
+    n_near = _count(positive if counted is None else positive & counted)
+    # How much a pair of regions counts, by pair of graphs.
+    (near_weight, any_near), (far_weight, any_far) = (_weights(n.to(vectors.dtype), group, n_groups) for n in (n_near, n_pairs - n_near))
+    total: Tensor = _PairsInBlocks.apply(vectors[first], vectors[second], positive, near_weight, far_weight, counted)
+    return -total - math.log(2) * (any_near + any_far)
+
+
+class _PairsInBlocks(torch.autograd.Function):
+    """Weighted sum of `log σ(s)` over near and of `log σ(−s)` over far pairs of regions, a few pairs of graphs at a time.
+
+    Products are never held but for a block, forward or backward, and a block stays in the processor's cache. The backward pass is made of operations
+    with derivatives of their own, so that meta-learning may differentiate it again.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(first: Tensor, second: Tensor, positive: Tensor, near_weight: Tensor, far_weight: Tensor, counted: Tensor | None) -> Tensor:
+        total = first.new_zeros(())
+        for block in _blocks(first, second, positive, near_weight, far_weight, counted):
+            # log σ(−s) = log σ(s) − s
+            total = total + torch.dot(block.weight.flatten(), F.logsigmoid(block.similarity).flatten())
+            total = total - torch.dot((block.weight - block.near_weight).flatten(), block.similarity.flatten())
+        return total
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        first, second, *others = ctx.saved_tensors
+        to_first, to_second = [first[:0].mT], [second[:0].mT]
+        for block in _blocks(first, second, *others):
+            slope = torch.addcmul(block.near_weight, block.weight, torch.sigmoid(block.similarity), value=-1)
+            to_first.append(torch.bmm(block.second.mT, slope.mT))  # [k, D, R]: three times faster than [k, R, D]
+            to_second.append(torch.bmm(block.first.mT, slope))
+        return gradient * torch.cat(to_first).mT, gradient * torch.cat(to_second).mT, None, None, None, None
+
+
+class _Block(NamedTuple):
+    """Some pairs of graphs: vectors on both sides, products, weights of all pairs of regions, and those of near ones with zero elsewhere."""
+
+    first: Float[Tensor, "k R D"]
+    second: Float[Tensor, "k R D"]
+    similarity: Float[Tensor, "k R R"]
+    weight: Float[Tensor, "k R R"]
+    near_weight: Float[Tensor, "k R R"]
+
+
+def _blocks(
+    first: Tensor, second: Tensor, positive: Tensor, near_weight: Tensor, far_weight: Tensor, counted: Tensor | None = None
+) -> Iterator[_Block]:
+    size = max(1, _BLOCK // max(1, positive.shape[-1] ** 2))
+    for start in range(0, len(first), size):
+        rows = slice(start, start + size)
+        similarity = torch.bmm(first[rows], second[rows].mT)
+        chosen = positive[rows].to(first.dtype)
+        weight = torch.addcmul(far_weight[rows], chosen, near_weight[rows] - far_weight[rows])
+        of_near = chosen * near_weight[rows]
+        if counted is not None:
+            weight, of_near = weight * counted[rows], of_near * counted[rows]
+        yield _Block(first[rows], second[rows], similarity, weight, of_near)
 
 
 def within_two_hops(edges: Bool[Tensor, "B R R"]) -> Bool[Tensor, "B R R"]:
@@ -97,10 +154,15 @@ def within_two_hops(edges: Bool[Tensor, "B R R"]) -> Bool[Tensor, "B R R"]:
     return edges | (torch.bmm(steps, steps) > 0)
 
 
-def _weights(counts: Float[Tensor, "K"], group: Int[Tensor, "K"], n_groups: int) -> tuple[Float[Tensor, "K 1 1"], Float[Tensor, "G"]]:
-    """One over the number of pairs in the group of each pair of graphs, and these numbers."""
+def _count(chosen: Bool[Tensor, "K R R"]) -> Int[Tensor, "K"]:
+    """Number of pairs of regions that are chosen, by pair of graphs; bytes are summed several times faster than booleans."""
+    return chosen.flatten(1).view(torch.uint8).sum(dim=1, dtype=torch.int32)
+
+
+def _weights(counts: Float[Tensor, "K"], group: Int[Tensor, "K"], n_groups: int) -> tuple[Float[Tensor, "K 1 1"], Float[Tensor, ""]]:
+    """One over the number of pairs in the group of each pair of graphs, and in how many groups there are any."""
     totals = torch.zeros(n_groups, device=counts.device, dtype=counts.dtype).index_add(0, group, counts)
-    return totals.clamp(min=1).reciprocal()[group].view(-1, 1, 1), totals
+    return totals.clamp(min=1).reciprocal()[group].view(-1, 1, 1), (totals > 0).to(counts.dtype).sum()
 
 
 def _pairs_of_one_atlas(batch: ConnectomeBatch) -> tuple[Int[Tensor, "K"], Int[Tensor, "K"]]:

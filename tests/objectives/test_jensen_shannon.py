@@ -13,6 +13,7 @@ from graphssl.encoders import Embedding
 from graphssl.errors import ConfigError
 from graphssl.graphs.sparsify import densest
 from graphssl.objectives import JensenShannon
+from graphssl.objectives import jensen_shannon as module
 from graphssl.objectives.jensen_shannon import jensen_shannon, within_two_hops
 from graphssl.training.meta import EncoderLoss, GradientStep, InnerLoop, as_function, choose_path, query_losses
 
@@ -99,6 +100,22 @@ def test_means_within_groups_are_added_up(make_batch):
     found = jensen_shannon(vectors, near, first, second, group=group, n_groups=2)
     parts = [jensen_shannon(vectors, near, first[group == k], second[group == k]) for k in range(2)]
     assert torch.allclose(found, sum(parts), atol=1e-6)
+
+
+@pytest.mark.parametrize("some", [False, True])
+def test_first_and_second_derivatives_agree_with_finite_differences(make_batch, monkeypatch, some):
+    monkeypatch.setattr(module, "_BLOCK", 50)  # two pairs of graphs a block
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(4, 5, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    near = within_two_hops(densest(make_batch(4, 5), 0.2))
+    first, second = torch.triu_indices(4, 4, offset=1)
+    counted = torch.rand(6, 5, 5, generator=generator) < 0.7 if some else None
+
+    def loss(vectors):
+        return jensen_shannon(vectors, near, first, second, counted=counted, group=torch.tensor([0, 1, 0, 1, 1, 0]), n_groups=2)
+
+    assert torch.autograd.gradcheck(loss, vectors)
+    assert torch.autograd.gradgradcheck(loss, vectors)
 
 
 def test_training_pulls_near_regions_together(make_batch):
