@@ -143,6 +143,20 @@ def pretrain(words: Sequence[str]) -> None:
     _print(f"Encoder: {found['encoder']} ({found['epoch_kept']})", found, parsed)
 
 
+def meta_train(words: Sequence[str]) -> None:
+    """learn from several cohorts what a small one is to start from, and adapt to that"""
+    from graphssl.experiment.meta import instantiate_meta, meta_parser, run_meta_train
+
+    parser = _with_smoke(_with_common(meta_parser()))
+    parsed = _parse(parser, words)
+    experiment, text = instantiate_meta(parser, parsed, smoke=parsed.smoke)
+    found = run_meta_train(experiment, text, progress=not parsed.quiet)
+    lines = [
+        f"{name}: AUROC " + ", ".join(f"{value:.3f} with {k} of each class" for k, value in scores.items()) for name, scores in found["auroc"].items()
+    ]
+    _print("\n".join([*lines, f"Encoder: {found['encoder']}", f"Report: {found['report']}"]), found, parsed)
+
+
 def finetune(words: Sequence[str]) -> None:
     """give a pre-trained encoder a head for a target"""
     from graphssl.experiment.verbs import run_finetune
@@ -204,18 +218,22 @@ def explain(words: Sequence[str]) -> None:
 
 def report(words: Sequence[str]) -> None:
     """write the report of a run folder anew"""
-    from graphssl.reports import write_report
+    from graphssl.reports import is_meta_run, write_meta_report, write_report
 
     parser = _parser()
     parser.add_argument("run", type=str, help="run folder")
     parsed = _parse(parser, words)
+    if is_meta_run(parsed.run):
+        written = {"run": parsed.run, "report": str(write_meta_report(parsed.run))}
+        _print(f"Report: {written['report']}", written, parsed)
+        return
     page = write_report(parsed.run)
     _print_evaluation({"run": parsed.run, "report": str(page)}, parsed)
 
 
 VERBS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     verb.__name__.replace("_", "-"): (verb, (verb.__doc__ or "").strip())
-    for verb in (demo, validate, build, harmonize, convert_atlas, pretrain, finetune, evaluate, embed, explain, report)
+    for verb in (demo, validate, build, harmonize, convert_atlas, pretrain, meta_train, finetune, evaluate, embed, explain, report)
 }
 
 
@@ -244,7 +262,10 @@ def _parser() -> "Parser":
 def _experiment_parser() -> "Parser":
     from graphssl.experiment.config import experiment_parser
 
-    parser = _with_common(experiment_parser())
+    return _with_smoke(_with_common(experiment_parser()))
+
+
+def _with_smoke(parser: "Parser") -> "Parser":
     parser.add_argument("--smoke", action="store_true", help="run end to end for one step on the smallest data, to test a configuration")
     return parser
 

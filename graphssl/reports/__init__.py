@@ -3,6 +3,7 @@
 from graphssl.reports.conversion import ConversionReport, RoundTrip, conversion_facts, conversion_summary
 from graphssl.reports.conversion_page import write_conversion_report
 from graphssl.reports.explained import explanation_sentences
+from graphssl.reports.meta import is_meta_run, write_meta_report
 from graphssl.reports.page import write_report
 from graphssl.reports.summary import print_summary, report_summary
 
@@ -12,8 +13,10 @@ __all__ = [
     "conversion_facts",
     "conversion_summary",
     "explanation_sentences",
+    "is_meta_run",
     "print_summary",
     "report_summary",
     "write_conversion_report",
+    "write_meta_report",
     "write_report",
 ]

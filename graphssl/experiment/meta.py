@@ -1,0 +1,420 @@
+"""Meta-training from a configuration: sources and a target become models, an adaptation curve, similarities and a report."""
+
+import inspect
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from graphssl.data.builder import AbstractBuilder
+from graphssl.data.table import ColumnTokenizer
+from graphssl.encoders.base import AbstractEncoder
+from graphssl.errors import ConfigError, DataError, InputError
+from graphssl.experiment.config import CohortSource
+from graphssl.experiment.parser import Parser, nearest, reason
+from graphssl.experiment.runs import RunFolder, describe
+from graphssl.graphs.connectome import ConnectomeBuilder
+from graphssl.objectives.base import AbstractObjective
+from graphssl.reports import write_meta_report
+from graphssl.training.meta import (
+    STRATEGIES,
+    MetaLearning,
+    MetaSettings,
+    Similarity,
+    SingleSource,
+    Source,
+    Strategy,
+    adaptation_curve,
+    gradient_cosine,
+    meta_train,
+    representation_similarity,
+    sources_by_site,
+    task_gradients,
+    transfer_matrix,
+)
+from graphssl.training.meta.similarity import embedded
+from graphssl.training.model import Model
+
+_RATES = ("loss", "weight", "learning_rate", "weight_decay")
+_STAND_IN = {"adapter": "simulate", "arguments": {"atlases": ["simulated24"], "n_subjects": 48, "sites": 3}}
+_SMALL = 8  # subjects of a class in a smoke run
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A cohort of which sources, or the target, are made.
+
+    Args:
+        cohort: Where it comes from: a path, or an adapter, and the arguments.
+        target: Column to predict; no labels are read when left out.
+        classes: Names of the classes in order, the positive one last.
+        sites: Sites to take; all when left out.
+        without_sites: Sites to leave out.
+        by_site: Whether each site is a source; the whole cohort is one when false.
+        name: Name of the source where the cohort is one; the cohort's when left out. Before the site where a name is given and there are several.
+        min_subjects: Sites with fewer subjects of a class are left out.
+    """
+
+    cohort: CohortSource
+    target: str | None = None
+    classes: tuple[str, ...] | None = None
+    sites: tuple[str, ...] | None = None
+    without_sites: tuple[str, ...] = ()
+    by_site: bool = True
+    name: str | None = None
+    min_subjects: int = 1
+
+    def load(self) -> list[Source]:
+        """The sources.
+
+        Raises:
+            ConfigError: If a site is named that the cohort does not have.
+            InputError: If the cohort cannot be read, or has no such target.
+        """
+        cohort, _ = self.cohort.load()
+        if self.sites is not None or self.without_sites:
+            known = [] if cohort.sites is None else sorted(cohort.sites.unique())
+            for site in (*(self.sites or ()), *self.without_sites):
+                if site not in known:
+                    raise ConfigError(
+                        f"Expected sites of {cohort.name!r} ({', '.join(known) or 'it has none'}), found {site!r}.{nearest(site, known)}"
+                    )
+            assert cohort.sites is not None
+            wanted = set(self.sites or known) - set(self.without_sites)
+            cohort = cohort.select([str(subject) for subject, site in cohort.sites.items() if site in wanted])
+        if not self.by_site or cohort.sites is None:
+            return [Source(self.name or cohort.name, cohort, self.target, self.classes)]
+        found = sources_by_site(cohort, target=self.target, classes=self.classes, min_subjects=self.min_subjects)
+        return found if self.name is None else [replace(source, name=f"{self.name} {source.name}") for source in found]
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """How the target's few labelled subjects are used, and how often they are drawn.
+
+    Args:
+        n_support: Numbers of labelled subjects of each class; those the target is too small for are left out.
+        n_draws: Draws of them.
+        n_steps: Gradient steps.
+        learning_rate: Of these steps.
+    """
+
+    n_support: tuple[int, ...] = (5, 10, 20)
+    n_draws: int = 10
+    n_steps: int = 10
+    learning_rate: float = 0.05
+
+
+META = MetaLearning()
+SETTINGS = MetaSettings()
+ADAPTATION = Adaptation()
+
+
+class MetaExperiment:
+    """Everything one meta-training needs.
+
+    Args:
+        name: Name of the run and of its folder.
+        sources: Datasets to learn from.
+        target: Dataset to adapt to, one source of it; without one nothing is adapted.
+        strategy: Strategy whose model is kept: `direct`, `single_source`, `joint`, `meta` or `meta_reweighted`.
+        compare: Strategies to adapt beside it.
+        meta: Algorithm, inner steps and weights of sources of the last two.
+        single_source: Name of the source of `single_source`; the largest when left out.
+        encoder: The encoder.
+        objective: What to learn without labels; the sources' labels are learned when left out.
+        builder: How connectomes are made.
+        columns: How tables are made, in place of `builder`.
+        settings: How long, how fast and on what tasks to meta-train.
+        adaptation: How the target's labelled subjects are used.
+        similarity: Whether to measure how alike the sources are; takes a training a source.
+        seed: Seed of everything.
+        output: Folder of the run folders.
+
+    Raises:
+        ConfigError: If there is no source, a strategy is unknown, or both connectomes and tables are asked for.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sources: list[Dataset],
+        target: Dataset | None = None,
+        strategy: str = "meta_reweighted",
+        compare: tuple[str, ...] = (),
+        meta: MetaLearning = META,
+        single_source: str | None = None,
+        encoder: AbstractEncoder | None = None,
+        objective: AbstractObjective | None = None,
+        builder: ConnectomeBuilder | None = None,
+        columns: ColumnTokenizer | None = None,
+        settings: MetaSettings = SETTINGS,
+        adaptation: Adaptation = ADAPTATION,
+        similarity: bool = True,
+        seed: int = 0,
+        output: str = "runs",
+    ) -> None:
+        if not sources:
+            raise ConfigError("Expected at least one dataset among the sources, found none.")
+        for wanted in (strategy, *compare):
+            if wanted not in STRATEGIES:
+                raise ConfigError(f"Expected strategies among {', '.join(STRATEGIES)}; found {wanted!r}.{nearest(wanted, list(STRATEGIES))}")
+        if builder is not None and columns is not None:
+            raise ConfigError("Expected either builder or columns, for a run reads one kind of batch; found both. Leave one out.")
+        self.name, self.sources, self.target, self.strategy, self.compare = name, sources, target, strategy, compare
+        self.meta, self.single_source, self.encoder, self.objective = meta, single_source, encoder, objective
+        self.builder: AbstractBuilder | None = builder or columns
+        self.settings, self.adaptation, self.similarity, self.seed, self.output = settings, adaptation, similarity, seed, output
+        self.n_smoke: int | None = None
+
+    @property
+    def strategies(self) -> dict[str, Strategy]:
+        """The strategies to run by name, the one that is kept first."""
+        made: dict[str, Strategy] = {
+            **STRATEGIES,
+            "single_source": SingleSource(self.single_source),
+            "meta": self.meta,
+            "meta_reweighted": replace(self.meta, adaptive=True),
+        }
+        return {name: made[name] for name in dict.fromkeys((self.strategy, *self.compare))}
+
+    def load_sources(self) -> list[Source]:
+        """All sources.
+
+        Raises:
+            InputError: If a cohort cannot be read, or has no such target or site.
+        """
+        return self._small([source for dataset in self.sources for source in dataset.load()])
+
+    def load_target(self) -> Source | None:
+        """The target.
+
+        Raises:
+            ConfigError: If it is several sources.
+            InputError: If the cohort cannot be read, or has no such target or site.
+        """
+        if self.target is None:
+            return None
+        found = self.target.load()
+        if len(found) > 1:
+            raise ConfigError(
+                f"Expected one target, found {len(found)} sites: {', '.join(source.name for source in found[:5])}. "
+                "Name one with target.sites, or set target.by_site to false."
+            )
+        return self._small(found)[0]
+
+    def _small(self, sources: list[Source]) -> list[Source]:
+        """In a smoke run, three sources at most, of a few subjects of each class."""
+        if self.n_smoke is None:
+            return sources
+        return [_first_subjects(source, self.n_smoke) for source in sources[:3]]
+
+
+def meta_parser() -> Parser:
+    """The parser of a meta-training: `--config file`, twice where sources and target are in two, and `--key.sub value` on top."""
+    parser = Parser(allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="YAML file; give it twice where sources and target are in two files")
+    parser.add_class_arguments(MetaExperiment, None)
+    kinds: list[Any] = [MetaExperiment, Dataset, CohortSource, Adaptation, MetaSettings, MetaLearning, ConnectomeBuilder]
+    parser.more_keys = sorted({name for kind in kinds for name in inspect.signature(kind).parameters})
+    return parser
+
+
+def instantiate_meta(parser: ArgumentParser, parsed: Namespace, *, smoke: bool = False) -> tuple[MetaExperiment, str]:
+    """Make the objects of a parsed configuration, and the resolved configuration as YAML.
+
+    Args:
+        parser: The parser.
+        parsed: What it made of the command line.
+        smoke: Whether to do one step of everything on a few subjects, simulated ones where the data are absent.
+
+    Raises:
+        ConfigError: If a class refuses its arguments.
+    """
+    known = inspect.signature(MetaExperiment).parameters
+    if smoke:
+        _stand_in(parsed)
+    text = yaml.safe_dump(json.loads(json.dumps({k: v for k, v in parsed.as_dict().items() if k in known}, default=str)), sort_keys=False)
+    try:
+        made = parser.instantiate(parsed)
+        experiment = MetaExperiment(**{key: made[key] for key in known})
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:  # jsonargparse wraps what a constructor says
+        raise ConfigError(reason(str(error))) from error
+    if not smoke:
+        return experiment, text
+    experiment.name, experiment.n_smoke = f"{experiment.name}-smoke", _SMALL
+    experiment.settings = replace(experiment.settings, max_epochs=1, steps_per_epoch=1, n_support=2, n_query=2)
+    experiment.adaptation = replace(experiment.adaptation, n_support=(2,), n_draws=2, n_steps=1)
+    return experiment, f"# one step of a run, by --smoke\n{text}"
+
+
+def run_meta_train(experiment: MetaExperiment, configuration: str, *, progress: bool = False) -> dict[str, Any]:
+    """Meta-train by each strategy, adapt to the target, measure similarities, keep the model and write the report.
+
+    Args:
+        experiment: The experiment.
+        configuration: Its resolved configuration.
+        progress: Whether to show progress on stderr.
+
+    Returns:
+        Where model and report are, and the AUROC on the target by strategy and number of labelled subjects.
+
+    Raises:
+        InputError: If the data cannot be read, or do not fit one another.
+    """
+    sources, target = experiment.load_sources(), experiment.load_target()
+    if target is not None:
+        _check_apart(sources, target)
+    kept = _feasible(experiment.adaptation, target)
+    folder = RunFolder(Path(experiment.output) / experiment.name, "meta-train", configuration)
+    is_new = not folder.path.exists()
+    cohort = (target or sources[0]).cohort
+    folder.open(cohort, {"seeds": [experiment.seed], "sources": [_told(source) for source in sources], "target": _told(target) if target else None})
+    try:
+        models = {name: _trained(experiment, name, strategy, sources, target, folder, progress) for name, strategy in experiment.strategies.items()}
+    except InputError:
+        if is_new:
+            folder.forget()
+        raise
+    models[experiment.strategy].save_pretrained(folder.path / "encoder")
+    folder.write_text("sources.csv", pd.concat([_by_source(name, model, sources) for name, model in models.items()]).to_csv(index=False))
+    curves = pd.DataFrame()
+    if target is not None and kept.n_support:
+        curves = pd.concat([_curve(name, model, target, kept, experiment.seed) for name, model in models.items()])
+        folder.write_text("adaptation.csv", curves.to_csv(index=False))
+    if experiment.similarity and len(sources) > 1:
+        folder.write_json("similarity.json", [found.to_dict() for found in _similarities(experiment, models[experiment.strategy], sources)])
+    report = write_meta_report(folder.path)
+    return {"encoder": str(folder.path / "encoder"), "report": str(report), "sources": [source.name for source in sources], "auroc": _scores(curves)}
+
+
+def _trained(
+    experiment: MetaExperiment, name: str, strategy: Strategy, sources: Sequence[Source], target: Source | None, folder: RunFolder, progress: bool
+) -> Model:
+    return meta_train(
+        sources,
+        encoder=experiment.encoder,
+        objective=experiment.objective,
+        strategy=strategy,
+        builder=experiment.builder,
+        settings=replace(experiment.settings, progress=progress),
+        target=None if target is None else target.cohort,
+        seed=experiment.seed,
+        folder=folder.path / "checkpoints" / name,
+    )
+
+
+def _curve(name: str, model: Model, target: Source, adaptation: Adaptation, seed: int) -> pd.DataFrame:
+    curve = adaptation_curve(
+        model,
+        target,
+        n_support=adaptation.n_support,
+        n_draws=adaptation.n_draws,
+        n_steps=adaptation.n_steps,
+        learning_rate=adaptation.learning_rate,
+        seed=seed,
+    )
+    return curve.assign(strategy=name)
+
+
+def _similarities(experiment: MetaExperiment, model: Model, sources: Sequence[Source]) -> list[Similarity]:
+    """By gradients at the model, by transfer, and by what models of single sources make of the first source's subjects."""
+    if sources[0].classes is None or experiment.objective is not None:
+        return []
+    names, settings, seed = [source.name for source in sources], experiment.settings, experiment.seed
+    n_support = min(experiment.adaptation.n_support[0], min(min(source.counts) for source in sources) // 2 - 1)
+    if n_support < 1:
+        return []
+    n_half = min(min(source.counts) for source in sources) // 2
+    n_task = max(1, min(settings.n_support, n_half // 2))
+    transfer, models = transfer_matrix(
+        sources,
+        encoder=experiment.encoder,
+        builder=experiment.builder,
+        settings=replace(settings, n_support=n_task, n_query=n_task, progress=False),
+        n_support=n_support,
+        n_draws=experiment.adaptation.n_draws,
+        n_steps=experiment.adaptation.n_steps,
+        learning_rate=experiment.adaptation.learning_rate,
+        seed=seed,
+    )
+    found = [transfer, representation_similarity([embedded(one, sources[0].cohort) for one in models], names, seed=seed)]
+    if model.head is None:
+        return found
+    gradients = task_gradients(model, sources, n_support=settings.n_support, n_draws=max(10, experiment.adaptation.n_draws), seed=seed)
+    return [gradient_cosine(gradients, names, seed=seed), *found]
+
+
+def _by_source(strategy: str, model: Model, sources: Sequence[Source]) -> pd.DataFrame:
+    """A row an epoch and source, of a history with a column a source."""
+    names = [source.name for source in sources if f"loss {source.name}" in model.history]
+    rows = [
+        {"strategy": strategy, "epoch": int(row["epoch"]), "source": name, **{what: row.get(f"{what} {name}") for what in _RATES}}
+        for _, row in model.history.iterrows()
+        for name in names
+    ]
+    return pd.DataFrame(rows, columns=["strategy", "epoch", "source", *_RATES])
+
+
+def _check_apart(sources: Sequence[Source], target: Source) -> None:
+    """The target's subjects must be in no source of the same cohort."""
+    for source in sources:
+        shared = sorted(set(source.labels) & set(target.labels)) if source.cohort.name == target.cohort.name else []
+        if shared:
+            raise DataError(
+                f"Expected the target's subjects in no source, found {len(shared)} of {source.name!r}: {shared[:3]}. Leave its sites out of the "
+                "sources with without_sites."
+            )
+
+
+def _feasible(adaptation: Adaptation, target: Source | None) -> Adaptation:
+    """Numbers of labelled subjects that leave at least as many of each class to be scored, up to five."""
+    if target is None or target.classes is None:
+        return replace(adaptation, n_support=())
+    room = min(target.counts)
+    return replace(adaptation, n_support=tuple(k for k in adaptation.n_support if k + min(k, 5) <= room))
+
+
+def _scores(curves: pd.DataFrame) -> dict[str, dict[str, float]]:
+    if not len(curves):
+        return {}
+    last = curves[curves["step"] == curves["step"].max()]
+    means = last.groupby(["strategy", "n_support"])["auroc"].mean()
+    return {str(name): {str(k): float(value) for k, value in part.droplevel(0).items()} for name, part in means.groupby(level=0)}
+
+
+def _told(source: Source) -> dict[str, Any]:
+    return {"source": source.name, "classes": list(source.classes or ()), "counts": source.counts, "target": source.target, **describe(source.cohort)}
+
+
+def _first_subjects(source: Source, n_each: int) -> Source:
+    taken: dict[int, list[str]] = {}
+    for subject, label in source.labels.items():
+        taken.setdefault(label, []).append(subject)
+    few = [subject for members in taken.values() for subject in members[:n_each]]
+    return Source(source.name, source.cohort.select(few), source.target, source.classes)
+
+
+def _stand_in(parsed: Namespace) -> None:
+    """Put simulated cohorts in place of those that are absent; those of the target are other people."""
+    for place, dataset in enumerate([*parsed.sources, *([parsed.target] if parsed.target is not None else [])]):
+        told = dataset.cohort
+        source = CohortSource(told.get("adapter"), dict(told.get("arguments") or {}), told.get("path"))
+        if not source.absent():
+            continue
+        of_target = place == len(parsed.sources)
+        arguments = {**_STAND_IN["arguments"], "seed": place, "name": f"simulated {place}", "sites": 1 if of_target else 3}  # type: ignore[dict-item]
+        dataset.cohort = Namespace({"adapter": _STAND_IN["adapter"], "arguments": arguments, "path": None, "summary": None})
+        dataset.sites, dataset.without_sites, dataset.classes = None, (), None
+        dataset.min_subjects = 1
+        dataset.name = "target" if of_target else f"cohort {place}"
+        dataset.target = None if dataset.target is None else "diagnosis"
+        if parsed.builder is not None:
+            parsed.builder.init_args.atlases = None

@@ -1,0 +1,138 @@
+"""The verb `meta-train`: one file or two, five strategies on the same splits, resumed as it was, and errors that say what to do."""
+
+import json
+import re
+import shutil
+
+import pandas as pd
+import pytest
+import yaml
+
+from graphssl.cli import main
+from graphssl.errors import ConfigError
+from graphssl.experiment.meta import Dataset, MetaExperiment, instantiate_meta, meta_parser
+from graphssl.training import Model, finetune
+
+
+def cohort(n_regions=16, **arguments):
+    return {"adapter": "simulate", "arguments": {"atlases": [f"simulated{n_regions}"], "n_subjects": 60, "sites": 3, "effect": 1.5, **arguments}}
+
+
+TARGET = {"cohort": cohort(n_subjects=36, sites=1, seed=9, name="small"), "target": "diagnosis"}
+SOURCES = {
+    "name": "tiny",
+    "sources": [
+        {"cohort": cohort(), "target": "diagnosis"},
+        {"cohort": cohort(n_regions=12, n_subjects=24, sites=1, seed=5, name="other"), "target": "diagnosis", "by_site": False},
+    ],
+    "compare": ["direct", "joint", "meta", "single_source"],
+    "encoder": {"class_path": "graphssl.encoders.GraphTransformer", "init_args": {"width": 8, "depth": 1, "heads": 2, "spacing_mm": 40.0}},
+    "settings": {"max_epochs": 2, "steps_per_epoch": 2, "n_support": 3, "n_query": 3, "accelerator": "cpu"},
+    "adaptation": {"n_support": [3, 40], "n_draws": 2, "n_steps": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of two files, and what it printed."""
+    place = tmp_path_factory.mktemp("meta")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        (place / "sources.yaml").write_text(yaml.safe_dump(SOURCES))
+        (place / "target.yaml").write_text(yaml.safe_dump({"target": TARGET}))
+        words = ["meta-train", "--config", "sources.yaml", "--config", "target.yaml", "--quiet"]
+        assert main(words) == 0
+        yield place / "runs" / "tiny", words
+
+
+def test_a_run_folder_holds_model_curves_similarities_and_report(run):
+    folder, _ = run
+    sources, curve = pd.read_csv(folder / "sources.csv"), pd.read_csv(folder / "adaptation.csv")
+    assert set(sources["source"]) == {"site-1", "site-2", "site-3", "other"}
+    assert set(sources["strategy"]) == {"meta_reweighted", "joint", "meta", "single_source"}  # what learns from no source has no row
+    assert sources.loc[sources["strategy"] == "meta_reweighted", "learning_rate"].gt(0).all()
+    assert set(curve["strategy"]) == {"meta_reweighted", "direct", "joint", "meta", "single_source"}
+    assert set(curve["n_support"]) == {3}  # the target is too small for forty
+    assert curve.groupby(["strategy", "draw"])["step"].max().eq(2).all()
+    assert [record["measure"] for record in json.loads((folder / "similarity.json").read_text())] == [
+        "gradient cosine",
+        "transfer (AUROC)",
+        "representation similarity (CKA)",
+    ]
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Meta-learning, adaptive rates: AUROC" in page
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert [source["source"] for source in manifest["sources"]] == ["site-1", "site-2", "site-3", "other"]
+    assert manifest["target"]["counts"] == [18, 18]
+
+
+def test_the_model_can_be_fine_tuned(run):
+    folder, _ = run
+    model = Model.from_pretrained(folder / "encoder")
+    (source,) = _experiment(SOURCES).sources[0].load()[:1]
+    assert finetune(model, source.cohort, target="diagnosis", mode="probe").predict_proba(source.cohort).shape == (20, 2)
+
+
+def test_the_same_command_gives_the_same_files(run, monkeypatch):
+    folder, words = run
+    before = {name: (folder / name).read_bytes() for name in ("adaptation.csv", "sources.csv", "similarity.json", "encoder/model.safetensors")}
+    shutil.rmtree(folder / "checkpoints" / "meta")  # one of the strategies was not finished
+    assert main(words) == 0
+    assert all((folder / name).read_bytes() == content for name, content in before.items())
+
+
+def test_the_report_is_written_anew(run, capsys):
+    folder, _ = run
+    (folder / "report.html").unlink()
+    assert main(["report", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["report"].endswith("report.html")
+    assert (folder / "report.html").is_file()
+
+
+def test_without_labels_there_is_no_curve(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bare = {**SOURCES, "sources": [{"cohort": cohort()}], "compare": [], "strategy": "meta"}
+    (tmp_path / "bare.yaml").write_text(yaml.safe_dump(bare))
+    assert main(["meta-train", "--config", "bare.yaml", "--quiet"]) == 0
+    assert not (tmp_path / "runs" / "tiny" / "adaptation.csv").exists()
+    assert "MaskedRegions" in Model.from_pretrained(tmp_path / "runs" / "tiny" / "encoder").card["learned"]
+
+
+def _experiment(settings, smoke=False):
+    parser = meta_parser()
+    return instantiate_meta(parser, parser.parse_object(settings), smoke=smoke)[0]
+
+
+def test_sites_are_chosen_by_name():
+    dataset = Dataset(_experiment(SOURCES).sources[0].cohort, "diagnosis", without_sites=("site-2",), name="all")
+    assert [source.name for source in dataset.load()] == ["all site-1", "all site-3"]
+    one = Dataset(dataset.cohort, "diagnosis", sites=("site-2",))
+    assert [source.name for source in one.load()] == ["site-2"]
+    with pytest.raises(ConfigError, match=r"Expected sites of 'simulated' \(site-1, site-2, site-3\), found 'site2'\. Did you mean 'site-2'"):
+        Dataset(dataset.cohort, "diagnosis", sites=("site2",)).load()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"strategy": "metta"}, "strategies among direct, .*found 'metta'. Did you mean 'meta'"),
+        ({"sources": []}, "at least one dataset among the sources, found none"),
+        ({"target": {"cohort": cohort(), "target": "diagnosis"}}, "Expected one target, found 3 sites: site-1, site-2, site-3. Name one"),
+        ({"target": {"cohort": cohort(), "target": "diagnosis", "sites": ["site-1"]}}, "target's subjects in no source, found 20 of 'site-1'"),
+        ({"settings": {"n_support": 30}}, "at least 40 subjects of the class"),
+        ({"builder": {}, "columns": {}}, "either builder or columns"),
+        ({"settings": {"n_suport": 3}}, "Did you mean 'n_support'"),
+    ],
+)
+def test_wrong_input_is_refused_and_nothing_is_written(change, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump({**SOURCES, "compare": [], "target": TARGET, **change}))
+    assert main(["meta-train", "--config", "wrong.yaml", "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert re.search(message, said), said
+    assert not (tmp_path / "runs" / "tiny").exists()
+
+
+def test_an_experiment_needs_a_source():
+    with pytest.raises(ConfigError, match="at least one dataset"):
+        MetaExperiment("empty", [])
