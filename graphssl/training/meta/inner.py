@@ -54,7 +54,9 @@ class GradientStep:
         moved = {}
         for name, theta in parameters.items():
             alpha, beta = _rate(self.learning_rate, name, "learning rate"), _rate(self.weight_decay, name, "weight decay")
-            moved[name] = (1 - alpha * beta) * theta - alpha * gradients[name]
+            kept = theta if isinstance(beta, float) and beta == 0 else (1 - alpha * beta) * theta
+            # One operation where it can be: with few subjects a task, most of a step is arithmetic on weights.
+            moved[name] = torch.sub(kept, gradients[name], alpha=alpha) if isinstance(alpha, float) else kept - alpha * gradients[name]
         return moved
 
 
