@@ -41,7 +41,7 @@ WIDTHS = (64, 32, 32, 32, 8)
 N_TASKS, N_GRAPHS = 3, 20
 CASES = ((84, 0.2), (116, 0.1))
 HIGHEST_RATE, DECAY = 1 / 1200, 1e-4
-TOLERANCE = 1e-6
+TOLERANCE = 1e-8
 
 
 class Graphs(NamedTuple):
@@ -192,7 +192,7 @@ class Published(NamedTuple):
             for support, query in tasks:
                 found = self.loss(functional_call(sparse, dict(zip(names, values, strict=True)), edges_of(support)), support)
                 gradients = torch.autograd.grad(found, values)
-                speed = rates.rates(values, list(gradients))
+                speed = rates.rates([value.detach() for value in values], list(gradients))
                 fast = [value - rate.detach() * sign(gradient) for value, rate, gradient in zip(values, speed, gradients, strict=True)]
                 loss = self.loss(functional_call(sparse, dict(zip(names, fast, strict=True)), edges_of(query)), query)
                 loss.backward()
