@@ -14,7 +14,6 @@ process's memory on top of what it started with. The median of the repeats count
 import argparse
 import json
 import os
-import statistics
 import time
 from functools import partial
 from typing import NamedTuple
@@ -23,6 +22,7 @@ os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM
 
 import torch
 from measure.forked import measure
+from measure.records import record, report
 from torch import Tensor, nn
 from torch_geometric.nn import GINEConv, GPSConv, TransformerConv
 
@@ -258,28 +258,6 @@ def gps_difference(block: Block, batch: ConnectomeBatch) -> float:
 
 def relative(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).abs().max() / expected.abs().max())
-
-
-def record(ours_name: str, peer: str, mine: list[tuple[float, float]], theirs: list[tuple[float, float]], equal: bool) -> dict[str, object]:
-    seconds = [statistics.median(cpu for cpu, _ in side) for side in (mine, theirs)]
-    peaks = [max(mib for _, mib in side) for side in (mine, theirs)]
-    return {
-        "name": ours_name,
-        "peer": peer,
-        "ours_seconds": round(seconds[0], 4),
-        "peer_seconds": round(seconds[1], 4),
-        "ratio": round(seconds[1] / seconds[0], 2),
-        "ours_mib": round(peaks[0], 1),
-        "peer_mib": round(peaks[1], 1),
-        "equal": equal,
-    }
-
-
-def report(part: dict[str, object]) -> None:
-    print(
-        f"{part['name']:<22} {part['ours_seconds']:7.3f} s {part['ours_mib']:6.0f} MiB   {part['peer']:<33} {part['peer_seconds']:7.3f} s "
-        f"{part['peer_mib']:6.0f} MiB   ratio {part['ratio']:6.2f}{'' if part['equal'] else '   NOT EQUAL'}"
-    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ losses and gradients. learn2learn is built by `make learn2learn`; without it onl
 import argparse
 import json
 import os
-import statistics
 import time
 from collections.abc import Callable
 from functools import partial
@@ -23,6 +22,7 @@ os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM
 
 import torch
 from measure.forked import measure
+from measure.records import record, report
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -69,7 +69,7 @@ def main() -> None:
     for case in CASES:  # after the forks: a process that has run autograd must not be forked
         gaps = differences(case, list(sides))
         print(f"{case}: largest relative difference " + ", ".join(f"{side} {gap:.1e}" for side, gap in gaps.items()))
-        parts += [record(case, peer, measured, gaps[peer] <= TOLERANCE) for peer in gaps]
+        parts += [record(case, peer, measured[case, "ours"], measured[case, peer], gaps[peer] <= TOLERANCE) for peer in gaps]
     for part in parts:
         report(part)
     if arguments.json:
@@ -179,28 +179,6 @@ def differences(case: str, sides: list[str]) -> dict[str, float]:
         found[side] = losses, torch.cat([gradient.flatten() for gradient in gradients])
     mine = found.pop("ours")
     return {side: max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(theirs, mine, strict=True)) for side, theirs in found.items()}
-
-
-def record(case: str, peer: str, measured: dict[tuple[str, str], list[tuple[float, float]]], equal: bool) -> dict[str, object]:
-    seconds = [statistics.median(cpu for cpu, _ in measured[case, side]) for side in ("ours", peer)]
-    peaks = [max(mib for _, mib in measured[case, side]) for side in ("ours", peer)]
-    return {
-        "name": case,
-        "peer": peer,
-        "ours_seconds": round(seconds[0], 4),
-        "peer_seconds": round(seconds[1], 4),
-        "ratio": round(seconds[1] / seconds[0], 2),
-        "ours_mib": round(peaks[0], 1),
-        "peer_mib": round(peaks[1], 1),
-        "equal": equal,
-    }
-
-
-def report(part: dict[str, object]) -> None:
-    print(
-        f"{part['name']:<26} {part['ours_seconds']:7.3f} s {part['ours_mib']:6.0f} MiB   {part['peer']:<20} {part['peer_seconds']:7.3f} s "
-        f"{part['peer_mib']:6.0f} MiB   ratio {part['ratio']:6.2f}{'' if part['equal'] else '   NOT EQUAL'}"
-    )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ the GCN agree in double precision. Those of the rates do not: the peer's second 
 import argparse
 import json
 import os
-import statistics
 import time
 from contextlib import nullcontext
 from functools import partial
@@ -29,6 +28,7 @@ os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM
 
 import torch
 from measure.forked import measure
+from measure.records import record, report
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -68,7 +68,10 @@ def main() -> None:
     for n_regions, density in CASES:  # after the forks: a process that has run autograd must not be forked
         gaps = differences(random_tasks(n_regions, density, torch.float64))
         print(f"{n_regions} regions: largest relative difference of losses and gradients {max(gaps.values()):.1e}")
-        parts += [record(n_regions, peer, measured, gap <= TOLERANCE) for peer, gap in gaps.items()]
+        parts += [
+            record(f"{n_regions} regions", peer, measured[n_regions, "ours"], measured[n_regions, peer], gap <= TOLERANCE)
+            for peer, gap in gaps.items()
+        ]
     for part in parts:
         report(part)
     if arguments.json:
@@ -275,28 +278,6 @@ def differences(tasks: list[tuple[Graphs, Graphs]]) -> dict[str, float]:
         found[side] = losses, torch.cat([parameter.grad.flatten() for layer in gcn.layers for parameter in (layer.weight, layer.bias)])
     mine = found.pop("ours")
     return {side: max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(mine, theirs, strict=True)) for side, theirs in found.items()}
-
-
-def record(n_regions: int, peer: str, measured: dict[tuple[int, str], list[tuple[float, float]]], equal: bool) -> dict[str, object]:
-    seconds = [statistics.median(cpu for cpu, _ in measured[n_regions, side]) for side in ("ours", peer)]
-    peaks = [max(mib for _, mib in measured[n_regions, side]) for side in ("ours", peer)]
-    return {
-        "name": f"{n_regions} regions",
-        "peer": peer,
-        "ours_seconds": round(seconds[0], 4),
-        "peer_seconds": round(seconds[1], 4),
-        "ratio": round(seconds[1] / seconds[0], 2),
-        "ours_mib": round(peaks[0], 1),
-        "peer_mib": round(peaks[1], 1),
-        "equal": equal,
-    }
-
-
-def report(part: dict[str, object]) -> None:
-    print(
-        f"{part['name']:<12} {part['ours_seconds']:7.3f} s {part['ours_mib']:6.0f} MiB   {part['peer']:<26} {part['peer_seconds']:7.3f} s "
-        f"{part['peer_mib']:6.0f} MiB   ratio {part['ratio']:6.2f}{'' if part['equal'] else '   NOT EQUAL'}"
-    )
 
 
 if __name__ == "__main__":
