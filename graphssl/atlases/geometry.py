@@ -65,7 +65,28 @@ def geometry_map(
     if same_parcellation(source, target):
         return identity_map(atlas_of(source))
     model = TYPICAL if mean_correlation is None else fit_spatial_model(source, mean_correlation)
-    joint = joint_correlation(source, target, model)
+    return field_map(source, target, model, joint_correlation(source, target, model), noise=noise, effective_timepoints=effective_timepoints)
+
+
+def field_map(
+    source: Parcellation,
+    target: Parcellation,
+    model: SpatialModel,
+    joint: Floats,
+    *,
+    noise: float,
+    effective_timepoints: float = EFFECTIVE_TIMEPOINTS,
+) -> AtlasMap:
+    """The map of `geometry_map` for a spatial model that is at hand.
+
+    Args:
+        source: Parcellation of the data.
+        target: Parcellation of the result.
+        model: The spatial model.
+        joint: What `joint_correlation` gives for the three.
+        noise: As for `geometry_map`.
+        effective_timepoints: As for `geometry_map`.
+    """
     n = len(atlas_of(source))
     share, grid = np.full(len(atlas_of(target)), np.nan), "balls around centroids"
     if isinstance(source, LabelVolume) and isinstance(target, LabelVolume):
@@ -112,7 +133,7 @@ def fit_spatial_model(parcellation: Parcellation, mean_correlation: npt.ArrayLik
     share = points.share
 
     def distance(logarithms: Floats, centred: bool) -> float:
-        found = _as_correlation(_mixed(parts, np.exp(logarithms), share, share, centred))
+        found = _as_correlation(_global_signal_out(np.tensordot(np.exp(logarithms), parts, 1), share, centred))
         return float(((found - wanted)[pairs] ** 2).mean()) * 100
 
     start = np.log(np.maximum(TYPICAL.weights, 0.02))
@@ -126,21 +147,15 @@ def fit_spatial_model(parcellation: Parcellation, mean_correlation: npt.ArrayLik
 def joint_correlation(source: Parcellation, target: Parcellation, model: SpatialModel) -> Floats:
     """Correlation of all regions of both parcellations in a spatial model `[R_s + R_t, R_s + R_t]`; source regions first."""
     first, second = _Points.of(source), _Points.of(target)
-    weights = np.asarray(model.weights)
     shared = np.zeros((len(first.size_mm3), len(second.size_mm3)))
     if isinstance(source, LabelVolume) and isinstance(target, LabelVolume):
         shared = overlap_volumes(source, target).T
-    within = _mixed(_parts(first, first), weights, first.share, first.share, model.centred)
-    # The brain is what the source regions cover: the target regions' mean over it is taken out of them too.
-    across_parts = _parts(first, second, shared)
-    across = np.tensordot(weights, across_parts, 1)
-    beyond = np.tensordot(weights, _parts(second, second), 1)
-    if model.centred:
-        plain = np.tensordot(weights, _parts(first, first), 1)
-        mean_first, mean_second, mean = plain @ first.share, across.T @ first.share, float(first.share @ plain @ first.share)
-        across = across - mean_first[:, None] - mean_second[None, :] + mean
-        beyond = beyond - mean_second[:, None] - mean_second[None, :] + mean
-    return _as_correlation(np.block([[within, across], [across.T, beyond]]))
+    within, across, beyond = (
+        np.tensordot(model.weights, parts, 1) for parts in (_parts(first, first), _parts(first, second, shared), _parts(second, second))
+    )
+    # The brain is what the source regions cover.
+    share = np.concatenate([first.share, np.zeros(len(second.size_mm3))])
+    return _as_correlation(_global_signal_out(np.block([[within, across], [across.T, beyond]]), share, model.centred))
 
 
 def conditional(joint: Floats, n_source: int, noise: float) -> tuple[Floats, Floats]:
@@ -227,12 +242,12 @@ def _region_means(values: npt.NDArray[np.float32], first: _Points, second: _Poin
     return np.asarray(sums / np.outer(first.counts, second.counts), dtype=np.float64)
 
 
-def _mixed(parts: Floats, weights: Floats, first_share: Floats, second_share: Floats, centred: bool) -> Floats:
-    found = np.tensordot(weights, parts, 1)
+def _global_signal_out(covariance: Floats, share: Floats, centred: bool) -> Floats:
+    """Covariance after the mean over the brain was taken out of every region, where it is; `share` of the brain by region `[R]`."""
     if not centred:
-        return found
-    rows, columns = found @ second_share, first_share @ found
-    return found - rows[:, None] - columns[None, :] + float(first_share @ rows)
+        return covariance
+    common = covariance @ share
+    return covariance - common[:, None] - common[None, :] + float(share @ common)
 
 
 def _as_correlation(covariance: Floats) -> Floats:

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from graphssl.atlases.apply import convert_matrices
-from graphssl.atlases.geometry import conditional, fit_spatial_model, geometry_map, joint_correlation
+from graphssl.atlases.geometry import conditional, field_map, fit_spatial_model, joint_correlation
 from graphssl.atlases.label_volume import Parcellation, atlas_of
-from graphssl.atlases.map import AtlasMap, Correction, Floats
-from graphssl.atlases.overlap import model_edge_error
+from graphssl.atlases.map import AtlasMap, Correction, Floats, identity_map
+from graphssl.atlases.overlap import model_edge_error, same_parcellation
 from graphssl.atlases.paired import PairedSubjects, held_out_error, mean_matrix
 from graphssl.errors import DataError
 
@@ -72,7 +72,7 @@ def joint_map(
             raise DataError(f"Expected the regions of the subjects' data ({atlas!r}), found {found!r}. Select their labels in the parcellation.")
     model = fit_spatial_model(source, mean_matrix(pairs.source))
     prior = joint_correlation(source, target, model)
-    base = geometry_map(source, target, mean_matrix(pairs.source), noise=noise)
+    base = identity_map(pairs.source_atlas) if same_parcellation(source, target) else field_map(source, target, model, prior, noise=noise)
 
     def fit(part: PairedSubjects) -> AtlasMap:
         n = len(part.source_atlas)

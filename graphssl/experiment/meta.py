@@ -274,15 +274,9 @@ def run_meta_train(experiment: MetaExperiment, configuration: str, *, progress: 
         _check_apart(sources, target)
     kept = _feasible(experiment.adaptation, target)
     folder = RunFolder(Path(experiment.output) / experiment.name, "meta-train", configuration)
-    is_new = not folder.path.exists()
-    cohort = (target or sources[0]).cohort
-    folder.open(cohort, {"seeds": [experiment.seed], "sources": [_told(source) for source in sources], "target": _told(target) if target else None})
-    try:
+    details = {"seeds": [experiment.seed], "sources": [_told(source) for source in sources], "target": _told(target) if target else None}
+    with folder.opened((target or sources[0]).cohort, details):
         models = {name: _trained(experiment, name, strategy, sources, target, folder, progress) for name, strategy in experiment.strategies.items()}
-    except InputError:
-        if is_new:
-            folder.forget()
-        raise
     models[experiment.strategy].save_pretrained(folder.path / "encoder")
     folder.write_text("sources.csv", pd.concat([_by_source(name, model, sources) for name, model in models.items()]).to_csv(index=False))
     curves = pd.DataFrame()

@@ -7,7 +7,8 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +19,7 @@ import yaml
 
 from graphssl.data.cohort import Cohort
 from graphssl.data.splits import Split
-from graphssl.errors import RunFolderError
+from graphssl.errors import InputError, RunFolderError
 from graphssl.folders import file_written_whole
 
 _PACKAGES = ("graphssl", "torch", "torch-geometric", "pytorch-lightning", "numpy", "scipy", "pandas", "scikit-learn", "nilearn")
@@ -74,6 +75,22 @@ class RunFolder:
         self.write_text("config.yaml", self.configuration)
         self.write_text("excluded.csv", cohort.excluded.to_csv(index=False))
         return self
+
+    @contextmanager
+    def opened(self, cohort: Cohort, details: dict[str, Any]) -> Iterator["RunFolder"]:
+        """The folder, opened; where the input turns out wrong before anything was computed, a new one is taken away again.
+
+        Raises:
+            RunFolderError: If the interrupted run had other data.
+        """
+        is_new = not self.path.exists()
+        self.open(cohort, details)
+        try:
+            yield self
+        except InputError:
+            if is_new:
+                self.forget()
+            raise
 
     def forget(self) -> None:
         """Remove the folder again if nothing but a beginning stands in it."""

@@ -1,8 +1,8 @@
 """What the verbs of the command line do, callable from Python."""
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from graphssl.encoders import (
     PopulationGNN,
 )
 from graphssl.encoders.population_gnn import Layer
-from graphssl.errors import AtlasError, ConfigError, DataError, InputError
+from graphssl.errors import AtlasError, ConfigError, DataError
 from graphssl.estimators import ConnectomeClassifier
 from graphssl.evaluation.audits import leading_components, site_probe
 from graphssl.evaluation.baselines import BASELINES, LabelledOnly, make_baseline
@@ -251,18 +251,11 @@ def _served(settings: EvaluationSettings, cohort: Cohort) -> tuple[EvaluationSet
     }
 
 
-@contextmanager
-def _opened(experiment: Experiment, verb: str, configuration: str, cohort: Cohort, details: dict[str, Any] | None = None) -> Iterator[RunFolder]:
-    """The run folder; where the input turns out wrong before anything was computed, a new one is taken away again."""
+def _opened(
+    experiment: Experiment, verb: str, configuration: str, cohort: Cohort, details: dict[str, Any] | None = None
+) -> AbstractContextManager[RunFolder]:
     folder = RunFolder(Path(experiment.output) / experiment.name, verb, configuration)
-    is_new = not folder.path.exists()
-    folder.open(cohort, details or {"seeds": [experiment.seed]})
-    try:
-        yield folder
-    except InputError:
-        if is_new:
-            folder.forget()
-        raise
+    return folder.opened(cohort, details or {"seeds": [experiment.seed]})
 
 
 def _model_for(experiment: Experiment, cohort: Cohort, folder: str) -> tuple[Model, Transfer | None]:
