@@ -51,5 +51,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "Expected Python 3.11 or newer as '$(PYTHON)', found none. Install it, or name another: make PYTHON=python3.12" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Expected Python 3.11 or newer, found $$($(PYTHON) --version) as '$(PYTHON)'. Name another: make PYTHON=python3.12" >&2; exit 2; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,docs,dgl,knn,postgres]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,docs,dgl,imaging,knn,postgres]'
 	@touch $@

@@ -6,6 +6,8 @@ from graphssl.data.connectome import ConnectomeBatch
 from graphssl.data.event_tokens import EventBatch, EventTokenizer
 from graphssl.data.events import Events
 from graphssl.data.harmonize import SiteHarmonizer
+from graphssl.data.image_batch import ImageBatch
+from graphssl.data.images import ImageData
 from graphssl.data.population import PopulationGraph
 from graphssl.data.population_batch import Population, PopulationBatch
 from graphssl.data.records import AbstractRecords
@@ -32,6 +34,8 @@ __all__ = [
     "EventSummary",
     "EventTokenizer",
     "Events",
+    "ImageBatch",
+    "ImageData",
     "Population",
     "PopulationBatch",
     "PopulationGraph",

@@ -1,4 +1,4 @@
-"""The cohort: subjects, typed columns, region data by atlas and events. Every adapter returns one, everything else takes one."""
+"""The cohort: subjects, typed columns, region data by atlas, events and images. Every adapter returns one, everything else takes one."""
 
 import hashlib
 import json
@@ -20,6 +20,7 @@ from graphssl.data import splits
 from graphssl.data.atlas import Atlas
 from graphssl.data.events import Events
 from graphssl.data.fingerprint import fingerprint
+from graphssl.data.images import ImageData
 from graphssl.data.regions import Provenance, RegionData, ValueKind
 from graphssl.data.schema import Column, Schema
 from graphssl.errors import DataError, InputError, LeakageError, SchemaError
@@ -45,10 +46,11 @@ class Cohort:
         excluded: What was left out, with the columns `what` (subject, region, column or event), `id` and `reason`.
         events: What was measured, given or noted when. Where a column has the role `prediction_time`, nothing may lie at that time or after it, so
             that nothing of the future can enter a feature; `predict_at` makes such a cohort.
+        images: References to images by name; they are decoded by who needs them.
 
     Raises:
         SchemaError: If ids repeat or are not strings, or a column does not fit its kind.
-        DataError: If there is no subject, or region data or events belong to nobody in the table.
+        DataError: If there is no subject, or region data, events or images belong to nobody in the table.
         LeakageError: If an event lies at the prediction time of its subject or after it.
     """
 
@@ -58,12 +60,15 @@ class Cohort:
     regions: Mapping[str, RegionData] = field(default_factory=dict)
     excluded: pd.DataFrame = field(default_factory=_no_exclusions)
     events: Events | None = None
+    images: Mapping[str, ImageData] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_ids(self.subjects.index.tolist())
         self.schema.check(self.subjects)
         known = set(self.subjects.index)
-        owners = {f"{atlas} data": data.values for atlas, data in self.regions.items()} | ({} if self.events is None else {"events": self.events.ids})
+        owners: dict[str, Iterable[str]] = {f"{atlas} data": data.values for atlas, data in self.regions.items()}
+        owners |= {} if self.events is None else {"events": self.events.ids}
+        owners |= {f"images ({name})": data.values for name, data in self.images.items()}
         for what, of_whom in owners.items():
             strangers = sorted(set(of_whom) - known)
             if strangers:
@@ -87,6 +92,7 @@ class Cohort:
             lines.append(f"  target    {target}: {', '.join(f'{value} {n}' for value, n in counts.head(6).items())}")
         lines += [f"  {atlas:<9} {data!r}" for atlas, data in self.regions.items()]
         lines += [] if self.events is None else [f"  events    {self.events!r}"]
+        lines += [f"  {name:<9} {data!r}" for name, data in self.images.items()]
         if len(self.excluded):
             counts = self.excluded["what"].value_counts()
             lines.append(f"  left out  {', '.join(f'{n} {what} entries' for what, n in counts.items())}; see .excluded")
@@ -158,6 +164,8 @@ class Cohort:
                 digest.update(np.ascontiguousarray(data.values[subject]).tobytes())
         if self.events is not None:
             digest.update(self.events.hash.encode())
+        for name, images in sorted(self.images.items()):
+            digest.update(f"{name} {images.hash}".encode())
         return digest.hexdigest()[:12]
 
     def atlas(self, name: str) -> Atlas:
@@ -227,7 +235,8 @@ class Cohort:
         chosen = _chosen_ids(self, subjects)
         regions = {name: data.select(chosen) for name, data in self.regions.items()}
         events = None if self.events is None else self.events.select(chosen)
-        return Cohort(self.name, self.subjects.loc[chosen], self.schema, regions, self.excluded, events)
+        images = {name: data.select(chosen) for name, data in self.images.items()}
+        return Cohort(self.name, self.subjects.loc[chosen], self.schema, regions, self.excluded, events, images)
 
     def with_column(self, column: Column, values: "pd.Series[Any]") -> "Cohort":
         """The cohort with a column added or replaced; `values` are indexed by subject id."""
@@ -282,7 +291,7 @@ class Cohort:
         Raises:
             SchemaError: If a subject is in both, or a column is missing or of another kind, role or unit on one side.
             AtlasError: If atlases of one name have other labels.
-            DataError: If region data do not fit.
+            DataError: If region data or images do not fit.
         """
         both = sorted(set(self.ids) & set(other.ids))
         if both:
@@ -291,13 +300,20 @@ class Cohort:
         regions = dict(self.regions)
         for name, data in other.regions.items():
             regions[name] = regions[name].union(data) if name in regions else data
+        images = dict(self.images)
+        for name, pictures in other.images.items():
+            images[name] = images[name].union(pictures) if name in images else pictures
         subjects = pd.concat([self.subjects, other.subjects])
         excluded = pd.concat([self.excluded, other.excluded], ignore_index=True)
         events = other.events if self.events is None else self.events if other.events is None else self.events.union(other.events)
-        return Cohort(f"{self.name}+{other.name}", subjects, schema, regions, excluded, events)
+        return Cohort(f"{self.name}+{other.name}", subjects, schema, regions, excluded, events, images)
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
+    def save(self, folder: str | os.PathLike[str], *, copy_images: bool = False) -> Path:
         """Write the cohort to a folder (parquet, npz and JSON, no pickle), whole or not at all.
+
+        Args:
+            folder: The folder.
+            copy_images: Whether to copy the files of images too; else the folder says where they lie, and by what hash their content is known.
 
         Raises:
             RunFolderError: If the folder exists and is not an earlier cohort.
@@ -314,6 +330,8 @@ class Cohort:
                 self.events.save(aside / "events.parquet")
                 if self.events.codes is not None:
                     self.events.codes.to_parquet(aside / "codes.parquet")
+            if self.images:
+                record["images"] = {name: data.save(aside, name, copy=copy_images) for name, data in self.images.items()}
             (aside / "cohort.json").write_text(json.dumps(record), encoding="utf-8")
         return Path(folder)
 
@@ -340,7 +358,8 @@ class Cohort:
                 values = _load_values(source / f"{name}.npz")
                 regions[name] = RegionData(Atlas.from_dict(entry["atlas"]), values, Provenance(**entry["provenance"]))
             events = _load_events(source, record["n_reordered"]) if "n_reordered" in record else None
-            cohort = cls(record["name"], subjects, Schema.from_dict(record["schema"]), regions, excluded, events)
+            images = {name: ImageData.load(source, name, entry) for name, entry in record.get("images", {}).items()}
+            cohort = cls(record["name"], subjects, Schema.from_dict(record["schema"]), regions, excluded, events, images)
         except InputError:
             raise
         except Exception as error:  # damaged bytes make the readers of others fail in any way

@@ -1,0 +1,229 @@
+"""A batch of images, volumes or clips: references until pixels are asked for, tensors from then on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, overload
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from graphssl.data.batch import row_numbers
+from graphssl.errors import DataError
+
+
+class PixelSource(Protocol):
+    """What decodes and prepares the images of a cohort when they are asked for, all to one size."""
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Channels and voxels of every row `[C, *S]`."""
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether there are segmentation masks."""
+
+    def images(self, rows: Sequence[int]) -> Float[Tensor, "B C *S"]:
+        """Pixels of some rows."""
+
+    def masks(self, rows: Sequence[int]) -> Int[Tensor, "B *S"]:
+        """Segmentation masks of some rows; -1 everywhere in a row without one."""
+
+    def signature(self, rows: Sequence[int]) -> bytes:
+        """What tells these rows from others, without decoding them."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Rows of a source that nobody has asked for yet; in a batch they stand for pixels or masks.
+
+    Args:
+        source: What decodes them.
+        rows: Their numbers there.
+    """
+
+    source: PixelSource
+    rows: tuple[int, ...]
+
+
+class _Decoded:
+    """A field that holds a tensor, or what becomes one when it is first read (a descriptor-typed field of a dataclass)."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.slot = f"_{name}"
+
+    def __set__(self, batch: Any, value: Any) -> None:
+        batch.__dict__[self.slot] = value
+
+    def _read(self, batch: Any) -> Any:
+        value = batch.__dict__[self.slot]
+        if isinstance(value, Pending):
+            value = getattr(value.source, self.what)(value.rows)
+            batch.__dict__[self.slot] = value
+        return value
+
+
+class _Images(_Decoded):
+    def __get__(self, batch: Any, owner: type | None = None) -> Tensor:
+        if batch is None:
+            raise AttributeError("images")  # the field has no default
+        return self._read(batch)
+
+    def __set__(self, batch: Any, value: Tensor | Pending) -> None:
+        super().__set__(batch, value)
+
+
+class _Masks(_Decoded):
+    @overload
+    def __get__(self, batch: None, owner: type) -> None: ...
+    @overload
+    def __get__(self, batch: Any, owner: type) -> Tensor | None: ...
+    def __get__(self, batch: Any, owner: type | None = None) -> Tensor | None:
+        return None if batch is None else self._read(batch)
+
+    def __set__(self, batch: Any, value: Tensor | Pending | None) -> None:
+        super().__set__(batch, value)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageBatch:
+    """Images, volumes or clips of one size; a row is one image. `dataclasses.replace` gives a batch with other images.
+
+    A whole cohort is one batch of references. Taking rows copies references; pixels are decoded when `images` is first read, or by `to`.
+
+    Args:
+        subject_ids: Subject of each row `[B]`.
+        images: Pixels `[B, C, H, W]`, `[B, C, D, H, W]` of volumes, `[B, C, T, H, W]` of clips; or rows of a source that decodes them.
+        masks: Class of each voxel `[B, *S]`; 0 is the background, -1 is unknown. None where there are no masks.
+        visible: Which voxels can be read `[B, *S]`; None where all can. An objective hides some.
+        clip: Whether the first axis of the voxels is time.
+        groups: What a row belongs to, by name of the group, such as `volume` or `clip` `[B]`; `group` is what stays together in a split.
+
+    Raises:
+        DataError: If the shapes do not fit one another.
+    """
+
+    subject_ids: tuple[str, ...]
+    images: _Images = _Images("images")  # the default of a descriptor-typed field is the descriptor
+    masks: _Masks = _Masks("masks")
+    visible: Bool[Tensor, "B *S"] | None = None
+    clip: bool = False
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n, shape = len(self.subject_ids), self.shape
+        n_axes = (5,) if self.clip else (4, 5)
+        if len(shape) not in n_axes or shape[0] != n:
+            kinds = "[B, C, T, H, W] of clips" if self.clip else "[B, C, H, W] or [B, C, D, H, W]"
+            raise DataError(f"Expected images {kinds} of {n} rows, found shape {tuple(shape)}.")
+        voxels = (n, *shape[2:])
+        masks = self.__dict__["_masks"]
+        beside = {"masks": masks if isinstance(masks, Tensor) else None, "visible": self.visible}
+        wrong = {name: tuple(tensor.shape) for name, tensor in beside.items() if tensor is not None and tuple(tensor.shape) != voxels}
+        wrong |= {name: (len(values),) for name, values in self.groups.items() if len(values) != n}
+        if wrong:
+            raise DataError(
+                f"Expected shape {voxels} of masks and of what is visible, and a group a row, for images of shape {shape}, found {wrong}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.subject_ids)
+
+    def __repr__(self) -> str:
+        noun = "clips" if self.clip else "volumes" if self.rank == 3 else "images"
+        size = " × ".join(map(str, self.shape[2:]))
+        state = "not decoded" if self.pending is not None else str(self.device)
+        return f"ImageBatch({len(self)} {noun} of {self.shape[1]} channels, {size}{', with masks' if self.has_masks else ''}; {state})"
+
+    @property
+    def pending(self) -> Pending | None:
+        """The rows that are not decoded yet, or None."""
+        value = self.__dict__["_images"]
+        return value if isinstance(value, Pending) else None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the images `[B, C, *S]`, known without decoding them."""
+        value = self.__dict__["_images"]
+        return (len(value.rows), *value.source.size) if isinstance(value, Pending) else tuple(value.shape)
+
+    @property
+    def rank(self) -> int:
+        """Axes of space: 2 of images and clips, 3 of volumes."""
+        return 3 if len(self.shape) == 5 and not self.clip else 2
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether there are segmentation masks, known without decoding them."""
+        return self.__dict__["_masks"] is not None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are; the CPU as long as nothing is decoded."""
+        return torch.device("cpu") if self.pending is not None else self.images.device
+
+    def __getitem__(self, rows: Sequence[int] | Int[Tensor, "b"] | Bool[Tensor, "B"]) -> "ImageBatch":
+        """The given rows, by number or by a mask of booleans; what is not decoded stays so."""
+        index = row_numbers(rows, self.device)
+        chosen = index.tolist()
+
+        def taken(value: Any) -> Any:
+            return (
+                Pending(value.source, tuple(value.rows[i] for i in chosen)) if isinstance(value, Pending) else None if value is None else value[index]
+            )
+
+        return ImageBatch(
+            tuple(self.subject_ids[i] for i in chosen),
+            taken(self.__dict__["_images"]),
+            taken(self.__dict__["_masks"]),
+            taken(self.visible),
+            self.clip,
+            {name: tuple(values[i] for i in chosen) for name, values in self.groups.items()},
+        )
+
+    def to(self, device: torch.device | str) -> "ImageBatch":
+        """The batch on another device, decoded."""
+        masks = None if self.masks is None else self.masks.to(device)
+        visible = None if self.visible is None else self.visible.to(device)
+        return replace(self, images=self.images.to(device), masks=masks, visible=visible)
+
+    def hide(self, hidden: Bool[Tensor, "B *S"]) -> "ImageBatch":
+        """The batch with some voxels made unreadable: not visible, zero in every channel."""
+        visible = ~hidden if self.visible is None else self.visible & ~hidden
+        return replace(self, images=self.images.masked_fill(hidden.unsqueeze(1), 0.0), visible=visible)
+
+    def signature(self) -> bytes:
+        """What tells these rows from others: subjects, and contents of the files where they are not decoded, else the sum of each row's pixels."""
+        ids = "\n".join(self.subject_ids).encode()
+        if self.pending is not None:
+            return ids + self.pending.source.signature(self.pending.rows)
+        return ids + self.images.double().flatten(start_dim=1).sum(dim=1).cpu().numpy().tobytes()
+
+    @classmethod
+    def cat(cls, batches: Sequence["ImageBatch"]) -> "ImageBatch":
+        """Batches of one size below one another, decoded.
+
+        Raises:
+            DataError: If there is none, sizes differ, some hold clips, or some have masks or groups and others none.
+        """
+        if not batches:
+            raise DataError("Expected at least one batch of images, found none.")
+        described = {(batch.shape[1:], batch.clip, batch.has_masks, tuple(batch.groups)) for batch in batches}
+        if len(described) > 1:
+            raise DataError(f"Expected images of one size and kind in all batches, found {sorted(map(str, described))[:2]}. Use one builder.")
+        visible = None
+        if any(batch.visible is not None for batch in batches):
+            seen = [torch.ones_like(batch.images[:, 0], dtype=torch.bool) if batch.visible is None else batch.visible for batch in batches]
+            visible = torch.cat(seen)
+        masks = [batch.masks for batch in batches if batch.masks is not None]
+        return cls(
+            tuple(subject for batch in batches for subject in batch.subject_ids),
+            torch.cat([batch.images for batch in batches]),
+            torch.cat(masks) if masks else None,
+            visible,
+            batches[0].clip,
+            {name: tuple(value for batch in batches for value in batch.groups[name]) for name in batches[0].groups},
+        )
