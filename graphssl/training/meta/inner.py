@@ -12,13 +12,12 @@ from typing import Any, Literal, Protocol
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError, GraphSSLError, InputError
 from graphssl.objectives.base import AbstractObjective
-from graphssl.training.meta.normalization import ScaleAfterwards
 from graphssl.training.meta.stack import stack
 
 Parameters = dict[str, Tensor]
@@ -152,15 +151,11 @@ def query_losses(
     """
     tasks = _paired(support, query)
     path = choose_path(loss, parameters, tasks) if path == "auto" else _known(path)
-    gradient = _mapped_gradient if path == "vmap" else _gradient
-
-    def one(task: tuple[Any, Any]) -> dict[str, Tensor]:
-        moved, losses = _adapted(loss, parameters, task[0], inner, gradient)
-        return {"query": loss(moved, task[1]), "support": losses}
-
-    found = _over_tasks(one, tasks, path, inner.first_order)
-    _check_finite(found["support"], found["query"], names)
-    return found["query"]
+    with _attention(path, inner.first_order):
+        moved, losses = _adapted(loss, parameters, support, inner, path)
+        found = _task_losses(loss, query, path)(moved)
+    _check_finite(losses, found, names)
+    return found
 
 
 def adapted_parameters(
@@ -173,15 +168,10 @@ def adapted_parameters(
         GraphSSLError: If the loss of a task is not finite; the task and the step are named.
     """
     path = choose_path(loss, parameters, [(batch,) for batch in support]) if path == "auto" else _known(path)
-    gradient = _mapped_gradient if path == "vmap" else _gradient
-
-    def one(batch: Any) -> dict[str, Any]:
-        moved, losses = _adapted(loss, parameters, batch, inner, gradient)
-        return {**{f"moved.{name}": value for name, value in moved.items()}, "support": losses}
-
-    found = _over_tasks(one, support, path, inner.first_order)
-    _check_finite(found.pop("support"), None, names)
-    return {name.removeprefix("moved."): value for name, value in found.items()}
+    with _attention(path, inner.first_order):
+        moved, losses = _adapted(loss, parameters, support, inner, path)
+    _check_finite(losses, None, names)
+    return moved
 
 
 def support_gradients(loss: TaskLoss, parameters: Parameters, support: Sequence[Any], *, path: Path = "auto") -> Parameters:
@@ -194,9 +184,8 @@ def support_gradients(loss: TaskLoss, parameters: Parameters, support: Sequence[
         path: See `query_losses`.
     """
     path = choose_path(loss, parameters, [(batch,) for batch in support]) if path == "auto" else _known(path)
-    gradient = _mapped_gradient if path == "vmap" else _gradient
-    held = {name: tensor.detach() for name, tensor in parameters.items()}
-    return _over_tasks(lambda batch: gradient(loss, held, {}, batch, True)[0], support, path, first_order=True)
+    with _attention(path, first_order=True):
+        return _gradients(_task_losses(loss, support, path), _for_each(parameters, len(support)), parameters, first_order=True)[0]
 
 
 def adapt(loss: TaskLoss, parameters: Parameters, batch: Any, inner: InnerLoop) -> Parameters:
@@ -206,10 +195,8 @@ def adapt(loss: TaskLoss, parameters: Parameters, batch: Any, inner: InnerLoop) 
         ConfigError: If a name in `inner.adapted` is unknown.
         GraphSSLError: If the loss is not finite.
     """
-    with twice_differentiable(not inner.first_order):
-        moved, losses = _adapted(loss, parameters, batch, inner, _gradient)
-    _check_finite(losses.unsqueeze(0), None, None)
-    return moved
+    moved = adapted_parameters(loss, parameters, [batch], inner, path="sequential")
+    return {name: tensor.squeeze(0) for name, tensor in moved.items()}
 
 
 def choose_path(loss: TaskLoss, parameters: Parameters, tasks: Sequence[tuple[Any, ...]]) -> Literal["vmap", "sequential"]:
@@ -224,15 +211,11 @@ def choose_path(loss: TaskLoss, parameters: Parameters, tasks: Sequence[tuple[An
     """
     if len(tasks) < 2:
         return "sequential"
-    held = {name: tensor.detach() for name, tensor in parameters.items()}
-
-    def one(task: tuple[Any, ...]) -> dict[str, Tensor]:
-        return {str(part): _mapped_gradient(loss, held, {}, batch, True)[1] for part, batch in enumerate(task)}
-
     try:
-        stack(tasks)
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            _over_tasks(one, tasks[:2], "vmap", first_order=True)
+        for side in zip(*tasks, strict=True):
+            stack(side)
+            with torch.random.fork_rng(devices=[]):
+                support_gradients(loss, parameters, side[:2], path="vmap")
     except (RuntimeError, InputError):  # vmap says what it cannot map as a RuntimeError
         return "sequential"
     return "vmap"
@@ -280,52 +263,73 @@ def _softmax_of_dgl(part: nn.Module) -> bool:
     return of_dgl or getattr(part, "backend", None) == "dgl"
 
 
-def _adapted(loss: TaskLoss, parameters: Parameters, batch: Any, inner: InnerLoop, gradient: "_Gradient") -> tuple[Parameters, Float[Tensor, "S"]]:
-    """Parameters after the steps, and the support's loss before each."""
+def _adapted(loss: TaskLoss, parameters: Parameters, support: Sequence[Any], inner: InnerLoop, path: Path) -> tuple[Parameters, Float[Tensor, "T S"]]:
+    """Parameters of each task after the steps, and the support's loss before each."""
     chosen = list(parameters if inner.adapted is None else inner.adapted)
     unknown = sorted(set(chosen) - set(parameters))
     if unknown or not chosen:
         raise ConfigError(f"Expected names of tensors to adapt among {sorted(parameters)[:8]}, found {unknown[:5] or 'none'}.")
-    losses = []
+    task_losses, update = _task_losses(loss, support, path), _task_updates(inner.update, path)
+    moved, losses = _for_each(parameters, len(support)), []
     for _ in range(inner.n_steps):
-        start = {name: tensor.detach() for name, tensor in parameters.items()} if inner.first_order else parameters
-        moving = {name: start[name] for name in chosen}
-        resting = {name: tensor for name, tensor in start.items() if name not in moving}
-        gradients, value = gradient(loss, moving, resting, batch, inner.first_order)
-        parameters = {**parameters, **inner.update({name: parameters[name] for name in chosen}, gradients)}
-        losses.append(value.detach())
-    return parameters, torch.stack(losses)
+        gradients, values = _gradients(task_losses, moved, chosen, inner.first_order)
+        moved |= update({name: moved[name] for name in chosen}, gradients)
+        losses.append(values.detach())
+    return moved, torch.stack(losses, dim=1)
 
 
-_Gradient = Callable[[TaskLoss, Parameters, Parameters, Any, bool], tuple[Parameters, Tensor]]
+def _for_each(parameters: Parameters, n_tasks: int) -> Parameters:
+    """The shared parameters as those of each task `[T, …]`."""
+    return {name: tensor.expand(n_tasks, *tensor.shape) for name, tensor in parameters.items()}
 
 
-def _mapped_gradient(loss: TaskLoss, moving: Parameters, resting: Parameters, batch: Any, first_order: bool) -> tuple[Parameters, Tensor]:
-    """Gradients and loss inside of a mapped function."""
-    gradients, value = grad_and_value(lambda tensors: loss({**resting, **tensors}, batch))(moving)
-    return ({name: tensor.detach() for name, tensor in gradients.items()} if first_order else gradients), value
-
-
-def _gradient(loss: TaskLoss, moving: Parameters, resting: Parameters, batch: Any, first_order: bool) -> tuple[Parameters, Tensor]:
-    """Gradients and loss by autograd itself, which also knows functions that `torch.func` does not, such as DGL's."""
-    leaves = {name: tensor if tensor.requires_grad else tensor.detach().requires_grad_() for name, tensor in moving.items()}
+def _gradients(losses: "_Losses", parameters: Parameters, chosen: Collection[str], first_order: bool) -> tuple[Parameters, Float[Tensor, "T"]]:
+    """Gradients of each task's loss with respect to its own parameters `[T, …]`, and the losses: a task's loss depends on no other's."""
+    start = {name: tensor.detach() for name, tensor in parameters.items()} if first_order else dict(parameters)
+    for name in chosen:
+        if not start[name].requires_grad:
+            start[name] = start[name].detach().requires_grad_()
     with torch.enable_grad():
-        value = loss({**resting, **leaves}, batch)
-        found = torch.autograd.grad(value, list(leaves.values()), create_graph=not first_order, allow_unused=True, materialize_grads=True)
-    return dict(zip(leaves, found, strict=True)), value
+        values = losses(start)
+        leaves = [start[name] for name in chosen]
+        found = torch.autograd.grad(values.sum(), leaves, create_graph=not first_order, allow_unused=True, materialize_grads=True)
+    return dict(zip(chosen, found, strict=True)), values
 
 
-def _over_tasks(function: Callable[[Any], dict[str, Tensor]], tasks: Sequence[Any], path: Path, first_order: bool) -> dict[str, Tensor]:
-    """What a function finds in each task `[T, …]`, by name."""
+_Losses = Callable[[Parameters], Float[Tensor, "T"]]
+
+
+def _task_losses(loss: TaskLoss, batches: Sequence[Any], path: Path) -> _Losses:
+    """The losses of all tasks as a function of the parameters of each."""
     if path == "vmap":
-        stacked = stack(tasks)
-        # The fused attention of the CPU has no rule for vmap.
-        with twice_differentiable(), nullcontext() if first_order else ScaleAfterwards():
-            mapped: dict[str, Tensor] = vmap(lambda tensors: function(stacked.task(tensors)), randomness="different")(stacked.tensors)
-        return mapped
-    with twice_differentiable(not first_order):
-        found = [function(task) for task in tasks]
-    return {name: torch.stack([part[name] for part in found]) for name in found[0]}
+        stacked = stack(batches)
+        mapped = vmap(lambda parameters, tensors: loss(parameters, stacked.task(tensors)), randomness="different")
+        return lambda parameters: mapped(parameters, stacked.tensors)
+    return lambda parameters: torch.stack([loss(own, batch) for own, batch in zip(_one_by_one(parameters), batches, strict=True)])
+
+
+def _task_updates(update: Update, path: Path) -> Update:
+    """A step of each task."""
+    if isinstance(update, GradientStep):  # arithmetic with one rate for all tasks, so that theirs are moved together
+        return update
+    if path == "vmap":
+        return vmap(update)
+
+    def in_turn(parameters: Parameters, gradients: Parameters) -> Parameters:
+        moved = [update(*each) for each in zip(_one_by_one(parameters), _one_by_one(gradients), strict=True)]
+        return {name: torch.stack([own[name] for own in moved]) for name in moved[0]}
+
+    return in_turn
+
+
+def _one_by_one(parameters: Parameters) -> list[Parameters]:
+    tasks = zip(*(tensor.unbind() for tensor in parameters.values()), strict=True)
+    return [dict(zip(parameters, tensors, strict=True)) for tensors in tasks]
+
+
+def _attention(path: Path, first_order: bool) -> AbstractContextManager[Any]:
+    """Plain attention where the fused one lacks a second derivative, or, on the CPU, a rule for `vmap`."""
+    return twice_differentiable(path == "vmap" or not first_order)
 
 
 def _paired(support: Sequence[Any], query: Sequence[Any]) -> list[tuple[Any, Any]]:
