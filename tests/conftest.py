@@ -83,6 +83,60 @@ def ward() -> Callable[..., Cohort]:
     return make_ward
 
 
+@pytest.fixture(scope="session")
+def write_dicom() -> Callable[..., Path]:
+    """Writer of DICOM slices: `write_dicom(folder, values, series="1.2.3", patient="p", spacing=(3.0, 0.5, 0.75), name="slice", **entries)`.
+
+    The values `[D, H, W]` lie head first, supine: columns to the left, rows to the back, slices to the head. Names of files are in another order.
+    """
+    return dicom_slices
+
+
+def dicom_slices(
+    folder: Path,
+    values: np.ndarray,
+    series: str = "1.2.3",
+    patient: str = "p",
+    spacing: Sequence[float] = (3.0, 0.5, 0.75),
+    name: str = "slice",
+    skip: Sequence[int] = (),
+    **entries: Any,
+) -> Path:
+    """Write one file a slice, as a scanner does."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, values_of_slice in enumerate(values):
+        if number in skip:
+            continue
+        image = Dataset()
+        image.file_meta = FileMetaDataset()
+        image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID = CTImageStorage
+        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID = f"{series}.{number + 1}"
+        image.PatientID, image.SeriesInstanceUID, image.Modality = patient, series, "CT"
+        image.Rows, image.Columns = values_of_slice.shape
+        image.PixelSpacing, image.SliceThickness = list(spacing[1:]), spacing[0]
+        image.ImageOrientationPatient, image.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [-10.0, -20.0, 30.0 + spacing[0] * number]
+        image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+        image.BitsAllocated = image.BitsStored = 16
+        image.HighBit, image.PixelRepresentation = 15, 1
+        image.PixelData = np.ascontiguousarray(values_of_slice, dtype="<i2").tobytes()
+        image.update({} if not entries else _dicom_entries(entries))
+        image.save_as(folder / f"{name}-{(number * 7) % 11:02d}.dcm", enforce_file_format=True)
+    return folder
+
+
+def _dicom_entries(entries: Mapping[str, Any]) -> Any:
+    from pydicom.dataset import Dataset
+
+    changed = Dataset()
+    for name, value in entries.items():
+        setattr(changed, name, value)
+    return changed
+
+
 def random_batch(
     n_rows: int = 4,
     n_regions: int = 10,

@@ -7,6 +7,7 @@ from graphssl.data.event_tokens import EventBatch, EventTokenizer
 from graphssl.data.events import Events
 from graphssl.data.harmonize import SiteHarmonizer
 from graphssl.data.image_batch import ImageBatch
+from graphssl.data.image_builder import ImageBuilder
 from graphssl.data.images import ImageData
 from graphssl.data.population import PopulationGraph
 from graphssl.data.population_batch import Population, PopulationBatch
@@ -35,6 +36,7 @@ __all__ = [
     "EventTokenizer",
     "Events",
     "ImageBatch",
+    "ImageBuilder",
     "ImageData",
     "Population",
     "PopulationBatch",

@@ -24,16 +24,17 @@ class ImageData:
     Args:
         table: One row an image, with the columns `subject_id`; `path` of the file (or the folder of a DICOM series), relative to `root`; `part`,
             which of several images of the file it is, such as `train_images[12]` or the id of a series, else empty; `hash`, SHA-256 of what the file
-            holds; `channels`; `shape`, voxels as decoded, `(H, W)`, `(D, H, W)` or `(T, H, W)`; `spacing`, mm along each of these axes (a second
-            along the time of a clip), empty where unknown; and `mask_path`, `mask_part` and `mask_hash` of its segmentation mask, empty where there
+            holds; `channels`; `shape`, voxels as decoded, `(H, W)`, `(D, H, W)` or `(T, H, W)`; `spacing`, mm along each of these axes (seconds
+            along the time of clips), empty where unknown; and `mask_path`, `mask_part` and `mask_hash` of its segmentation mask, empty where there
             is none. Further columns of text are groups, such as the volume of a slice or the clip of a frame.
         rank: 2 for images and clips, 3 for volumes.
         clip: Whether each row is a sequence of images in time.
         root: Folder that the paths are relative to.
-        classes: Names of the values of masks, the background first; empty where there are no masks.
+        classes: Names of the classes of masks, the background first; empty where there are no masks.
+        mask_values: Value of each class in the files of masks, such as `(0, 255)`; 0, 1, 2 and so on when left out.
 
     Raises:
-        DataError: If columns are missing, a shape does not fit the rank, or clips are of rank 3.
+        DataError: If columns are missing, a shape does not fit the rank, clips are of rank 3, or values of masks and classes differ in number.
     """
 
     table: pd.DataFrame
@@ -41,6 +42,7 @@ class ImageData:
     clip: bool = False
     root: Path = Path()
     classes: tuple[str, ...] = ()
+    mask_values: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         absent = [name for name in REFERENCE_COLUMNS if name not in self.table.columns]
@@ -60,6 +62,9 @@ class ImageData:
         object.__setattr__(self, "table", table)
         object.__setattr__(self, "root", Path(self.root))
         object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "mask_values", tuple(int(value) for value in self.mask_values) or tuple(range(len(self.classes))))
+        if len(self.mask_values) != len(self.classes):
+            raise DataError(f"Expected a value in the masks for each of the classes {list(self.classes)}, found {list(self.mask_values)}.")
 
     def __len__(self) -> int:
         return len(self.table)
@@ -99,7 +104,7 @@ class ImageData:
     def hash(self) -> str:
         """Twelve hex digits over subjects, contents and groups; the same wherever the files lie."""
         of_rows = self.table.drop(columns=["path", "mask_path"])
-        described = [self.rank, self.clip, list(self.classes), list(of_rows.columns), of_rows.to_numpy(dtype=object).tolist()]
+        described = [self.rank, self.clip, list(self.classes), list(self.mask_values), list(of_rows.columns), of_rows.to_numpy(dtype=object).tolist()]
         return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:12]
 
     def select(self, subjects: Iterable[str]) -> "ImageData":
@@ -114,14 +119,15 @@ class ImageData:
         Raises:
             DataError: If they are of another rank, one holds clips, the classes of masks or the groups differ.
         """
-        for what in ("noun", "classes", "groups"):
+        for what in ("noun", "classes", "mask_values", "groups"):
             mine, theirs = getattr(self, what), getattr(other, what)
-            if what == "classes" and not (self.has_masks and other.has_masks):
+            if what in ("classes", "mask_values") and not (self.has_masks and other.has_masks):
                 continue
             if mine != theirs:
                 raise DataError(f"Expected the same {what} of images in both cohorts, found {mine} and {theirs}.")
         parts = [self, other] if self.root == other.root else [self._absolute(), other._absolute()]
-        return replace(parts[0], table=pd.concat([part.table for part in parts]), classes=self.classes or other.classes)
+        named = self if self.has_masks else other
+        return replace(parts[0], table=pd.concat([part.table for part in parts]), classes=named.classes, mask_values=named.mask_values)
 
     def at(self, root: str | os.PathLike[str]) -> "ImageData":
         """The same images below another folder, where the files were moved."""
@@ -146,13 +152,15 @@ class ImageData:
         table = stored.table.assign(**{column: stored.table[column].map(list) for column in ("shape", "spacing")})
         table.to_parquet(folder / f"{name}.images.parquet", index=False)
         root = None if copy else os.path.abspath(self.root)
-        return {"rank": self.rank, "clip": self.clip, "classes": list(self.classes), "root": root}
+        described = {"rank": self.rank, "clip": self.clip, "classes": list(self.classes), "mask_values": list(self.mask_values)}
+        return {**described, "root": root}
 
     @classmethod
     def load(cls, folder: Path, name: str, record: Mapping[str, Any]) -> "ImageData":
         """The inverse of `save`."""
         root = folder if record["root"] is None else Path(record["root"])
-        return cls(pd.read_parquet(folder / f"{name}.images.parquet"), record["rank"], record["clip"], root, tuple(record["classes"]))
+        described = {key: value for key, value in record.items() if key != "root"}
+        return cls(pd.read_parquet(folder / f"{name}.images.parquet"), root=root, **described)
 
     def _absolute(self) -> "ImageData":
         moved = {column: [os.path.abspath(self.place(path)) if path else "" for path in self.table[column]] for column in ("path", "mask_path")}

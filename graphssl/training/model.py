@@ -21,6 +21,7 @@ from graphssl.data.batch import Batch
 from graphssl.data.builder import AbstractBuilder, AbstractTokenizer
 from graphssl.data.cohort import Cohort
 from graphssl.data.event_tokens import EventTokenizer
+from graphssl.data.image_builder import ImageBuilder
 from graphssl.data.table import ColumnTokenizer
 from graphssl.data.timeline import TimelineTokenizer
 from graphssl.encoders.base import AbstractEncoder
@@ -241,7 +242,7 @@ def by_subject(values: Tensor, subject_ids: Sequence[str], ids: Sequence[str]) -
 
 
 def _builder(record: dict[str, Any]) -> type[AbstractBuilder]:
-    known = (ConnectomeBuilder, ColumnTokenizer, TimelineTokenizer, EventTokenizer, PopulationBuilder)
+    known = (ConnectomeBuilder, ColumnTokenizer, TimelineTokenizer, EventTokenizer, ImageBuilder, PopulationBuilder)
     kinds: dict[str, type[AbstractBuilder]] = {kind.__name__: kind for kind in known}
     if record["class"] not in kinds:
         raise CheckpointError(f"Expected one of the builders {', '.join(kinds)}, found {record['class']!r}. It was saved by another version.")
@@ -304,7 +305,8 @@ def _load(module: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
 
 
 def _model_card(model: Model) -> str:
-    what = "connectome" if isinstance(model.builder, ConnectomeBuilder) else "electronic-health-records"
+    kinds = {ConnectomeBuilder: "connectome", ImageBuilder: "medical-imaging"}
+    what = next((word for kind, word in kinds.items() if isinstance(model.builder, kind)), "electronic-health-records")
     lines = ["---", "library_name: graphssl", f"tags: [{what}, {type(model.encoder).__name__}, self-supervised]", "---", "", "# " + repr(model), ""]
     lines += [f"- **{key}**: {value}" for key, value in model.card.items()]
     lines += [*(f"- **{key}**: {value}" for key, value in model.builder.describe().items()), ""]

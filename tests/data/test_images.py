@@ -114,6 +114,7 @@ def test_saving_with_copies_takes_the_files_along(tmp_path):
         ({"table": pd.DataFrame({"subject_id": ["a"]})}, "found none called .*'path'"),
         ({"rank": 4}, "found rank 4"),
         ({"rank": 3, "clip": True}, "found rank 3 of clips"),
+        ({"classes": ("background", "tumour"), "mask_values": (0, 1, 2)}, r"Expected a value in the masks for each .* found \[0, 1, 2\]"),
         ({"shape": (4, 6, 5)}, r"Expected 2 axes of every image, found s0_0.png of shape \(4, 6, 5\) and 5 more"),
     ],
 )
