@@ -151,6 +151,8 @@ def meta_train(words: Sequence[str]) -> None:
     parsed = _parse(parser, words)
     experiment, text = instantiate_meta(parser, parsed, smoke=parsed.smoke)
     found = run_meta_train(experiment, text, progress=not parsed.quiet)
+    if not found:  # one of several processes, which took part in training
+        return
     lines = [
         f"{name}: AUROC " + ", ".join(f"{value:.3f} with {k} of each class" for k, value in scores.items()) for name, scores in found["auroc"].items()
     ]

@@ -37,6 +37,7 @@ from graphssl.training.meta import (
     task_gradients,
     transfer_matrix,
 )
+from graphssl.training.meta.processes import is_first
 from graphssl.training.meta.similarity import embedded
 from graphssl.training.model import Model
 
@@ -264,7 +265,8 @@ def run_meta_train(experiment: MetaExperiment, configuration: str, *, progress: 
         progress: Whether to show progress on stderr.
 
     Returns:
-        Where model and report are, and the AUROC on the target by strategy and number of labelled subjects.
+        Where model and report are, and the AUROC on the target by strategy and number of labelled subjects; nothing in those processes of torchrun or
+        SLURM that only take part in training.
 
     Raises:
         InputError: If the data cannot be read, or do not fit one another.
@@ -273,10 +275,15 @@ def run_meta_train(experiment: MetaExperiment, configuration: str, *, progress: 
     if target is not None:
         _check_apart(sources, target)
     kept = _feasible(experiment.adaptation, target)
-    folder = RunFolder(Path(experiment.output) / experiment.name, "meta-train", configuration)
+    place, wanted = Path(experiment.output) / experiment.name, experiment.strategies
+    if not is_first(experiment.settings.devices * experiment.settings.nodes):
+        for name, strategy in wanted.items():
+            _trained(experiment, name, strategy, sources, target, place, progress=False)
+        return {}
+    folder = RunFolder(place, "meta-train", configuration)
     details = {"seeds": [experiment.seed], "sources": [_told(source) for source in sources], "target": _told(target) if target else None}
     with folder.opened((target or sources[0]).cohort, details):
-        models = {name: _trained(experiment, name, strategy, sources, target, folder, progress) for name, strategy in experiment.strategies.items()}
+        models = {name: _trained(experiment, name, strategy, sources, target, place, progress) for name, strategy in wanted.items()}
     models[experiment.strategy].save_pretrained(folder.path / "encoder")
     folder.write_text("sources.csv", pd.concat([_by_source(name, model, sources) for name, model in models.items()]).to_csv(index=False))
     curves = pd.DataFrame()
@@ -290,7 +297,7 @@ def run_meta_train(experiment: MetaExperiment, configuration: str, *, progress: 
 
 
 def _trained(
-    experiment: MetaExperiment, name: str, strategy: Strategy, sources: Sequence[Source], target: Source | None, folder: RunFolder, progress: bool
+    experiment: MetaExperiment, name: str, strategy: Strategy, sources: Sequence[Source], target: Source | None, place: Path, progress: bool
 ) -> Model:
     return meta_train(
         sources,
@@ -301,7 +308,7 @@ def _trained(
         settings=replace(experiment.settings, progress=progress),
         target=None if target is None else target.cohort,
         seed=experiment.seed,
-        folder=folder.path / "checkpoints" / name,
+        folder=place / "checkpoints" / name,
     )
 
 

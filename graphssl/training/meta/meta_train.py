@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
+from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 from torch import Tensor, nn
@@ -29,6 +31,7 @@ from graphssl.training.checkpoint import LAST, read_checkpoint
 from graphssl.training.learner import WarmupCosine
 from graphssl.training.meta.generator import AdaptiveStep, rates_of_tasks
 from graphssl.training.meta.inner import EncoderLoss, Parameters, as_function, choose_path, query_losses
+from graphssl.training.meta.processes import Processes, cluster, launch
 from graphssl.training.meta.reptile import reptile_gradients
 from graphssl.training.meta.reweighting import AbstractWeighting, EqualWeights, flat_gradients
 from graphssl.training.meta.source_batches import SourceBatches
@@ -52,6 +55,9 @@ class MetaSettings:
         learning_rate: Highest learning rate of the meta-steps.
         weight_decay: Weight decay of the meta-steps.
         accelerator: `cpu`, `gpu`, or `auto` for a GPU where there is one.
+        devices: Processes of a node, each with a device, over which the tasks of a step are spread; those of torchrun or SLURM where these
+            started the command, else new ones.
+        nodes: Number of nodes; several are started by torchrun or SLURM.
         progress: Whether to show progress on stderr.
 
     Raises:
@@ -65,10 +71,12 @@ class MetaSettings:
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
     progress: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("max_epochs", "steps_per_epoch", "n_support", "n_query", "learning_rate"):
+        for name in ("max_epochs", "steps_per_epoch", "n_support", "n_query", "learning_rate", "devices", "nodes"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"Expected {name} above 0, found {getattr(self, name)}.")
         if self.accelerator not in ("auto", "cpu", "gpu"):
@@ -146,10 +154,17 @@ def meta_train(
     learned = [Source(source.name, source.cohort) for source in chosen] if objective is not None else chosen
     sampler = TaskSampler(learned, settings.n_support, settings.n_query, seed)
     encoder = encoder or GraphTransformer()
-    batches = SourceBatches(learned, builder or encoder.default_builder(), settings.device)
+    batches = SourceBatches(learned, builder or encoder.default_builder())
     encoder = fresh(encoder.for_builder(batches.builder_), seed)
-    run = _Run(sampler, batches, strategy, settings, seed, target, encoder, objective, None if folder is None else Path(folder))
-    if not isinstance(strategy, DirectLearning):
+    given = (sampler, batches, strategy, settings, seed, target, encoder, objective, None if folder is None else Path(folder))
+    is_spread = settings.devices * settings.nodes > 1
+    run = _Run(Processes(device="cpu" if is_spread else settings.device), *given)
+    if isinstance(strategy, DirectLearning):
+        return run.model()
+    run.resume()
+    if is_spread and (run.epochs_left or cluster() is not None):  # the other processes may have found another checkpoint
+        run.take_up(_of_processes(given, settings))
+    elif run.epochs_left:
         run.train()
     return run.model()
 
@@ -159,6 +174,7 @@ class _Run:
 
     def __init__(
         self,
+        processes: Processes,
         sampler: TaskSampler,
         batches: SourceBatches,
         strategy: Strategy,
@@ -169,8 +185,10 @@ class _Run:
         objective: AbstractObjective | None,
         folder: Path | None,
     ) -> None:
-        self.sampler, self.batches, self.strategy, self.settings, self.seed, self.folder = sampler, batches, strategy, settings, seed, folder
-        self.encoder, self.generator = encoder, torch.Generator()
+        self.sampler, self.strategy, self.settings, self.seed, self.folder = sampler, strategy, settings, seed, folder
+        self.batches, self.processes = batches.to(processes.device), processes
+        self.encoder, self.generator = copy.deepcopy(encoder), torch.Generator()
+        encoder = self.encoder
         self.names = [source.name for source in sampler.sources]
         self.has_labels = sampler.sources[0].classes is not None
         n_classes = sampler.sources[0].n_classes
@@ -179,26 +197,30 @@ class _Run:
             torch.manual_seed(seed + 1)
             self.objective = None if self.has_labels else _prepared(objective or default_objective(encoder), encoder)
             module = LabelledLoss(encoder, n_classes) if self.objective is None else EncoderLoss(encoder, self.objective, self.generator)
-            self.module: nn.Module = module.to(settings.device)
+            self.module: nn.Module = module.to(processes.device)
             first_order = not isinstance(strategy, MetaLearning) or strategy.first_order
             self.loss, self.parameters = as_function(self.module, first_order=first_order)
             update = strategy.update(self.parameters) if isinstance(strategy, MetaLearning) else None
-            self.update = update.to(settings.device) if isinstance(update, nn.Module) else update
-            self.weighting: AbstractWeighting = copy.deepcopy(weighting or EqualWeights()).prepare(len(self.names)).to(settings.device)
-        self.agreement = _Agreement(self, target) if self.weighting.needs_target else None
+            self.update = update.to(processes.device) if isinstance(update, nn.Module) else update
+            self.weighting: AbstractWeighting = copy.deepcopy(weighting or EqualWeights()).prepare(len(self.names)).to(processes.device)
+            self.agreement = _Agreement(self, target) if self.weighting.needs_target else None
         self.trained = nn.ModuleList([self.module, self.weighting, *([self.update] if isinstance(self.update, nn.Module) else [])])
         self.optimizer = _optimizer(self.trained, settings)
         self.schedule = WarmupCosine(settings.max_epochs * settings.steps_per_epoch)
         self.history: list[dict[str, float]] = []
         self.fingerprint = self._fingerprint()
 
+    @property
+    def epochs_left(self) -> int:
+        """Meta-epochs that are not done."""
+        return self.settings.max_epochs - len(self.history)
+
     def train(self) -> None:
-        """All meta-epochs, from the last checkpoint on."""
-        self._resume()
+        """The meta-epochs that are left."""
         settings = self.settings
-        with torch.random.fork_rng(), _Progress(settings, self.names) as shown:
+        with torch.random.fork_rng(), _Progress(settings, self.names, shown=self.processes.rank == 0) as shown:
             self.trained.train()
-            path = choose_path(self.loss, self.parameters, self._sides(self.sampler.draw(0)))
+            path = choose_path(self.loss, self.parameters, self._sides(self._own(self.sampler.draw(0))))
             for epoch in range(len(self.history), settings.max_epochs):
                 losses = []
                 for step in range(epoch * settings.steps_per_epoch, (epoch + 1) * settings.steps_per_epoch):
@@ -221,8 +243,9 @@ class _Run:
     def _step(self, tasks: list[Task], step: int, path: Any) -> Float[Tensor, "S"]:
         """One step of the optimiser; the loss of each source."""
         step_seed = (self.seed * 1_000_003 + step) % 2**63
-        torch.manual_seed(step_seed)
-        self.generator.manual_seed(step_seed)
+        own_seed = (step_seed + self.processes.rank * 2**40) % 2**63  # tasks of other processes have other masks
+        torch.manual_seed(own_seed)
+        self.generator.manual_seed(own_seed)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * self.schedule(step)
         self.optimizer.zero_grad()
@@ -238,29 +261,43 @@ class _Run:
         self.optimizer.step()
         if self.objective is not None:
             self.objective.after_step(self.encoder, (step + 1) / self.schedule.n_steps)
+            self.processes.copy_of_first(self.objective.buffers())
         return losses
 
     def _losses(self, tasks: list[Task], path: Any) -> Float[Tensor, "S"]:
         """Losses of the sources; gradients of what a step minimises are then in place."""
-        sides, strategy = self._sides(tasks), self.strategy
+        own = self.processes.together(self._own_losses, self._own(tasks), path)
+        losses = self.processes.gathered(own, len(tasks))
+        if losses.requires_grad:
+            self.weighting(losses).backward()
+        learned = [self.module, *([self.update] if isinstance(self.update, nn.Module) else [])]
+        self.processes.add_gradients(parameter for part in learned for parameter in part.parameters())
+        return losses.detach()
+
+    def _own_losses(self, tasks: list[Task], path: Any) -> Float[Tensor, "s"]:
+        """Losses of this process's tasks, to be differentiated; of Reptile its gradient is then in place, for it has no such loss."""
+        if not tasks:
+            return torch.zeros(0, device=self.processes.device)
+        sides, names, strategy = self._sides(tasks), [task.source for task in tasks], self.strategy
         support, query = ([side[k] for side in sides] for k in (0, 1))
         if not isinstance(strategy, MetaLearning):
             # As many subjects as a task has, all of them learned from.
             losses = torch.stack([(self.loss(self.parameters, a) + self.loss(self.parameters, b)) / 2 for a, b in sides])
-            _check_losses(losses, self.names)
-            self.weighting(losses).backward()
-            return losses.detach()
+            _check_losses(losses, names)
+            return losses
         assert self.update is not None
         inner = strategy.inner(self.update, self.parameters)
-        if strategy.algorithm == "reptile":
-            found = reptile_gradients(self.loss, self.parameters, support, inner, path=path, names=self.names)
-            for name, parameter in self.parameters.items():
-                parameter.grad = found[name]
-            with torch.no_grad():
-                return torch.stack([self.loss(self.parameters, batch) for batch in query])
-        losses = query_losses(self.loss, self.parameters, support, query, inner, path=path, names=self.names)
-        self.weighting(losses).backward()
-        return losses.detach()
+        if strategy.algorithm != "reptile":
+            return query_losses(self.loss, self.parameters, support, query, inner, path=path, names=names)
+        found = reptile_gradients(self.loss, self.parameters, support, inner, path=path, names=names)
+        for name, parameter in self.parameters.items():
+            parameter.grad = found[name] * (len(tasks) / len(self.names))
+        with torch.no_grad():
+            return torch.stack([self.loss(self.parameters, batch) for batch in query])
+
+    def _own(self, tasks: list[Task]) -> list[Task]:
+        """Those of a step's tasks that this process takes."""
+        return [tasks[place] for place in self.processes.share(len(tasks))]
 
     def _sides(self, tasks: list[Task]) -> list[tuple[Any, Any]]:
         """Support and query of each task: rows with their classes, or rows alone."""
@@ -272,42 +309,61 @@ class _Run:
         row = {"epoch": float(epoch), "loss": float(losses.mean())}
         columns = {"loss": losses, "weight": self.weighting.weights()}
         if isinstance(self.update, AdaptiveStep):
-            support = [side[0] for side in self._sides(tasks)]
-            alpha, beta = rates_of_tasks(self.update, self.loss, self.parameters, support, path=path)
+            alpha, beta = self._rates(self.update, tasks, path)
             columns |= {"learning_rate": alpha.mean(dim=1), "weight_decay": beta.mean(dim=1)}
         for what, values in columns.items():
             row |= {f"{what} {name}": float(value) for name, value in zip(self.names, values, strict=True)}
         self.history.append(row)
 
-    def _save(self, name: str) -> None:
-        if self.folder is None:
-            return
-        state = {
+    def _rates(self, update: AdaptiveStep, tasks: list[Task], path: Any) -> tuple[Float[Tensor, "S m"], Float[Tensor, "S m"]]:
+        """Learning rate and weight decay of each tensor in the first inner step of each task."""
+        support = [side[0] for side in self._sides(self._own(tasks))]
+        nothing = torch.zeros(0, len(update.names), device=self.processes.device)
+        rates = rates_of_tasks(update, self.loss, self.parameters, support, path=path) if support else (nothing, nothing)
+        alpha, beta = (self.processes.gathered(found, len(tasks)) for found in rates)
+        return alpha, beta
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {
             "fingerprint": self.fingerprint,
             "weights": self.trained.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "history": self.history,
         }
-        with file_written_whole(self.folder / name) as aside:
-            torch.save(state, aside)
 
-    def _resume(self) -> None:
-        path = None if self.folder is None else self.folder / LAST
-        if path is None or not path.is_file():
+    def take_up(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.trained.load_state_dict(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.history = list(state["history"])
+
+    def _save(self, name: str) -> None:
+        if self.folder is None or self.processes.rank > 0:
             return
-        state = read_checkpoint(path)
+        with file_written_whole(self.folder / name) as aside:
+            torch.save(self.state(), aside)
+
+    def resume(self) -> None:
+        """Take up the last checkpoint, where there is one."""
+        path = None if self.folder is None else self.folder / LAST
+        state = read_checkpoint(path) if path is not None and path.is_file() else None
+        if not self.processes.same(None if state is None else len(state["history"])):
+            raise RunFolderError(
+                f"Expected every process to find the same checkpoint in {self.folder}, found others. Give a folder that all nodes share."
+            )
+        if path is None or state is None:
+            return
         if state.get("fingerprint") != self.fingerprint:
             raise RunFolderError(
                 f"Expected the checkpoint of this meta-training in {path.parent}, found one of another run (other data, settings or strategy). "
                 "Choose another run name, or remove the folder."
             )
-        self.trained.load_state_dict(state["weights"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.history = list(state["history"])
+        self.take_up(state)
 
     def _fingerprint(self) -> str:
         """Hash of what decides the numbers."""
-        plain = {key: value for key, value in asdict(self.settings).items() if key not in ("progress", "accelerator")}
+        plain = {key: value for key, value in asdict(self.settings).items() if key not in ("progress", "accelerator", "devices", "nodes")}
         told = [plain, self.seed, repr(self.strategy), repr(self.objective), self.names, f"{type(self.encoder).__name__} {self.encoder.arguments()}"]
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
         for batch in (*self.batches.batches.values(), *([self.agreement.batch] if self.agreement is not None else [])):
@@ -322,6 +378,29 @@ class _Run:
         return {"meta-trained on": known, "strategy": repr(self.strategy), "learned": what, "seed": self.seed}
 
 
+def _of_processes(given: Sequence[Any], settings: MetaSettings) -> dict[str, Any]:
+    """The state that training in several processes ends in."""
+    started = cluster()
+    with tempfile.TemporaryDirectory() as folder:
+        kind = "gpu" if settings.device == "cuda" else "cpu"
+        error = launch(_train_together, (Path(folder), *given), accelerator=kind, devices=settings.devices, nodes=settings.nodes)
+        if error is not None:
+            raise error
+        return read_checkpoint(Path(folder) / f"{0 if started is None else started.global_rank()}.ckpt")
+
+
+def _train_together(fabric: Fabric, results: Path, *given: Any) -> GraphSSLError | None:
+    """Train in one of several processes, and write the state at the end; or give back the error that all of them met."""
+    run = _Run(Processes(fabric), *given)
+    try:
+        run.resume()
+        run.train()
+    except GraphSSLError as error:
+        return error  # raised here, its kind would not reach the process that waits
+    torch.save(run.state(), results / f"{fabric.global_rank}.ckpt")
+    return None
+
+
 class _Agreement:
     """Gradients of an objective without labels, on the sources and on the target."""
 
@@ -329,18 +408,19 @@ class _Agreement:
         if target is None:
             raise ConfigError(f"Expected the target's subjects for {type(run.weighting).__name__}, found none. Give meta_train(target=…).")
         self.run, self.encoder = run, run.encoder
-        self.objective = run.objective or _prepared(default_objective(run.encoder), run.encoder).to(run.settings.device)
-        source = Source(f"target {target.name}", target)
+        self.objective = run.objective or _prepared(default_objective(run.encoder), run.encoder).to(run.processes.device)
         if len(target) < run.settings.n_query:
             raise DataError(f"Expected at least {run.settings.n_query} subjects of the target {target.name!r}, found {len(target)}.")
-        self.batch = SourceBatches([source], run.batches.builder_, run.settings.device).batches[source.name]
+        self.batch = run.batches.of_target(target)
 
     def gradients(self, tasks: list[Task], seed: int) -> tuple[Float[Tensor, "S P"], Float[Tensor, "P"]]:
         """Of each source's query, and of as many of the target's rows."""
-        queries = [self.run.batches.query(task)[0] for task in tasks]
-        chosen = torch.randperm(len(self.batch), generator=torch.Generator().manual_seed(seed))[: len(queries[0])].sort().values
+        run = self.run
+        n_rows = len(run.batches.query(tasks[0])[0])
+        chosen = torch.randperm(len(self.batch), generator=torch.Generator().manual_seed(seed))[:n_rows].sort().values
+        queries = [run.batches.query(task)[0] for task in run._own(tasks)]
         rows = flat_gradients([self._gradients(batch, seed) for batch in (*queries, self.batch[chosen.tolist()])])
-        return rows[:-1], rows[-1]
+        return run.processes.gathered(rows[:-1], len(tasks)), rows[-1]
 
     def _gradients(self, batch: Any, seed: int) -> Parameters:
         named = {name: parameter for name, parameter in self.encoder.named_parameters() if parameter.requires_grad}
@@ -352,23 +432,23 @@ class _Agreement:
 class _Progress:
     """A bar of meta-epochs on stderr, with the loss of each source."""
 
-    def __init__(self, settings: MetaSettings, names: Sequence[str]) -> None:
-        self.settings, self.names = settings, names
+    def __init__(self, settings: MetaSettings, names: Sequence[str], *, shown: bool = True) -> None:
+        self.settings, self.names, self.shown = settings, names, settings.progress and shown
         self.bar = Progress(*Progress.get_default_columns(), TextColumn("{task.fields[note]}"), console=Console(stderr=True))
 
     def __enter__(self) -> "_Progress":
-        if self.settings.progress:
+        if self.shown:
             self.bar.start()
             self.task = self.bar.add_task("meta-training", total=self.settings.max_epochs, note="")
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.settings.progress:
+        if self.shown:
             self.bar.stop()
 
     def update(self, row: dict[str, float]) -> None:
         """Show an epoch."""
-        if self.settings.progress:
+        if self.shown:
             note = ", ".join(f"{name} {row[f'loss {name}']:.3f}" for name in self.names)
             self.bar.update(self.task, completed=int(row["epoch"]) + 1, note=f"loss {note}")
 

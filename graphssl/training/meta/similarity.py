@@ -1,7 +1,7 @@
 """How alike datasets and diseases are: by their gradients, by what a model of one does for another, by what models see."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -170,6 +170,7 @@ def transfer_matrix(
     Raises:
         DataError: If half of a dataset is too small.
     """
+    settings = replace(settings or MetaSettings(), devices=1, nodes=1)  # one source is one task, which is not spread
     halves = [_halves(source, seed) for source in sources]
     learned = [train for train, _ in halves]
     models = [

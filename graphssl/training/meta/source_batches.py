@@ -1,8 +1,9 @@
 """The batches of sources: made once, of which tasks take their rows."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 import torch
@@ -30,7 +31,6 @@ class SourceBatches:
     Args:
         sources: The sources.
         builder: How batches are made; fitted here.
-        device: Where the batches are kept.
 
     Attributes:
         builder_: The builder fitted on the subjects of all sources, for the model.
@@ -41,12 +41,22 @@ class SourceBatches:
         SchemaError: If columns of records differ between sources.
     """
 
-    def __init__(self, sources: Sequence[Source], builder: AbstractBuilder, device: torch.device | str = "cpu") -> None:
+    def __init__(self, sources: Sequence[Source], builder: AbstractBuilder) -> None:
         self.sources = {source.name: source for source in sources}
         self.builder_ = clone(builder).fit(_together(sources, builder))
-        made = _named_alike({source.name: self._batch(source) for source in sources})
-        self.batches: dict[str, Batch] = {name: batch.to(device) for name, batch in made.items()}
+        self.batches: dict[str, Batch] = _named_alike({source.name: self._batch(source) for source in sources})
         self._rows = {name: _rows_by_subject(batch.subject_ids) for name, batch in self.batches.items()}
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on another device."""
+        moved = copy.copy(self)
+        moved.batches = {name: batch.to(device) for name, batch in self.batches.items()}
+        return moved
+
+    def of_target(self, cohort: Cohort) -> Batch:
+        """The batch of other subjects, treated as those of a source are."""
+        device = next(iter(self.batches.values())).device
+        return self._batch(Source("target", cohort)).to(device)
 
     def support(self, task: Task) -> tuple[Batch, Tensor]:
         """The rows of a task's support, and the class of each row `[B]`."""
