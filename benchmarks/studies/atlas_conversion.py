@@ -1,6 +1,6 @@
 """Connectomes converted between atlases against the true ones of the same people: pairs of atlases, methods, numbers of people with both.
 
-    python benchmarks/studies/atlas_conversion.py FOLDER VOLUMES [--parts table downstream] [--draws 2] [--json FILE]
+    python benchmarks/studies/atlas_conversion.py FOLDER VOLUMES [--parts table downstream own] [--draws 2] [--json FILE]
 
 FOLDER holds ABIDE I as packed arrays, VOLUMES the label volumes of its three atlases (aal116, cc200, ho111). People are held out in two ways: 120 of
 them, whatever their site, and each third of the sites in turn. Maps are made from the others: from 0, 10, 50, 200 or all of them as people with both
@@ -8,7 +8,8 @@ atlases (fewer than all are drawn `--draws` times, a draw for each method the sa
 never the target's. Scores are means over held-out people: the correlation over edges of converted and true matrices, raw and after the training
 people's mean was taken from each (the converted people's from the converted, the true ones' from the true), and the share of people whose converted
 matrix is nearest to their own true one among all held-out people. `downstream` trains a logistic regression on true CC200 connections and tests it on
-those converted from AAL116, in each site left out.
+those converted from AAL116, in each site left out. `own` asks how far one can get who knows how a person's regions are laid out: a map is fitted
+to the first half of the person's own scan in both atlases, starting from the map of all training people, and converts the second half.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,12 +43,13 @@ from graphssl.atlases import (
     transport_map,
 )
 from graphssl.atlases.paired import mean_matrix
-from graphssl.data import Cohort
+from graphssl.data import Cohort, RegionData
 from graphssl.datasets import load_abide_arrays
 
 ATLASES = ("aal116", "cc200", "ho111")
 FEW = (10, 50, 200)
 N_HELD_OUT, N_SITE_GROUPS = 120, 3
+OWN_START, OWN_PENALTIES = 0.02, (3.0, 6.0, 12.0, 24.0)
 
 Matrices = npt.NDArray[np.float32]
 Maker = Callable[[LabelVolume, LabelVolume, PairedSubjects, Matrices], AtlasMap]
@@ -157,16 +160,63 @@ def downstream(cohort: Cohort, volumes: dict[str, LabelVolume], source: str = "a
             yield {"site": site, "method": method, "auroc": float(roc_auc_score(labels[places], model.decision_function(features(matrices))))}
 
 
+def own_maps(cohort: Cohort) -> Iterator[dict[str, object]]:
+    halves = [cohort_of_half(cohort, half) for half in (0, 1)]
+    _, places = next(held_out(cohort))
+    for source, target in itertools.permutations(ATLASES, 2):
+        first, second = (paired_subjects(half.regions[source], half.regions[target], half.ids).select(places) for half in halves)
+        train = paired_subjects(cohort.regions[source], cohort.regions[target], cohort.ids).select(np.setdiff1d(np.arange(len(cohort)), places))
+        shared = ridge_map(train, penalty=OWN_START)
+        left = np.nanmean(train.target - projected(shared.weights[None], train.source), axis=0)
+        mean = edges(mean_matrix(train.target)[None])[0]
+        weights = {"of all": np.broadcast_to(shared.weights, (len(places), *shared.weights.shape))}
+        for penalty in OWN_PENALTIES:
+            error = np.nan_to_num(first.cross.transpose(0, 2, 1) - shared.weights @ np.nan_to_num(first.source))
+            inverse = np.linalg.inv(np.nan_to_num(first.source) + penalty * np.eye(first.source.shape[1]))
+            weights[f"own, penalty {penalty:g}"] = shared.weights + error @ inverse
+        for name, own in weights.items():
+            told = projected(own, np.nan_to_num(second.source))
+            root = np.sqrt(np.clip(1 - np.diagonal(told, axis1=1, axis2=2), 0.01, None) / np.diagonal(left))
+            whole = told + root[:, :, None] * left * root[:, None, :]
+            scale = 1 / np.sqrt(np.diagonal(whole, axis1=1, axis2=2))
+            converted, true = edges(whole * scale[:, :, None] * scale[:, None, :]), edges(second.target)
+            raw, demeaned = likeness(converted, true).mean(), likeness(converted - mean, true - mean).mean()
+            yield {"source": source, "target": target, "map": name, "raw": float(raw), "demeaned": float(demeaned)}
+
+
+def cohort_of_half(cohort: Cohort, half: int) -> Cohort:
+    """The cohort with the first or second half of each scan; ends of scans are cut to one length first, so that atlases keep one time."""
+    lengths = {subject: min(len(cohort.regions[atlas].values[subject]) for atlas in ATLASES) for subject in cohort.ids}
+    cut = {subject: (slice(-n, -(n // 2)), slice(-(n // 2), None))[half] for subject, n in lengths.items()}
+    regions = {
+        atlas: RegionData(data.atlas, {subject: data.values[subject][cut[subject]] for subject in cohort.ids}, data.provenance)
+        for atlas, data in cohort.regions.items()
+    }
+    return replace(cohort, regions=regions)
+
+
+def projected(weights: npt.NDArray[np.floating], matrices: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """`W C Wᵀ` of each person."""
+    return weights @ np.nan_to_num(matrices) @ weights.transpose(0, 2, 1)
+
+
 def features(matrices: Matrices) -> Matrices:
     """Fisher z of connections; zero where a region is missing."""
     return np.arctanh(np.clip(np.nan_to_num(edges(matrices)), -0.999999, 0.999999))
+
+
+PARTS: dict[str, Callable[[Cohort, dict[str, LabelVolume], int], Iterator[dict[str, object]]]] = {
+    "table": table,
+    "downstream": lambda cohort, volumes, _draws: downstream(cohort, volumes),
+    "own": lambda cohort, _volumes, _draws: own_maps(cohort),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("volumes", type=Path)
-    parser.add_argument("--parts", nargs="+", choices=("table", "downstream"), default=("table", "downstream"))
+    parser.add_argument("--parts", nargs="+", choices=tuple(PARTS), default=("table", "downstream"))
     parser.add_argument("--draws", type=int, default=2)
     parser.add_argument("--json", type=Path, help="file to write every number to, a line each")
     options = parser.parse_args()
@@ -174,14 +224,14 @@ def main() -> None:
     cohort, volumes = opened(options.folder, options.volumes)
     found: dict[str, list[dict[str, object]]] = {part: [] for part in options.parts}
     for part in options.parts:
-        for row in table(cohort, volumes, options.draws) if part == "table" else downstream(cohort, volumes):
+        for row in PARTS[part](cohort, volumes, options.draws):
             found[part].append(row)
             print(row, file=sys.stderr, flush=True)
             if options.json is not None:
                 with options.json.open("a", encoding="utf-8") as file:
                     file.write(json.dumps({"part": part, **row}) + "\n")
     for part, rows in found.items():
-        print(_printed_table(rows) if part == "table" else _printed_downstream(rows))
+        print(PRINTED[part](rows))
 
 
 def _printed_table(rows: list[dict[str, object]]) -> str:
@@ -207,6 +257,19 @@ def _printed_downstream(rows: list[dict[str, object]]) -> str:
     kept = (means - 0.5) / (means["true"] - 0.5)
     lines = [f"| {method} | {means[method]:.3f} | {kept[method]:.0%} |" for method in means.index]
     return "\n".join(["| test matrices | AUROC, mean over sites | of the excess over chance |", "|---|---|---|", *lines])
+
+
+def _printed_own(rows: list[dict[str, object]]) -> str:
+    import pandas as pd
+
+    frame = pd.DataFrame(rows)
+    frame["text"] = [f"{raw:.3f} / {demeaned:.3f}" for raw, demeaned in zip(frame["raw"], frame["demeaned"], strict=True)]
+    wide = frame.pivot_table("text", "map", ["source", "target"], "first", sort=False)
+    head = "| map | " + " | ".join(f"{source}→{target}" for source, target in wide.columns) + " |"
+    return "\n".join([head, "|" + "---|" * (1 + wide.shape[1]), *(f"| {name} | {' | '.join(wide.loc[name])} |" for name in wide.index)])
+
+
+PRINTED: dict[str, Callable[[list[dict[str, object]]], str]] = {"table": _printed_table, "downstream": _printed_downstream, "own": _printed_own}
 
 
 if __name__ == "__main__":
