@@ -31,7 +31,7 @@ def test_importing_graphssl_is_light():
 
 def test_only_training_and_what_stands_on_it_loads_lightning():
     """nilearn and the rest load inside the functions that use them; one interpreter imports all, since each start takes seconds."""
-    light = ("data", "atlases", "datasets", "graphs", "views", "encoders", "objectives", "statistics", "reports", "errors")
+    light = ("data", "atlases", "datasets", "graphs", "views", "encoders", "objectives", "initializers", "statistics", "reports", "errors")
     loaded = modules_after("import graphssl\n" + "\n".join(f"graphssl.{name}" for name in light))
     assert "torch" in loaded
     assert not loaded & set(HEAVY)

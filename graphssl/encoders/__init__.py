@@ -5,6 +5,15 @@ from graphssl.encoders.brain_network_transformer import BrainNetworkTransformer
 from graphssl.encoders.event_transformer import EventTransformer
 from graphssl.encoders.gnn import GAT, GCN, GIN
 from graphssl.encoders.graph_transformer import GraphTransformer
+from graphssl.encoders.images import (
+    AbstractImageEncoder,
+    PatchDecoder,
+    PyramidTransformer,
+    ResNet,
+    SliceTransformer,
+    TextureEncoder,
+    VisionTransformer,
+)
 from graphssl.encoders.mlp import MLP
 from graphssl.encoders.patient_network import PatientNetwork
 from graphssl.encoders.population_encoder import AbstractPopulationEncoder
@@ -24,6 +33,7 @@ __all__ = [
     "GIN",
     "MLP",
     "AbstractEncoder",
+    "AbstractImageEncoder",
     "AbstractPopulationEncoder",
     "AbstractRecordEncoder",
     "AbstractTableEncoder",
@@ -32,11 +42,17 @@ __all__ = [
     "Embedding",
     "EventTransformer",
     "GraphTransformer",
+    "PatchDecoder",
     "PatientNetwork",
     "PopulationGNN",
     "PopulationTransformer",
+    "PyramidTransformer",
+    "ResNet",
+    "SliceTransformer",
     "SparsePopulationTransformer",
     "TableMLP",
     "TableTransformer",
+    "TextureEncoder",
     "TimelineTransformer",
+    "VisionTransformer",
 ]

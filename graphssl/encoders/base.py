@@ -17,14 +17,16 @@ class Embedding(NamedTuple):
     """What an encoder makes of a batch.
 
     Attributes:
-        tokens: One vector a token `[B, N, D]`; a token is a brain region, a column of a table, a bin of time, or an event.
+        tokens: One vector a token `[B, N, D]`; a token is a brain region, a column of a table, a bin of time, an event, or a place of an image.
         mask: Which tokens are real `[B, N]`.
         pooled: One vector a sample `[B, P]`.
+        maps: Feature maps of images by scale `[B, C, *S]`, the finest first; none of anything else.
     """
 
     tokens: Float[Tensor, "B N D"]
     mask: Bool[Tensor, "B N"]
     pooled: Float[Tensor, "B P"]
+    maps: tuple[Tensor, ...] = ()
 
 
 class AbstractEncoder(nn.Module, ABC):

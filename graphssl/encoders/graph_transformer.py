@@ -111,15 +111,16 @@ class Block(nn.Module):
         width: Width of the tokens.
         heads: Attention heads.
         dropout: Dropout of both outputs.
+        expansion: How many times as wide the feed-forward is inside.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, expansion: int = 2) -> None:
         super().__init__()
         self.heads = heads
         self.norm_attention, self.norm_feed = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
-        self.feed = feed_forward(width)
+        self.feed = feed_forward(width, expansion)
         self.drop = nn.Dropout(dropout)
 
     def forward(self, tokens: Float[Tensor, "B R D"], bias: Tensor | None) -> Float[Tensor, "B R D"]:

@@ -46,9 +46,9 @@ class MLP(AbstractEncoder):
         return Embedding(tokens, batch.mask, self.pool(tokens, batch))
 
 
-def feed_forward(width: int) -> nn.Sequential:
-    """Two layers on each token alone, twice as wide between them."""
-    return nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+def feed_forward(width: int, expansion: int = 2) -> nn.Sequential:
+    """Two layers on each token alone, `expansion` times as wide between them."""
+    return nn.Sequential(nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width))
 
 
 def residual_block(width: int, dropout: float) -> nn.Sequential:

@@ -191,7 +191,8 @@ class AbstractPopulationEncoder(AbstractEncoder):
 
 def taken(embedding: Embedding, rows: Int[Tensor, "b"]) -> Embedding:
     """Some rows of an embedding."""
-    return Embedding(*(part.index_select(0, rows) for part in embedding))
+    tokens, mask, pooled = (part.index_select(0, rows) for part in (embedding.tokens, embedding.mask, embedding.pooled))
+    return Embedding(tokens, mask, pooled)
 
 
 def joined(first: Embedding, second: Embedding) -> Embedding:
