@@ -14,6 +14,7 @@ from graphssl.encoders.images import (
     TextureEncoder,
     VisionTransformer,
 )
+from graphssl.encoders.linear_encoder import LinearEncoder
 from graphssl.encoders.mlp import MLP
 from graphssl.encoders.patient_network import PatientNetwork
 from graphssl.encoders.population_encoder import AbstractPopulationEncoder
@@ -42,6 +43,7 @@ __all__ = [
     "Embedding",
     "EventTransformer",
     "GraphTransformer",
+    "LinearEncoder",
     "PatchDecoder",
     "PatientNetwork",
     "PopulationGNN",

@@ -57,8 +57,9 @@ class Model:
         head: Linear map from the pooled vector to class logits.
         classes: Names of the classes, in the order of the head's outputs; the last one is the positive class of a binary target.
         target: Column that the head predicts.
-        history: One row an epoch of the last training.
+        history: One row an epoch of the last training; not saved.
         card: What the model was trained on and how it scored, for the model card.
+        update: What a step of adaptation does, where meta-training learned that too; not saved.
     """
 
     builder: AbstractBuilder
@@ -68,6 +69,7 @@ class Model:
     target: str | None = None
     history: pd.DataFrame = field(default_factory=pd.DataFrame)
     card: dict[str, Any] = field(default_factory=dict)
+    update: nn.Module | None = None
 
     def __repr__(self) -> str:
         n = sum(parameter.numel() for parameter in self.encoder.parameters())

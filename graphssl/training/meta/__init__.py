@@ -1,6 +1,6 @@
 """Meta-learning: starting points from which a few labelled subjects of a new cohort go far."""
 
-from graphssl.training.meta.adaptation import adaptation_curve
+from graphssl.training.meta.adaptation import adapt_and_score, adaptation_curve
 from graphssl.training.meta.generator import AdaptiveStep, rates_of_tasks
 from graphssl.training.meta.inner import (
     EncoderLoss,
@@ -54,6 +54,7 @@ __all__ = [
     "TaskSampler",
     "UncertaintyWeights",
     "adapt",
+    "adapt_and_score",
     "adaptation_curve",
     "adapted_parameters",
     "as_function",

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Int
 from torch import Tensor
 from torch.func import functional_call
 
+from graphssl.data.batch import Batch
 from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
 from graphssl.errors import ConfigError, DataError
 from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.statistics.metrics import score_all
-from graphssl.training.meta.inner import GradientStep, InnerLoop, adapt, as_function
+from graphssl.training.meta.inner import GradientStep, InnerLoop, Parameters, Update, adapt, as_function
 from graphssl.training.meta.meta_train import LabelledLoss
 from graphssl.training.meta.source_batches import centred_on
 from graphssl.training.meta.tasks import Source, Task, TaskSampler
@@ -35,7 +37,8 @@ def adaptation_curve(
 ) -> pd.DataFrame:
     """Adapt a model to a few labelled subjects of a target by gradient steps, and score it after each on all others.
 
-    Nothing is learned from those who are scored: connectomes are centred on the labelled subjects alone. Draws are the same for every model.
+    Nothing is learned from those who are scored: connectomes are centred on the labelled subjects alone. Draws are the same for every model. To try
+    several ways of adapting on the same draws, take these once (`labelled_and_others`, `builder_for`) and call `adapt_and_score`.
 
     Args:
         model: A model of `meta_train`; one without a head gets one that knows nothing.
@@ -59,13 +62,56 @@ def adaptation_curve(
         raise ConfigError(f"Expected a head for the {target.n_classes} classes of {target.name!r}, found one for {model.head.out_features}.")
     if n_draws < 1 or not n_support:
         raise ConfigError(f"Expected at least one draw and one number of labelled subjects, found {n_draws} and {list(n_support)}.")
-    inner = InnerLoop(GradientStep(learning_rate), first_order=True)
     rows = []
     for k in n_support:
         sampler = TaskSampler([target], k, 1, seed)
         for draw in range(n_draws):
-            rows += [(k, draw, *row) for row in _curve(model, target, sampler.draw(draw)[0], inner, n_steps)]
+            labelled, others = labelled_and_others(target, sampler.draw(draw)[0])
+            builder = builder_for(model, labelled)
+            support, query = ((batch := builder.transform(cohort), _classes(target, batch.subject_ids)) for cohort in (labelled, others))
+            scores = adapt_and_score(model, support, query, GradientStep(learning_rate), n_steps=n_steps)
+            rows += [(k, draw, step, loss, auroc, len(others)) for step, loss, auroc in scores.itertuples(index=False)]
     return pd.DataFrame(rows, columns=list(CURVE))
+
+
+def adapt_and_score(
+    model: Model,
+    support: tuple[Batch, Int[Tensor, "b"]],
+    query: tuple[Batch, Int[Tensor, "q"]],
+    update: Update,
+    *,
+    n_steps: int = 10,
+    head_only: bool = False,
+) -> pd.DataFrame:
+    """Adapt a model to some rows, and score it before any step and after each on others.
+
+    Args:
+        model: The model; one without a head gets one that knows nothing.
+        support: Rows to adapt to, and the class of each.
+        query: Rows to score, and the class of each.
+        update: What a step does: a `GradientStep`, or what a model learned with its start (`model.update`).
+        n_steps: Number of steps.
+        head_only: Whether the encoder is left as it is.
+
+    Returns:
+        One row a step (from 0, before any), with loss and AUROC of the query; AUROC is NaN where one class alone is in it.
+
+    Raises:
+        ConfigError: If the classes are more than the model's head tells apart.
+        GraphSSLError: If a loss is not finite.
+    """
+    n_classes = 1 + int(max(labels.max() for _, labels in (support, query)))
+    if model.head is not None and model.head.out_features < n_classes:
+        raise ConfigError(f"Expected a head for {n_classes} classes, found one for {model.head.out_features}.")
+    module = _module(model, n_classes).eval()
+    loss, parameters = as_function(module, first_order=True)
+    adapted = [name for name in parameters if name.startswith("head.")] if head_only else _known_to(update, parameters)
+    inner, rows = InnerLoop(update, first_order=True, adapted=adapted), []
+    for step in range(n_steps + 1):
+        if step:
+            parameters = {name: tensor.detach() for name, tensor in adapt(loss, parameters, support, inner).items()}
+        rows.append((step, *_scores(module, parameters, query)))
+    return pd.DataFrame(rows, columns=["step", "loss", "auroc"])
 
 
 def labelled_and_others(target: Source, task: Task) -> tuple[Cohort, Cohort]:
@@ -84,21 +130,13 @@ def builder_for(model: Model, labelled: Cohort) -> AbstractBuilder:
     return centred_on(builder, labelled)
 
 
-def _curve(model: Model, target: Source, task: Task, inner: InnerLoop, n_steps: int) -> list[tuple[int, float, float, int]]:
-    labelled, others = labelled_and_others(target, task)
-    builder = builder_for(model, labelled)
-    support, query = ((batch := builder.transform(cohort), _classes(target, batch.subject_ids)) for cohort in (labelled, others))
-    module = _module(model, target.n_classes).eval()
-    loss, parameters = as_function(module, first_order=True)
-    rows = []
-    for step in range(n_steps + 1):
-        if step:
-            parameters = {name: tensor.detach() for name, tensor in adapt(loss, parameters, support, inner).items()}
-        rows.append((step, *_scores(module, parameters, query), len(others)))
-    return rows
+def _known_to(update: Update, parameters: Parameters) -> list[str]:
+    """Names of the tensors that an update moves: those it was made for, where it was."""
+    names = getattr(update, "names", None)
+    return list(parameters) if names is None else list(names)
 
 
-def _scores(module: LabelledLoss, parameters: dict[str, Tensor], query: tuple[object, Tensor]) -> tuple[float, float]:
+def _scores(module: LabelledLoss, parameters: Parameters, query: tuple[Batch, Tensor]) -> tuple[float, float]:
     """Loss and AUROC."""
     encoder = {name.removeprefix("encoder."): tensor for name, tensor in parameters.items() if name.startswith("encoder.")}
     with torch.no_grad():

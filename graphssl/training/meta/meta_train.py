@@ -140,7 +140,7 @@ def meta_train(
 
     Returns:
         A model for `finetune`, with the head of the sources where they have a target; its history has a row a meta-epoch, with loss and weight of
-        each source.
+        each source, and its `update` is what a step does where that was learned (generated rates, Meta-SGD).
 
     Raises:
         DataError: If sources have no common target, or too few subjects for a task.
@@ -233,7 +233,8 @@ class _Run:
     def model(self) -> Model:
         """What was learned."""
         first, card = self.sampler.sources[0], self._card()
-        model = Model(self.batches.builder_, self.encoder.cpu().eval(), history=pd.DataFrame(self.history), card=card)
+        update = self.update.cpu().requires_grad_(False) if isinstance(self.update, nn.Module) else None
+        model = Model(self.batches.builder_, self.encoder.cpu().eval(), history=pd.DataFrame(self.history), card=card, update=update)
         if not isinstance(self.module, LabelledLoss) or isinstance(self.strategy, DirectLearning):
             return model
         assert first.classes is not None
