@@ -15,6 +15,7 @@ from graphssl.datasets.physionet2012 import load_physionet2012
 from graphssl.datasets.physionet2019 import load_physionet2019
 from graphssl.datasets.records import load_omop, load_records
 from graphssl.datasets.simulate import GroundTruth, SimulatedSite, Simulation, simulate
+from graphssl.datasets.simulate_images import simulate_images
 from graphssl.datasets.simulate_stays import simulate_stays
 from graphssl.datasets.simulate_table import TableSimulation, TableTruth, simulate_table
 from graphssl.datasets.tables import load_tables
@@ -47,6 +48,7 @@ __all__ = [
     "recognise",
     "save_brainnet_viewer",
     "simulate",
+    "simulate_images",
     "simulate_stays",
     "simulate_table",
     "write_array",

@@ -22,6 +22,7 @@ from graphssl.estimators import WITHHELD
 from graphssl.evaluation.calibrated import RidgeProbability, SvmProbability
 from graphssl.evaluation.native_missing import NativeMissing
 from graphssl.evaluation.perceptron import Perceptron
+from graphssl.evaluation.pixels import ImageFeatures
 from graphssl.graphs.connectivity import ConnectivityFeatures
 from graphssl.graphs.contrast import ScanContrast
 from graphssl.graphs.harmonize import CohortHarmonizer
@@ -37,6 +38,8 @@ BASELINES = (
     "mlp_correlation",
     "logistic_table",
     "boosting_table",
+    "logistic_pixels",
+    "boosting_intensities",
     "covariates",
     "majority",
 )
@@ -50,7 +53,8 @@ def make_baseline(name: str, atlases: Sequence[str] | None = None, class_weight:
     connectivity: Fisher-z `…_correlation`, Fisher-z `…_partial` correlation or `…_tangent`, centred and scaled on training subjects.
     `logistic_table` is logistic regression on the columns of the table, with the training mean and a mark in place of a missing value, and
     `boosting_table` is histogram gradient boosting on the same columns (300 rounds, learning rate 0.05), for which missing is a state of its own.
-    Beware of columns that spell the target out.
+    Beware of columns that spell the target out. `logistic_pixels` is logistic regression on the pixels of small images, `boosting_intensities` that
+    boosting on statistics of their intensities; see `ImageFeatures`.
     `covariates` is logistic regression on the table's covariates alone, which shows what can be read without any scan; other columns, such as
     clinical scores, may spell the target out and are left alone. `majority` answers with the training shares.
 
@@ -78,9 +82,13 @@ def make_baseline(name: str, atlases: Sequence[str] | None = None, class_weight:
     logistic = LogisticRegression(class_weight=class_weight, max_iter=2000)
     if name == "logistic_table":
         return LabelledOnly(make_pipeline(ColumnEncoder(), logistic))
+    boosting = HistGradientBoostingClassifier(learning_rate=0.05, max_iter=300, early_stopping=False, class_weight=class_weight, random_state=0)
     if name == "boosting_table":
-        boosting = HistGradientBoostingClassifier(learning_rate=0.05, max_iter=300, early_stopping=False, class_weight=class_weight, random_state=0)
         return LabelledOnly(make_pipeline(NativeMissing(), boosting))
+    if name == "boosting_intensities":
+        return LabelledOnly(boosting, preparation=ImageFeatures("intensities"))
+    if name == "logistic_pixels":
+        return LabelledOnly(make_pipeline(UnitScaler(), logistic), preparation=ImageFeatures("pixels"))
     if name == "covariates":
         return LabelledOnly(make_pipeline(ColumnEncoder(roles=("covariate",)), logistic))
     if name in _HARMONIZED:

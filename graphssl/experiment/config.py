@@ -16,6 +16,7 @@ from graphssl.atlases import load_atlas
 from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
 from graphssl.data.event_tokens import EventTokenizer
+from graphssl.data.image_builder import ImageBuilder
 from graphssl.data.summaries import EventSummary
 from graphssl.data.table import ColumnTokenizer
 from graphssl.data.timeline import TimelineTokenizer
@@ -230,6 +231,7 @@ class Experiment:
         timeline: How events become bins of time, in place of `columns` where an encoder reads them.
         events: How events become tokens one by one, likewise.
         population: How patients are placed in a population, in place of `columns` where they learn from one another.
+        images: How images, volumes and clips are prepared, where an encoder reads them.
         pretraining: How long and how fast to pre-train.
         finetuning: How long and how fast to fine-tune.
         class_weight: `balanced` lets the classes count alike, in fine-tuning and in the baselines that offer the choice (logistic regression and
@@ -239,7 +241,7 @@ class Experiment:
         output: Folder of the run folders.
 
     Raises:
-        ConfigError: If more than one of connectomes, tables, timelines, events and populations is asked for.
+        ConfigError: If more than one of connectomes, tables, timelines, events, populations and images is asked for.
     """
 
     def __init__(
@@ -255,6 +257,7 @@ class Experiment:
         timeline: TimelineTokenizer | None = None,
         events: EventTokenizer | None = None,
         population: PopulationBuilder | None = None,
+        images: ImageBuilder | None = None,
         pretraining: TrainingSettings = PRETRAINING,
         finetuning: TrainingSettings = FINETUNING,
         class_weight: ClassWeight = "balanced",
@@ -269,6 +272,7 @@ class Experiment:
             "timeline": timeline,
             "events": events,
             "population": population,
+            "images": images,
         }
         builders = {key: value for key, value in given.items() if value is not None}
         if len(builders) > 1:
@@ -331,6 +335,7 @@ def _known_keys() -> list[str]:
         EventTokenizer,
         PopulationBuilder,
         FeatureGroup,
+        ImageBuilder,
     ]
     for base in (AbstractEncoder, AbstractObjective, AbstractView):
         kinds += _below(base)

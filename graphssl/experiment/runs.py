@@ -138,6 +138,7 @@ def describe(cohort: Cohort) -> dict[str, Any]:
             name: {"n_regions": len(d.atlas), "hash": d.atlas.hash, "n_subjects": len(d), **d.provenance.to_dict()}
             for name, d in cohort.regions.items()
         },
+        "images": {name: {"n_images": len(d), "hash": d.hash, "what": repr(d)} for name, d in cohort.images.items()},
         "excluded_count": {str(k): int(v) for k, v in cohort.excluded["what"].value_counts().items()},
     }
 

@@ -1,6 +1,7 @@
 """The smallest run of an experiment: one step of everything, to test a configuration."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 from jsonargparse import ArgumentParser, Namespace
@@ -15,6 +16,7 @@ _PER_CLASS = 6
 _SITES = 2
 _BRAINS = {"adapter": "simulate", "arguments": {"atlases": ["simulated24"], "n_subjects": 24, "sites": _SITES}}
 _TABLE = {"adapter": "simulate_table", "arguments": {"n_subjects": 80, "columns": 10, "sites": _SITES}}
+_IMAGES = {"n_subjects": 48, "n_sites": _SITES}
 _STAYS = {"adapter": "simulate_stays", "arguments": {"n_patients": 80, "n_sites": _SITES}}
 
 
@@ -64,6 +66,9 @@ def _stand_in(parsed: Namespace) -> None:
     has_events = bool(of_events) or summary is not None
     has_table = bool(readers) or parsed.population is not None
     parsed.cohort = Namespace({**_STAYS, "summary": summary} if has_events else _TABLE if has_table else _BRAINS)
+    if parsed.images is not None:
+        parsed.cohort = Namespace(_images_like(parsed))
+        parsed.images.init_args.images = None
     parsed.target, parsed.classes = None, None
     if parsed.builder is not None:
         parsed.builder.init_args.atlases = None
@@ -75,6 +80,15 @@ def _stand_in(parsed: Namespace) -> None:
             chosen.init_args.treatments = list(TREATMENTS)
     if parsed.population is not None:
         parsed.population.init_args.groups = None
+
+
+def _images_like(parsed: Namespace) -> dict[str, Any]:
+    """Images of the rank and channels that the encoder reads; clips where the images are to have an axis more than the encoder."""
+    encoder = {} if parsed.encoder is None else dict(parsed.encoder.init_args)
+    rank, size = encoder.get("rank", 2), parsed.images.init_args.size
+    is_clip = isinstance(size, list | tuple) and len(size) > rank
+    kind = {"rank": rank, "n_channels": encoder.get("in_channels", 1), "n_frames": 6 if is_clip else None}
+    return {"adapter": "simulate_images", "arguments": {**_IMAGES, **kind}}
 
 
 def _two_sites(cohort: Cohort, experiment: Experiment) -> Cohort:

@@ -20,6 +20,7 @@ from graphssl.encoders import (
     GIN,
     MLP,
     AbstractEncoder,
+    AbstractImageEncoder,
     AbstractPopulationEncoder,
     BrainNetworkTransformer,
     GraphTransformer,
@@ -209,7 +210,9 @@ def make_method(name: str, experiment: Experiment, cohort: Cohort | None = None)
         return LabelledOnly(RidgeProbability(), preparation=ScanContrast(_atlases(experiment)))
     others = _comparison_encoders(experiment, cohort)
     if name in COMPARISONS and name not in others:
-        raise ConfigError(f"Expected one of {', '.join(others)} to compare with, found {name!r}, which reads other data. Leave it out.")
+        raise ConfigError(
+            f"Expected one of {', '.join(others) or 'the methods'} to compare with, found {name!r}, which reads other data. Leave it out."
+        )
     encoder = others[name]() if name in others else experiment.encoder or GraphTransformer()
     if name == "no_edges":
         if "edges" not in encoder.arguments():
@@ -332,6 +335,8 @@ def _write_history(folder: RunFolder, stages: dict[str, pd.DataFrame]) -> None:
 def _comparison_encoders(experiment: Experiment, cohort: Cohort | None) -> dict[str, Callable[[], AbstractEncoder]]:
     """What reads the same data in other ways, by name of the method; of patients in a population at the size of the experiment's encoder."""
     encoder = experiment.encoder
+    if isinstance(encoder, AbstractImageEncoder):
+        return {}
     if isinstance(encoder, AbstractPopulationEncoder):
         sizes = {name: value for name, value in encoder.arguments().items() if name in ("width", "depth", "heads", "patient", "dropout")}
         layers: dict[str, Layer] = {"gcn": "gcn", "gat": "gat", "gin": "gin", "sage": "sage", "mlp": "none"}
