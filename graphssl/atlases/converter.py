@@ -1,9 +1,10 @@
 """From one atlas to another, as a scikit-learn transformer."""
 
+import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,14 @@ from graphssl.data.regions import Provenance, RegionData
 from graphssl.errors import AtlasError, ConfigError, DataError
 
 Method = Literal["overlap", "geometry", "transport", "ridge", "autoencoder", "joint"]
-METHODS: tuple[str, ...] = get_args(Method)
+METHODS: dict[str, Callable[..., AtlasMap]] = {
+    "overlap": overlap_map,
+    "geometry": geometry_map,
+    "transport": transport_map,
+    "ridge": ridge_map,
+    "autoencoder": autoencoder_map,
+    "joint": joint_map,
+}
 # Those that cannot be made without subjects who have both atlases.
 LEARNED = ("ridge", "autoencoder", "joint")
 
@@ -96,16 +104,14 @@ class AtlasConverter(TransformerMixin, BaseEstimator):
         """
         if self.method not in METHODS:
             raise ConfigError(f"Expected the method to be one of {', '.join(METHODS)}; found {self.method!r}.")
+        _check_options(self.method, list(self.options or {}))
         source, target = load_parcellation(self.source), load_parcellation(self.target)
         first, second = _data(X, source), _data(X if isinstance(X, Cohort) else y, target)
         source, target = _matched(source, first), _matched(target, second)
         pairs = None
         if self.method in LEARNED or (self.method == "transport" and (self.options or {}).get("cost") == "functional"):
             pairs = _paired(first, second, source, target)
-        try:
-            made = _made(self.method, source, target, first, pairs, dict(self.options or {}))
-        except TypeError as error:
-            raise ConfigError(f"Expected options of the method {self.method!r}, found {sorted(self.options or {})} ({error}).") from error
+        made = _made(self.method, source, target, first, pairs, dict(self.options or {}))
         if isinstance(source, LabelVolume) and isinstance(target, LabelVolume) and np.isnan(made.coverage).all():
             made = replace(made, coverage=coverage(source, target))
         self.map_ = made
@@ -157,6 +163,13 @@ def _made(
     if method == "joint":
         return joint_map(source, target, pairs, **options)
     return ridge_map(pairs, **options) if method == "ridge" else autoencoder_map(pairs, **options)
+
+
+def _check_options(method: str, options: list[str]) -> None:
+    known = [name for name, parameter in inspect.signature(METHODS[method]).parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ConfigError(f"Expected options of the method {method!r} ({', '.join(known) or 'it has none'}), found {unknown}.")
 
 
 def _matched(parcellation: Parcellation, data: RegionData | None) -> Parcellation:
