@@ -97,7 +97,7 @@ class AbstractPretrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
         found = np.unique(labels[labels != WITHHELD])
         if len(found) < 2:
             raise DataError(f"Expected at least two classes among the labels, found {found.tolist()}.")
-        self.pretrained_ = self._start(cohort)
+        self.pretrained_ = self.pretrain_cohort(cohort)
         # Nothing about a probe is drawn at random.
         seeds = [self.seed + _APART * k for k in range(self.n_members if self.mode == "full" else 1)]
         labelled, classes = _with_target(cohort, labels), [str(label) for label in found]
@@ -121,7 +121,8 @@ class AbstractPretrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
             seed=seed,
         )
 
-    def _start(self, cohort: Cohort) -> Model:
+    def pretrain_cohort(self, cohort: Cohort) -> Model:
+        """Pre-train on a cohort, unless it was done last; random weights without an objective."""
         encoder = self.encoder or self.default_encoder()
         # The hash holds values only; roles of columns say who belongs to a family.
         key = (cohort.hash, repr([cohort.name, cohort.schema, *_plain(self, encoder)]))

@@ -218,32 +218,32 @@ def test_a_remembered_pretraining_gives_the_numbers_of_a_new_one(cohort):
     ids=["seed", "objective", "ratio", "scratch", "width", "edges", "builder", "epochs"],
 )
 def test_whatever_decides_a_pretraining_makes_another_one(cohort, change):
-    first = quick_classifier()._start(cohort)
-    assert quick_classifier()._start(cohort) is first
-    assert quick_classifier(**change)._start(cohort) is not first
+    first = quick_classifier().pretrain_cohort(cohort)
+    assert quick_classifier().pretrain_cohort(cohort) is first
+    assert quick_classifier(**change).pretrain_cohort(cohort) is not first
 
 
 def test_other_subjects_values_or_families_are_another_pretraining(cohort, make_cohort):
     scratch = quick_classifier(objective=None)
-    first = scratch._start(cohort)
-    assert scratch._start(cohort.select(cohort.ids[:20])) is not first
-    assert scratch._start(make_cohort(n_subjects=24, n_regions=20, effect=2.0, seed=1)) is not first
+    first = scratch.pretrain_cohort(cohort)
+    assert scratch.pretrain_cohort(cohort.select(cohort.ids[:20])) is not first
+    assert scratch.pretrain_cohort(make_cohort(n_subjects=24, n_regions=20, effect=2.0, seed=1)) is not first
     # The same values with another meaning: families decide who chooses the epoch.
     pairs = pd.Series([f"f{k // 2}" for k in range(24)], index=cohort.subjects.index, dtype="str")
     feature, family = (cohort.with_column(Column("pair", "text", role), pairs) for role in ("feature", "group"))
     assert feature.hash == family.hash
-    assert scratch._start(feature) is not scratch._start(family)
+    assert scratch.pretrain_cohort(feature) is not scratch.pretrain_cohort(family)
 
 
 def test_only_few_pretrainings_are_remembered(cohort):
     for seed in range(estimators._MAX_STARTS + 2):
-        quick_classifier(objective=None, seed=seed)._start(cohort)
+        quick_classifier(objective=None, seed=seed).pretrain_cohort(cohort)
     assert len(estimators._STARTS) == estimators._MAX_STARTS
 
 
 def test_the_one_used_last_is_remembered_longest(cohort):
     def start(seed):
-        return quick_classifier(objective=None, seed=seed)._start(cohort)
+        return quick_classifier(objective=None, seed=seed).pretrain_cohort(cohort)
 
     first = start(0)
     for seed in range(1, estimators._MAX_STARTS):

@@ -4,6 +4,7 @@ from graphssl.evaluation.audits import site_probe
 from graphssl.evaluation.baselines import BASELINES, make_baseline
 from graphssl.evaluation.challenges import CHALLENGE_SCORES
 from graphssl.evaluation.explain import Saliency, integrated_gradients, saliency
+from graphssl.evaluation.nearest import NearestNeighborProbe
 from graphssl.evaluation.permutation import refit_permutation_test
 from graphssl.evaluation.protocols import Evaluation, evaluate
 from graphssl.evaluation.randomisation import randomisation_check
@@ -15,6 +16,7 @@ __all__ = [
     "BASELINES",
     "CHALLENGE_SCORES",
     "Evaluation",
+    "NearestNeighborProbe",
     "Saliency",
     "Tuned",
     "attention_rollout",

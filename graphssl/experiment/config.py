@@ -50,6 +50,8 @@ OURS = (
     "pretrained_linear",
     "scratch",
     "scratch_probe",
+    "pretrained_knn",
+    "scratch_knn",
     "no_edges",
     *COMPARISONS,
 )
@@ -63,6 +65,7 @@ class EvaluationSettings:
         protocol: `leave_one_site_out`, `k_fold`, `published` (columns of the table with the role `split`), or `time_ordered` (trained on the past, by
             prediction time).
         methods: Methods of ours: `pretrained` and `scratch` (encoder and head trained), `pretrained_probe` and `scratch_probe` (head only),
+            `pretrained_knn` and `scratch_knn` (votes of the nearest training subjects),
             `pretrained_linear` (a ridge on what `ScanContrast` learned from all training scans, which must be time series),
             `no_edges` (pre-trained with every edge cut), and the comparison encoders `gcn`, `gat`, `gin`, `mlp`,
             `brain_network_transformer` (of connectomes) and `sage` (of patients in a population), pre-trained alike.

@@ -32,6 +32,7 @@ from graphssl.estimators import ConnectomeClassifier
 from graphssl.evaluation.audits import leading_components, site_probe
 from graphssl.evaluation.baselines import BASELINES, LabelledOnly, make_baseline
 from graphssl.evaluation.calibrated import RidgeProbability
+from graphssl.evaluation.nearest import NearestNeighborProbe
 from graphssl.evaluation.protocols import evaluate, make_splits, make_task
 from graphssl.evaluation.tuning import InnerUnit, Tuned
 from graphssl.experiment.config import COMPARISONS, EvaluationSettings, Experiment
@@ -193,7 +194,7 @@ def embed(model: str | Path, cohort: str | Path, out: str | Path) -> pd.DataFram
     return table
 
 
-def make_method(name: str, experiment: Experiment, cohort: Cohort | None = None) -> ConnectomeClassifier | LabelledOnly:
+def make_method(name: str, experiment: Experiment, cohort: Cohort | None = None) -> ConnectomeClassifier | NearestNeighborProbe | LabelledOnly:
     """A method of ours or a baseline as an estimator.
 
     Args:
@@ -220,7 +221,7 @@ def make_method(name: str, experiment: Experiment, cohort: Cohort | None = None)
                 f"Expected an encoder with edges to cut for the method 'no_edges', found {type(encoder).__name__}. Leave the method out."
             )
         encoder = type(encoder)(**{**encoder.arguments(), "edges": False})
-    return ConnectomeClassifier(
+    method = ConnectomeClassifier(
         objective=None if name.startswith("scratch") else objective_of(experiment),
         encoder=encoder,
         builder=experiment.builder,
@@ -229,6 +230,7 @@ def make_method(name: str, experiment: Experiment, cohort: Cohort | None = None)
         finetuning=_silent(experiment.finetuning),
         class_weight=experiment.class_weight,
     )
+    return NearestNeighborProbe(method) if name.endswith("_knn") else method
 
 
 def make_tuned(name: str, experiment: Experiment, cohort: Cohort | None = None) -> Tuned:
