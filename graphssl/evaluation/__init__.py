@@ -10,6 +10,7 @@ from graphssl.evaluation.protocols import Evaluation, evaluate
 from graphssl.evaluation.randomisation import randomisation_check
 from graphssl.evaluation.refits import refit_saliencies
 from graphssl.evaluation.rollout import attention_rollout
+from graphssl.evaluation.segmentation import evaluate_segmentation, segmentation_scores
 from graphssl.evaluation.tuning import Tuned
 
 __all__ = [
@@ -21,11 +22,13 @@ __all__ = [
     "Tuned",
     "attention_rollout",
     "evaluate",
+    "evaluate_segmentation",
     "integrated_gradients",
     "make_baseline",
     "randomisation_check",
     "refit_permutation_test",
     "refit_saliencies",
     "saliency",
+    "segmentation_scores",
     "site_probe",
 ]

@@ -14,6 +14,8 @@ from graphssl.objectives.masked_events import MaskedEvents
 from graphssl.objectives.masked_timeline import MaskedBlocks, MaskedFeatures, MaskedPatients
 from graphssl.objectives.redundancy import BarlowTwins
 from graphssl.objectives.scarf import Scarf
+from graphssl.objectives.segmentation import Segmentation
+from graphssl.objectives.segmentation_loss import SegmentationLoss
 from graphssl.objectives.supervised import Supervised
 from graphssl.objectives.treatment_prediction import TreatmentPrediction
 from graphssl.objectives.weighted import WeightedSum
@@ -35,6 +37,8 @@ __all__ = [
     "MaskedRegions",
     "NTXent",
     "Scarf",
+    "Segmentation",
+    "SegmentationLoss",
     "SiteAdversary",
     "Supervised",
     "SwAV",

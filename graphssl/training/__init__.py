@@ -4,6 +4,19 @@ from graphssl.training.finetune import finetune
 from graphssl.training.fit import Fitted, TrainingSettings, fit
 from graphssl.training.model import Model, load_model
 from graphssl.training.pretrain import pretrain, untrained
+from graphssl.training.segment import finetune_segmentation
 from graphssl.training.transfer import Transfer, transfer
 
-__all__ = ["Fitted", "Model", "TrainingSettings", "Transfer", "finetune", "fit", "load_model", "pretrain", "transfer", "untrained"]
+__all__ = [
+    "Fitted",
+    "Model",
+    "TrainingSettings",
+    "Transfer",
+    "finetune",
+    "finetune_segmentation",
+    "fit",
+    "load_model",
+    "pretrain",
+    "transfer",
+    "untrained",
+]

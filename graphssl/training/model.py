@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from jaxtyping import Int
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -21,10 +22,13 @@ from graphssl.data.batch import Batch
 from graphssl.data.builder import AbstractBuilder, AbstractTokenizer
 from graphssl.data.cohort import Cohort
 from graphssl.data.event_tokens import EventTokenizer
+from graphssl.data.image_batch import ImageBatch
 from graphssl.data.image_builder import ImageBuilder
 from graphssl.data.table import ColumnTokenizer
 from graphssl.data.timeline import TimelineTokenizer
 from graphssl.encoders.base import AbstractEncoder
+from graphssl.encoders.images.image_encoder import AbstractImageEncoder
+from graphssl.encoders.images.segmentation import SegmentationAdapter, SegmentationDecoder
 from graphssl.errors import CheckpointError, DataError
 from graphssl.folders import written_whole
 from graphssl.graphs.connectome import ConnectomeBuilder
@@ -60,6 +64,7 @@ class Model:
         history: One row an epoch of the last training; not saved.
         card: What the model was trained on and how it scored, for the model card.
         update: What a step of adaptation does, where meta-training learned that too; not saved.
+        decoder: What gives the class of every voxel; its classes are those that an `ImageBuilder` knows.
     """
 
     builder: AbstractBuilder
@@ -70,10 +75,13 @@ class Model:
     history: pd.DataFrame = field(default_factory=pd.DataFrame)
     card: dict[str, Any] = field(default_factory=dict)
     update: nn.Module | None = None
+    decoder: SegmentationDecoder | None = None
 
     def __repr__(self) -> str:
         n = sum(parameter.numel() for parameter in self.encoder.parameters())
         what = f", predicts {self.target!r} ({' / '.join(self.classes)})" if self.head is not None else ", no head yet"
+        if self.decoder is not None:
+            what = f", segments into {self.decoder.n_classes} classes"
         return f"Model({type(self.encoder).__name__} with {n:,} parameters, {', '.join(self.builder.describe())}{what})"
 
     @property
@@ -130,6 +138,25 @@ class Model:
             logits = self.head(rows.to(next(self.head.parameters()).device)).cpu()
         return Answers(pooled, np.asarray(torch.softmax(by_subject(logits, batch.subject_ids, ids).double(), dim=1)))
 
+    def segment(self, batch: ImageBatch, *, window: Sequence[int] | None = None, overlap: float = 0.5) -> Int[Tensor, "B *S"]:
+        """The most probable class of every voxel of images that the builder made.
+
+        Args:
+            batch: The images.
+            window: Voxels of a window that slides over each image, where it was trained on such; the whole image when left out.
+            overlap: Share of a window that the next one covers too.
+
+        Raises:
+            CheckpointError: If the model was not fine-tuned for segmentation.
+        """
+        if self.decoder is None:
+            raise CheckpointError("Expected a model with a decoder, found none. Call graphssl.training.finetune_segmentation first.")
+        assert isinstance(self.encoder, AbstractImageEncoder)
+        adapter, device = SegmentationAdapter(self.encoder, self.decoder), next(self.encoder.parameters()).device
+        chunks = torch.arange(len(batch)).split(self.encoder.rows_at_once)
+        parts = [adapter.predict(batch[rows.tolist()].images.to(device), window=window, overlap=overlap).argmax(dim=1).cpu() for rows in chunks]
+        return torch.cat(parts)
+
     def predict(self, cohort: Cohort) -> npt.NDArray[np.str_]:
         """The most probable class of each subject."""
         return np.asarray(self.classes, dtype=np.str_)[self.predict_proba(cohort).argmax(axis=1)]
@@ -148,12 +175,15 @@ class Model:
             "encoder": {"class": type(self.encoder).__name__, "arguments": self.encoder.arguments()},
             "builder": {"class": type(self.builder).__name__, **record},
             "head": self.head is not None,
+            "decoder": None if self.decoder is None else self.decoder.arguments(),
         }
         schema = {**described, "target": self.target, "classes": list(self.classes), "card": self.card}
         weights = {f"builder.{key}": value for key, value in tensors.items()}
         weights.update({f"encoder.{key}": value for key, value in self.encoder.state_dict().items()})
         if self.head is not None:
             weights.update({f"head.{key}": value for key, value in self.head.state_dict().items()})
+        if self.decoder is not None:
+            weights.update({f"decoder.{key}": value for key, value in self.decoder.state_dict().items()})
         with written_whole(folder, marker="model.safetensors", what="a saved model") as aside:
             (aside / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
             (aside / "schema.json").write_text(json.dumps(schema, indent=1), encoding="utf-8")
@@ -178,6 +208,7 @@ class Model:
             builder = _builder(record).from_state(record, _with_prefix(weights, "builder."))
             encoder = _encoder(config["encoder"])
             has_head, classes, target = config["head"], tuple(schema["classes"]), schema["target"]
+            decoder = SegmentationDecoder(**config["decoder"]).eval() if config.get("decoder") else None
         except (KeyError, TypeError) as error:
             raise CheckpointError(
                 f"Expected the entry {error} in the model folder {source}, found none. The folder is damaged or of another version."
@@ -188,7 +219,9 @@ class Model:
         if has_head:
             head = nn.Linear(encoder.pooled_width, len(classes))
             _load(head, _with_prefix(weights, "head."), source)
-        return cls(builder, encoder.eval(), head, classes, target, card=schema.get("card", {}))
+        if decoder is not None:
+            _load(decoder, _with_prefix(weights, "decoder."), source)
+        return cls(builder, encoder.eval(), head, classes, target, card=schema.get("card", {}), decoder=decoder)
 
     def with_head(self, head: nn.Linear, classes: Sequence[str], target: str, **changes: Any) -> "Model":
         """The model with a head."""

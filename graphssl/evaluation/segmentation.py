@@ -1,0 +1,103 @@
+"""How well segmentations fit masks: overlap and distance of surfaces, class by class, image by image."""
+
+import itertools
+import warnings
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from graphssl.data.cohort import Cohort
+from graphssl.data.image_batch import ImageBatch
+from graphssl.data.image_builder import ImageBuilder
+from graphssl.errors import DataError
+from graphssl.extras import require
+from graphssl.training.model import Model
+
+
+def evaluate_segmentation(model: Model, cohort: Cohort, *, window: Sequence[int] | None = None, overlap: float = 0.5) -> pd.DataFrame:
+    """Scores of every image and class, the background left out, in voxels as the builder prepares them.
+
+    Args:
+        model: A model that was fine-tuned for segmentation.
+        cohort: Subjects with masks, none of whom it was trained on.
+        window: Voxels of a window that slides over each image; the whole image when left out.
+        overlap: Share of a window that the next one covers too.
+
+    Returns:
+        One row an image and class: `subject`, `row` (the image's place in the batch), `class`, `dice`, `iou` and `hd95` (mm where the spacing is
+        known, else voxels).
+
+    Raises:
+        CheckpointError: If the model was not fine-tuned for segmentation.
+        DataError: If it is no model of images, or the cohort has no masks.
+    """
+    batch = model.builder.transform(cohort)
+    if not isinstance(batch, ImageBatch):
+        raise DataError(f"Expected a model of images to score segmentations, found one of {', '.join(model.builder.describe())}.")
+    predicted = model.segment(batch, window=window, overlap=overlap)
+    if batch.masks is None:
+        raise DataError(f"Expected {cohort.name!r} to have segmentation masks, found none. Load them with masks.")
+    assert isinstance(model.builder, ImageBuilder)
+    assert model.decoder is not None
+    spacing = model.builder.preparation_.spacing
+    by_axis = spacing if spacing is not None and len(spacing) == batch.masks.ndim - 1 else None  # a clip has no spacing along time
+    scores = segmentation_scores(predicted, batch.masks, model.decoder.n_classes, by_axis)
+    names = model.builder.classes_[1:]
+    rows = [
+        {"subject": subject, "row": row, "class": name, **{metric: float(values[row, k]) for metric, values in scores.items()}}
+        for (row, subject), (k, name) in itertools.product(enumerate(batch.subject_ids), enumerate(names))
+        if (batch.masks[row] >= 0).any()
+    ]
+    return pd.DataFrame(rows, columns=["subject", "row", "class", *scores])
+
+
+def segmentation_scores(
+    predicted: Int[Tensor, "B *S"], masks: Int[Tensor, "B *S"], n_classes: int, spacing: Sequence[float] | None = None
+) -> dict[str, Float[Tensor, "B K"]]:
+    """Dice, intersection over union, and the 95th percentile of distances between surfaces, of every image and class but the background.
+
+    A class that neither has scores NaN. One that only one of the two has scores 0, and an infinite distance. Voxels of unknown class do not count.
+
+    Args:
+        predicted: Predicted class of every voxel.
+        masks: True class of every voxel, -1 where unknown.
+        n_classes: Number of classes, the background among them.
+        spacing: Size of a voxel in mm by axis; distances are in voxels when left out.
+
+    Raises:
+        DataError: If the shapes differ.
+        MissingExtraError: If MONAI is not installed.
+    """
+    if predicted.shape != masks.shape:
+        raise DataError(f"Expected predicted classes and masks of one shape, found {list(predicted.shape)} and {list(masks.shape)}.")
+    known = masks >= 0
+    ours, truth = (_by_class(torch.where(known, each, 0), n_classes) for each in (predicted, masks))
+    shared, sizes = (ours & truth).flatten(2).sum(2), ours.flatten(2).sum(2) + truth.flatten(2).sum(2)
+    present = sizes > 0
+    dice = torch.where(present, 2 * shared / sizes, torch.nan)
+    return {"dice": dice, "iou": torch.where(present, shared / (sizes - shared), torch.nan), "hd95": _surface_distances(ours, truth, spacing)}
+
+
+def _by_class(classes: Tensor, n_classes: int) -> Tensor:
+    """One mask a class `[B, K, *S]`, the background left out."""
+    return F.one_hot(classes.long(), n_classes).movedim(-1, 1)[:, 1:].bool()
+
+
+def _surface_distances(ours: Tensor, truth: Tensor, spacing: Sequence[float] | None) -> Tensor:
+    metrics = require("monai.metrics", extra="imaging", purpose="measure distances of surfaces")
+    found = torch.full(ours.shape[:2], torch.nan)
+    for row, k in itertools.product(*map(range, ours.shape[:2])):
+        pair = ours[row, k][None, None], truth[row, k][None, None]
+        there = [bool(each.any()) for each in pair]
+        if all(there):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # MONAI warns of an argument that it gives to itself
+                distance = metrics.compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=spacing)
+            found[row, k] = float(distance)
+        elif any(there):
+            found[row, k] = torch.inf
+    return found
