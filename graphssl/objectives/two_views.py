@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from graphssl.data.batch import Batch
+from graphssl.data.cohort import Cohort
 from graphssl.data.connectome import ConnectomeBatch
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError, DataError
@@ -45,6 +46,11 @@ class AbstractTwoViews(AbstractObjective):
     def needs_series(self) -> bool:
         """Whether the view must see the time series."""
         return self.view.needs_series
+
+    def for_cohort(self, cohort: Cohort) -> "AbstractTwoViews":
+        """The objective with a view that knows what it must of the subjects; itself where it needs nothing."""
+        view = self.view.for_cohort(cohort)
+        return self if view == self.view else type(self)(**{**self.arguments(), "view": view})
 
     def prepare(self, encoder: AbstractEncoder) -> "AbstractTwoViews":
         """Make the projector for the encoder's pooled width."""

@@ -1,19 +1,51 @@
 """Views: one random look at a sample, drawn first and then applied."""
 
 from graphssl.views.base import AbstractView, Compose
+from graphssl.views.clip import ClipPair, FramePair
 from graphssl.views.columns import CorruptColumns
+from graphssl.views.erase import Cutout, LocalShuffle
 from graphssl.views.graph import HideConnections, HideRegions, WeightNoise
+from graphssl.views.intensity import BandEnergy, BezierCurve, Blur, Gamma, HistogramShift, ImageNoise, IntensityJitter, Speckle
+from graphssl.views.looks import AbstractLooks, MultiCrop, OverlappingCrops
+from graphssl.views.spatial import Affine, Crop, Flip, ResizedCrop, Rotate90
+from graphssl.views.stain import FieldsOfView, StainJitter, StainNormalise
+from graphssl.views.texture import GridShuffle, texture_preserving
 from graphssl.views.time import TimePointDropout, TimeWindow
 from graphssl.views.window import RandomWindow
 
 __all__ = [
+    "AbstractLooks",
     "AbstractView",
+    "Affine",
+    "BandEnergy",
+    "BezierCurve",
+    "Blur",
+    "ClipPair",
     "Compose",
     "CorruptColumns",
+    "Crop",
+    "Cutout",
+    "FieldsOfView",
+    "Flip",
+    "FramePair",
+    "Gamma",
+    "GridShuffle",
     "HideConnections",
     "HideRegions",
+    "HistogramShift",
+    "ImageNoise",
+    "IntensityJitter",
+    "LocalShuffle",
+    "MultiCrop",
+    "OverlappingCrops",
     "RandomWindow",
+    "ResizedCrop",
+    "Rotate90",
+    "Speckle",
+    "StainJitter",
+    "StainNormalise",
     "TimePointDropout",
     "TimeWindow",
     "WeightNoise",
+    "texture_preserving",
 ]

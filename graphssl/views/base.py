@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
+from graphssl.data.cohort import Cohort
 from graphssl.errors import ConfigError
 
 
 class AbstractView(ABC):
-    """One random look at a batch, of connectomes or of tables: first it is drawn, then it is applied.
+    """One random look at a batch, of connectomes, tables or images: first it is drawn, then it is applied.
 
     A draw is a tensor (or a tuple of draws) that says all that is random about the look, so a step replays from its record. Subclasses are frozen
     dataclasses: their arguments are what they are.
@@ -27,13 +28,17 @@ class AbstractView(ABC):
         """Choose what to do to each row of a batch.
 
         Args:
-            batch: A `ConnectomeBatch`, or a `TableBatch` where the view is one of tables.
+            batch: A `ConnectomeBatch`, a `TableBatch` where the view is one of tables, an `ImageBatch` where it is one of images.
             generator: Source of randomness, on the CPU, so that draws do not depend on the device.
         """
 
     @abstractmethod
     def apply(self, batch: Any, draw: Any) -> Any:
         """Do what was drawn. Nothing here is random."""
+
+    def for_cohort(self, cohort: Cohort) -> "AbstractView":
+        """The view with what it must learn of training subjects; itself where it needs nothing."""
+        return self
 
     def __call__(self, batch: Any, generator: torch.Generator) -> Any:
         """Draw, then apply."""
@@ -62,6 +67,10 @@ class Compose(AbstractView):
     def needs_series(self) -> bool:
         """Whether one of them must see the time series."""
         return any(view.needs_series for view in self.views)
+
+    def for_cohort(self, cohort: Cohort) -> "Compose":
+        """The views with what they must learn of training subjects."""
+        return Compose([view.for_cohort(cohort) for view in self.views])
 
     def draw(self, batch: Any, generator: torch.Generator) -> tuple[Any, ...]:
         """A draw of each view."""

@@ -142,3 +142,23 @@ def test_two_views_are_not_known_as_one_by_their_covariates(make_encoder, make_b
         found, other = (objective(encoder, replace(everything, covariates=table), generator()) for table in known)
         assert not torch.equal(*(encoder(replace(everything, covariates=replace(t, hidden=~t.measured))).pooled for t in known))
     assert torch.equal(found.total, other.total)
+
+
+class Learning(AsItIs):
+    """A view that notes of whom it learned."""
+
+    learned = None
+
+    def for_cohort(self, cohort):
+        view = Learning()
+        view.learned = cohort.name
+        return view
+
+
+def test_the_view_learns_what_it_must_of_the_cohort(make_cohort):
+    plain, learning = BYOL(AsItIs(), width=6), BYOL(Learning(), width=6)
+    cohort = make_cohort(4)
+    assert plain.for_cohort(cohort) is plain
+    learned = learning.for_cohort(cohort)
+    assert (learned.view.learned, learned.width) == (cohort.name, 6)
+    assert learning.view.learned is None

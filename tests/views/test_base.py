@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from graphssl.errors import ConfigError
-from graphssl.views import Compose, HideConnections, HideRegions, TimeWindow, WeightNoise
+from graphssl.views import AbstractView, Compose, HideConnections, HideRegions, TimeWindow, WeightNoise
 
 
 def generator(seed=0):
@@ -46,3 +46,24 @@ def test_series_are_needed_if_one_of_them_needs_them():
 def test_nothing_to_compose():
     with pytest.raises(ConfigError, match="Expected at least one view to compose, found none"):
         Compose([])
+
+
+def test_composed_views_learn_what_they_must(make_cohort):
+    class Learning(AbstractView):
+        learned = None
+
+        def draw(self, batch, generator):
+            return None
+
+        def apply(self, batch, draw):
+            return batch
+
+        def for_cohort(self, cohort):
+            view = Learning()
+            view.learned = cohort.name
+            return view
+
+    cohort = make_cohort(4)
+    found = Compose([HideRegions(), Learning()]).for_cohort(cohort)
+    assert found.views[0] == HideRegions()
+    assert found.views[1].learned == cohort.name
