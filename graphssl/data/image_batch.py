@@ -195,6 +195,10 @@ class ImageBatch:
         visible = ~hidden if self.visible is None else self.visible & ~hidden
         return replace(self, images=self.images.masked_fill(hidden.unsqueeze(1), 0.0), visible=visible)
 
+    def without_masks(self) -> "ImageBatch":
+        """The batch without segmentation masks, which are then never decoded."""
+        return ImageBatch(self.subject_ids, self.__dict__["_images"], None, self.visible, self.clip, self.groups)
+
     def signature(self) -> bytes:
         """What tells these rows from others: subjects, and contents of the files where they are not decoded, else the sum of each row's pixels."""
         ids = "\n".join(self.subject_ids).encode()

@@ -8,11 +8,14 @@ from graphssl.objectives.contrastive import NTXent
 from graphssl.objectives.default import default_objective
 from graphssl.objectives.distillation import BYOL, DINO
 from graphssl.objectives.jensen_shannon import JensenShannon
+from graphssl.objectives.jigsaw import Jigsaw
 from graphssl.objectives.masked import MaskedConnections, MaskedRegions
 from graphssl.objectives.masked_columns import MaskedColumns
 from graphssl.objectives.masked_events import MaskedEvents
+from graphssl.objectives.masked_patches import MaskedPatches
 from graphssl.objectives.masked_timeline import MaskedBlocks, MaskedFeatures, MaskedPatients
 from graphssl.objectives.redundancy import BarlowTwins
+from graphssl.objectives.relative_position import RelativePosition
 from graphssl.objectives.scarf import Scarf
 from graphssl.objectives.segmentation import Segmentation
 from graphssl.objectives.segmentation_loss import SegmentationLoss
@@ -27,15 +30,18 @@ __all__ = [
     "AtlasAlignment",
     "BarlowTwins",
     "JensenShannon",
+    "Jigsaw",
     "Loss",
     "MaskedBlocks",
     "MaskedColumns",
     "MaskedConnections",
     "MaskedEvents",
     "MaskedFeatures",
+    "MaskedPatches",
     "MaskedPatients",
     "MaskedRegions",
     "NTXent",
+    "RelativePosition",
     "Scarf",
     "Segmentation",
     "SegmentationLoss",

@@ -59,6 +59,14 @@ def test_moving_decodes_once():
     assert source.asked == [(0, 4)]
 
 
+def test_masks_that_are_left_out_are_never_decoded():
+    source, batch = lazy()
+    source.masks = None
+    plain = batch[[1, 2]].without_masks()
+    assert (plain.masks, plain.has_masks, plain.groups) == (None, False, {"volume": ("a", "b")})
+    assert replace(plain, images=plain.images + 1).images[:, 0, 0, 0].tolist() == [2.0, 3.0]
+
+
 def test_replace_gives_other_images_of_the_same_rows():
     _, batch = lazy()
     other = replace(batch[[1, 2]], images=torch.zeros(2, 1, 4, 3))

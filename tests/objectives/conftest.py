@@ -1,11 +1,17 @@
-"""A few simulated scans, shared by the tests of this folder."""
+"""A few simulated scans and images, shared by the tests of this folder."""
+
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+import torch
 
 from graphssl.atlases import simulated_atlas
-from graphssl.data import ConnectomeBatch
+from graphssl.data import ConnectomeBatch, ImageBatch
 from graphssl.datasets.simulate import SimulatedSite, simulate
+from graphssl.encoders import AbstractEncoder, ResNet
 from graphssl.graphs import ConnectomeBuilder
+from graphssl.objectives import AbstractObjective
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +20,46 @@ def scans_of_individuals() -> ConnectomeBatch:
     sites = [SimulatedSite("a", n_timepoints=200, noise=0.3)]
     cohort = simulate([simulated_atlas(20)], n_subjects=16, sites=sites, n_sources=100).cohort
     return ConnectomeBuilder().fit(cohort).transform(cohort, series=True)
+
+
+@pytest.fixture(scope="session")
+def make_images() -> Callable[..., ImageBatch]:
+    """Factory of random images: `make_images(3, 1, 16, 16, seed=0)` has the shape `[3, 1, 16, 16]`."""
+
+    def make(*shape: int, seed: int = 0, clip: bool = False) -> ImageBatch:
+        images = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        return ImageBatch(tuple(f"s{k}" for k in range(shape[0])), images, clip=clip)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_resnet() -> Callable[..., ResNet]:
+    """Factory of a small residual network for images of one channel."""
+
+    def make(rank: int = 2, **changes: Any) -> ResNet:
+        torch.manual_seed(0)
+        return ResNet(**{"rank": rank, "width": 4, "blocks": (1, 1), "stem": "small", **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def train() -> Callable[..., list[float]]:
+    """Factory of a short training on one batch: the loss at every step."""
+
+    def run(
+        objective: AbstractObjective, encoder: AbstractEncoder, batch: Any, n_steps: int = 30, rate: float = 3e-3, redraw: bool = True
+    ) -> list[float]:
+        optimizer = torch.optim.Adam([*encoder.parameters(), *objective.parameters()], lr=rate)
+        losses = []
+        for step in range(n_steps):
+            loss = objective(encoder, batch, torch.Generator().manual_seed(step if redraw else 0))
+            optimizer.zero_grad()
+            loss.total.backward()
+            optimizer.step()
+            objective.after_step(encoder, (step + 1) / n_steps)
+            losses.append(loss.total.item())
+        return losses
+
+    return run
