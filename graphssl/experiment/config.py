@@ -269,23 +269,22 @@ class Experiment:
         output: str = "runs",
     ) -> None:
         self.name, self.cohort, self.target, self.classes = name, cohort, target, classes
-        given: dict[str, AbstractBuilder | None] = {
-            "builder": builder,
-            "columns": columns,
-            "timeline": timeline,
-            "events": events,
-            "population": population,
-            "images": images,
-        }
-        builders = {key: value for key, value in given.items() if value is not None}
-        if len(builders) > 1:
-            raise ConfigError(
-                f"Expected one of {', '.join(given)}, for a run reads one kind of batch; found {' and '.join(builders)}. Leave one out."
-            )
         self.encoder, self.objective = encoder, objective
-        self.builder: AbstractBuilder | None = next(iter(builders.values()), None)
+        self.builder = one_builder(builder=builder, columns=columns, timeline=timeline, events=events, population=population, images=images)
         self.pretraining, self.finetuning, self.evaluation = pretraining, finetuning, evaluation
         self.class_weight, self.seed, self.output = class_weight, seed, output
+
+
+def one_builder(**given: AbstractBuilder | None) -> AbstractBuilder | None:
+    """The one that is given of the builders of a configuration, by key; None where none is.
+
+    Raises:
+        ConfigError: If several are.
+    """
+    builders = {key: value for key, value in given.items() if value is not None}
+    if len(builders) > 1:
+        raise ConfigError(f"Expected one of {', '.join(given)}, for a run reads one kind of batch; found {' and '.join(builders)}. Leave one out.")
+    return next(iter(builders.values()), None)
 
 
 def experiment_parser() -> Parser:
@@ -293,7 +292,7 @@ def experiment_parser() -> Parser:
     parser = Parser(allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file of the experiment")
     parser.add_class_arguments(Experiment, None)
-    parser.more_keys = _known_keys()
+    parser.more_keys = known_keys()
     return parser
 
 
@@ -328,7 +327,8 @@ def instantiate(parser: ArgumentParser, parsed: Namespace) -> tuple[Experiment, 
     return Experiment(**{key: made[key] for key in known}), text
 
 
-def _known_keys() -> list[str]:
+def known_keys() -> list[str]:
+    """Keys that a configuration may hold, for the nearest one to an unknown one."""
     kinds: list[Any] = [
         Experiment,
         EvaluationSettings,

@@ -11,14 +11,18 @@ import pandas as pd
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from graphssl.data.builder import AbstractBuilder
+from graphssl.data.event_tokens import EventTokenizer
+from graphssl.data.image_builder import ImageBuilder
 from graphssl.data.table import ColumnTokenizer
+from graphssl.data.timeline import TimelineTokenizer
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError, DataError, InputError
-from graphssl.experiment.config import CohortSource
+from graphssl.experiment.config import CohortSource, known_keys, one_builder
 from graphssl.experiment.parser import Parser, nearest, reason
 from graphssl.experiment.runs import RunFolder, describe
+from graphssl.experiment.smoke import simulated_in_place
 from graphssl.graphs.connectome import ConnectomeBuilder
+from graphssl.graphs.population_builder import PopulationBuilder
 from graphssl.objectives.base import AbstractObjective
 from graphssl.reports import write_meta_report
 from graphssl.training.meta import (
@@ -42,7 +46,13 @@ from graphssl.training.meta.similarity import embedded
 from graphssl.training.model import Model
 
 _RATES = ("loss", "weight", "learning_rate", "weight_decay")
-_STAND_IN = {"adapter": "simulate", "arguments": {"atlases": ["simulated24"], "n_subjects": 48, "sites": 3}}
+_N_SITES, _N_SUBJECTS = 3, 50  # of a simulated cohort in the place of an absent one; subjects a site
+_SIMULATED = {
+    "simulate": ("n_subjects", "sites", "site", "diagnosis"),
+    "simulate_table": ("n_subjects", "sites", "site", "died"),
+    "simulate_stays": ("n_patients", "n_sites", "unit", "died"),
+    "simulate_images": ("n_subjects", "n_sites", "site", "diagnosis"),
+}
 _SMALL = 8  # subjects of a class in a smoke run
 
 
@@ -130,7 +140,11 @@ class MetaExperiment:
         encoder: The encoder.
         objective: What to learn without labels; the sources' labels are learned when left out.
         builder: How connectomes are made.
-        columns: How tables are made, in place of `builder`.
+        columns: How tables are made, in place of `builder` where patients and not brains are embedded.
+        timeline: How events become bins of time, in place of `columns` where an encoder reads them.
+        events: How events become tokens one by one, likewise.
+        population: How patients are placed in a population, in place of `columns` where they learn from those of the other sources.
+        images: How images, volumes and clips are prepared, where an encoder reads them.
         settings: How long, how fast and on what tasks to meta-train.
         adaptation: How the target's labelled subjects are used.
         similarity: Whether to measure how alike the sources are; takes a training a source.
@@ -138,7 +152,8 @@ class MetaExperiment:
         output: Folder of the run folders.
 
     Raises:
-        ConfigError: If there is no source, a strategy is unknown, or both connectomes and tables are asked for.
+        ConfigError: If there is no source, a strategy is unknown, or more than one of connectomes, tables, timelines, events, populations and
+            images is asked for.
     """
 
     def __init__(
@@ -154,6 +169,10 @@ class MetaExperiment:
         objective: AbstractObjective | None = None,
         builder: ConnectomeBuilder | None = None,
         columns: ColumnTokenizer | None = None,
+        timeline: TimelineTokenizer | None = None,
+        events: EventTokenizer | None = None,
+        population: PopulationBuilder | None = None,
+        images: ImageBuilder | None = None,
         settings: MetaSettings = SETTINGS,
         adaptation: Adaptation = ADAPTATION,
         similarity: bool = True,
@@ -165,11 +184,9 @@ class MetaExperiment:
         for wanted in (strategy, *compare):
             if wanted not in STRATEGIES:
                 raise ConfigError(f"Expected strategies among {', '.join(STRATEGIES)}; found {wanted!r}.{nearest(wanted, list(STRATEGIES))}")
-        if builder is not None and columns is not None:
-            raise ConfigError("Expected either builder or columns, for a run reads one kind of batch; found both. Leave one out.")
         self.name, self.sources, self.target, self.strategy, self.compare = name, sources, target, strategy, compare
         self.meta, self.single_source, self.encoder, self.objective = meta, single_source, encoder, objective
-        self.builder: AbstractBuilder | None = builder or columns
+        self.builder = one_builder(builder=builder, columns=columns, timeline=timeline, events=events, population=population, images=images)
         self.settings, self.adaptation, self.similarity, self.seed, self.output = settings, adaptation, similarity, seed, output
         self.n_smoke: int | None = None
 
@@ -221,8 +238,8 @@ def meta_parser() -> Parser:
     parser = Parser(allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file; give it twice where sources and target are in two files")
     parser.add_class_arguments(MetaExperiment, None)
-    kinds: list[Any] = [MetaExperiment, Dataset, CohortSource, Adaptation, MetaSettings, MetaLearning, ConnectomeBuilder]
-    parser.more_keys = sorted({name for kind in kinds for name in inspect.signature(kind).parameters})
+    kinds: list[Any] = [MetaExperiment, Dataset, CohortSource, Adaptation, MetaSettings, MetaLearning]
+    parser.more_keys = sorted({*known_keys(), *(name for kind in kinds for name in inspect.signature(kind).parameters)})
     return parser
 
 
@@ -404,18 +421,28 @@ def _first_subjects(source: Source, n_each: int) -> Source:
 
 
 def _stand_in(parsed: Namespace) -> None:
-    """Put simulated cohorts in place of those that are absent; those of the target are other people."""
-    for place, dataset in enumerate([*parsed.sources, *([parsed.target] if parsed.target is not None else [])]):
-        told = dataset.cohort
-        source = CohortSource(told.get("adapter"), dict(told.get("arguments") or {}), told.get("path"))
-        if not source.absent():
-            continue
-        of_target = place == len(parsed.sources)
-        arguments = {**_STAND_IN["arguments"], "seed": place, "name": f"simulated {place}", "sites": 1 if of_target else 3}  # type: ignore[dict-item]
-        dataset.cohort = Namespace({"adapter": _STAND_IN["adapter"], "arguments": arguments, "path": None, "summary": None})
-        dataset.sites, dataset.without_sites, dataset.classes = None, (), None
-        dataset.min_subjects = 1
+    """Put simulated cohorts in place of those that are absent: of connectomes each another one, of records all of one, of other sites."""
+    datasets = [*parsed.sources, *([parsed.target] if parsed.target is not None else [])]
+    absent = [place for place, dataset in enumerate(datasets) if _source(dataset.cohort).absent()]
+    if not absent:
+        return
+    made = simulated_in_place(parsed, has_summary=any(dataset.cohort.get("summary") is not None for dataset in datasets))
+    n_sites = _N_SITES * len(datasets)
+    for place in absent:
+        dataset, of_target = datasets[place], place == len(parsed.sources)
+        sites = range(_N_SITES * place, _N_SITES * place + (1 if of_target else _N_SITES))
+        # Name of the number of subjects and of sites, how a site is called, and the target.
+        subjects, n_called, site, label = _SIMULATED[made["adapter"]]
+        arguments = {**made["arguments"], subjects: _N_SUBJECTS * n_sites, n_called: n_sites}
+        dataset.sites = [f"{site}-{k}" for k in sites]
+        if made["adapter"] == "simulate":
+            arguments |= {subjects: 48, n_called: len(sites), "seed": place, "name": f"simulated {place}"}
+            dataset.sites = None
+        dataset.cohort = Namespace({"adapter": made["adapter"], "arguments": arguments, "path": None, "summary": dataset.cohort.get("summary")})
+        dataset.without_sites, dataset.classes, dataset.min_subjects = (), None, 1
         dataset.name = "target" if of_target else f"cohort {place}"
-        dataset.target = None if dataset.target is None else "diagnosis"
-        if parsed.builder is not None:
-            parsed.builder.init_args.atlases = None
+        dataset.target = None if dataset.target is None else label
+
+
+def _source(told: Namespace) -> CohortSource:
+    return CohortSource(told.get("adapter"), dict(told.get("arguments") or {}), told.get("path"))

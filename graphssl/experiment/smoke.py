@@ -60,16 +60,21 @@ class _Loaded(CohortSource):
 def _stand_in(parsed: Namespace) -> None:
     """Put a simulated cohort in place of the one that is absent, and unset what names parts of that."""
     summary = parsed.cohort.get("summary")
+    parsed.cohort = Namespace({**simulated_in_place(parsed, has_summary=summary is not None), "summary": summary})
+    parsed.target, parsed.classes = None, None
+
+
+def simulated_in_place(parsed: Namespace, *, has_summary: bool) -> dict[str, Any]:
+    """Adapter and arguments of a simulated cohort of what a configuration reads; what names parts of the one that is absent is unset.
+
+    Args:
+        parsed: The parsed configuration.
+        has_summary: Whether columns are made of events.
+    """
     of_population = None if parsed.population is None else parsed.population.init_args.tokenizer
     readers = [chosen for chosen in (parsed.columns, parsed.timeline, parsed.events, of_population) if chosen is not None]
     of_events = [chosen for chosen in readers if not chosen.class_path.endswith(ColumnTokenizer.__name__)]
-    has_events = bool(of_events) or summary is not None
     has_table = bool(readers) or parsed.population is not None
-    parsed.cohort = Namespace({**_STAYS, "summary": summary} if has_events else _TABLE if has_table else _BRAINS)
-    if parsed.images is not None:
-        parsed.cohort = Namespace(_images_like(parsed))
-        parsed.images.init_args.images = None
-    parsed.target, parsed.classes = None, None
     if parsed.builder is not None:
         parsed.builder.init_args.atlases = None
     for chosen in readers:
@@ -80,6 +85,10 @@ def _stand_in(parsed: Namespace) -> None:
             chosen.init_args.treatments = list(TREATMENTS)
     if parsed.population is not None:
         parsed.population.init_args.groups = None
+    if parsed.images is not None:
+        parsed.images.init_args.images = None
+        return _images_like(parsed)
+    return _STAYS if of_events or has_summary else _TABLE if has_table else _BRAINS
 
 
 def _images_like(parsed: Namespace) -> dict[str, Any]:

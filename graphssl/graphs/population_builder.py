@@ -79,11 +79,24 @@ class PopulationBuilder(AbstractTokenizer):
         if not isinstance(cohort, Cohort) and not isinstance(tokenizer, ColumnTokenizer):
             raise DataError(f"Expected a cohort with events for a {type(tokenizer).__name__}, found a table. Give a cohort, or a ColumnTokenizer.")
         self.tokenizer_ = tokenizer.fit(cohort)
-        patients = self.tokenizer_.transform(cohort)
         groups = default_groups(_compared(self.tokenizer_, cohort), cohort) if self.groups is None else self.groups
-        self.index_ = NeighborIndex(groups, n_neighbors=min(self.n_neighbors, max(1, len(patients) - 1))).fit(cohort)
-        self.population_ = Population(patients, population_graph(self.index_, symmetric=self.symmetric))
-        return self
+        return self._among(cohort, groups)
+
+    def among(self, cohort: Cohort | pd.DataFrame) -> Self:
+        """A builder of the same tokens and groups with other training patients: those whom all others are attached to.
+
+        Args:
+            cohort: The patients of the other population.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: If nothing was fitted.
+            SchemaError: If a column is absent or not of its kind.
+            DataError: If there is one patient only, or none has a value of a group.
+        """
+        check_is_fitted(self, "population_")
+        other: Self = clone(self)
+        other.tokenizer_ = self.tokenizer_
+        return other._among(cohort, self.index_.groups)
 
     def transform(self, cohort: Cohort | pd.DataFrame, found: Neighbors | None = None) -> PopulationBatch:
         """Any patients: those of the training cohort by their place, others with their neighbours there.
@@ -189,6 +202,13 @@ class PopulationBuilder(AbstractTokenizer):
                 "Share it as you may share their table, or not at all."
             ),
         }
+
+    def _among(self, cohort: Cohort | pd.DataFrame, groups: Sequence[FeatureGroup]) -> Self:
+        """Keep patients, made by the fitted tokenizer, with their graph."""
+        patients = self.tokenizer_.transform(cohort)
+        self.index_ = NeighborIndex(groups, n_neighbors=min(self.n_neighbors, max(1, len(patients) - 1))).fit(cohort)
+        self.population_ = Population(patients, population_graph(self.index_, symmetric=self.symmetric))
+        return self
 
     def _neighbors(
         self, cohort: Cohort | pd.DataFrame, ids: tuple[str, ...], new: npt.NDArray[np.bool_], found: Neighbors | None

@@ -44,7 +44,7 @@ def read(path, *words):
 
 
 # Meta-learning has sources and a target in place of a cohort; tests/test_configs.py runs it.
-OF_ONE_COHORT = sorted(set(CONFIGS.rglob("*.yaml")) - {CONFIGS / "methods" / "connectome_meta.yaml"})
+OF_ONE_COHORT = sorted(set(CONFIGS.rglob("*.yaml")) - set(CONFIGS.rglob("*_meta.yaml")))
 
 
 @pytest.mark.parametrize("path", OF_ONE_COHORT, ids=lambda path: path.stem)

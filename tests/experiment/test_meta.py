@@ -120,7 +120,7 @@ def test_sites_are_chosen_by_name():
         ({"target": {"cohort": cohort(), "target": "diagnosis"}}, "Expected one target, found 3 sites: site-1, site-2, site-3. Name one"),
         ({"target": {"cohort": cohort(), "target": "diagnosis", "sites": ["site-1"]}}, "target's subjects in no source, found 20 of 'site-1'"),
         ({"settings": {"n_support": 30}}, "at least 40 subjects of the class"),
-        ({"builder": {}, "columns": {}}, "either builder or columns"),
+        ({"builder": {}, "columns": {}}, "Expected one of builder, columns, timeline, events, population, images, .*found builder and columns"),
         ({"settings": {"n_suport": 3}}, "Did you mean 'n_support'"),
     ],
 )
@@ -131,6 +131,29 @@ def test_wrong_input_is_refused_and_nothing_is_written(change, message, tmp_path
     said = capsys.readouterr().err
     assert re.search(message, said), said
     assert not (tmp_path / "runs" / "tiny").exists()
+
+
+@pytest.mark.parametrize(
+    "reader",
+    [
+        {"builder": {}},
+        {"columns": {}},
+        {"timeline": {}},
+        {"events": {}},
+        {"population": {"tokenizer": {"class_path": "TimelineTokenizer"}}},
+        {"images": {}},
+    ],
+    ids=lambda one: next(iter(one)),
+)
+def test_simulated_cohorts_take_the_place_of_absent_ones(reader):
+    absent = {"cohort": {"path": "nowhere"}, "target": "outcome"}
+    experiment = _experiment({"name": "small", "sources": [absent, absent], "target": absent, **reader}, smoke=True)
+    sources, target = experiment.load_sources(), experiment.load_target()
+    assert len(sources) == 3
+    assert target.name.startswith("target")
+    assert min(*target.counts, *(count for source in sources for count in source.counts)) >= 4
+    ids = [f"{source.cohort.name} {subject}" for source in (*sources, target) for subject in source.labels]
+    assert len(set(ids)) == len(ids)
 
 
 def test_an_experiment_needs_a_source():

@@ -58,6 +58,19 @@ def test_the_graph_is_that_of_the_training_patients(builder):
     assert directed.starts.diff().tolist() == [3] * 20
 
 
+def test_others_take_the_place_of_the_training_patients(builder):
+    """Tokens and groups stay those of the first population."""
+    others, new = patients(12, seed=2, prefix="o"), patients(3, seed=1, prefix="n")
+    other = builder.among(others)
+    assert other.population_.patients.subject_ids == tuple(others.index)
+    assert other.layout() == builder.layout()
+    assert torch.equal(other.transform(new).numbers, builder.transform(new).numbers)
+    expected = NeighborIndex(builder.index_.groups, n_neighbors=3).fit(others).query(new)
+    assert other.transform(new).neighbors.tolist() == expected.indices.tolist()
+    assert other.transform(patients(20)).attached.all()
+    assert builder.population_.patients.subject_ids == tuple(patients(20).index)  # it is not changed
+
+
 def test_groups_that_are_not_told_leave_out_empty_columns():
     table = patients(12).assign(never=np.nan, code=["u", "v", "w"] * 4)
     schema = Schema.infer(table.assign(never=1.5))

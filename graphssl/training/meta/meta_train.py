@@ -155,6 +155,11 @@ def meta_train(
     sampler = TaskSampler(learned, settings.n_support, settings.n_query, seed)
     encoder = encoder or GraphTransformer()
     batches = SourceBatches(learned, builder or encoder.default_builder())
+    if isinstance(strategy, MetaLearning) and not batches.keeps_apart:
+        raise ConfigError(
+            f"Expected two or more sources for meta-learning in a population, found {learned[0].name!r} alone: patients of a task are attached to "
+            "those of other sources, so that its query is not in the graph of its support. Give more sources, or take the strategy JointTraining."
+        )
     encoder = fresh(encoder.for_builder(batches.builder_), seed)
     given = (sampler, batches, strategy, settings, seed, target, encoder, objective, None if folder is None else Path(folder))
     is_spread = settings.devices * settings.nodes > 1
@@ -198,8 +203,10 @@ class _Run:
             self.objective = None if self.has_labels else _prepared(objective or default_objective(encoder), encoder)
             module = LabelledLoss(encoder, n_classes) if self.objective is None else EncoderLoss(encoder, self.objective, self.generator)
             self.module: nn.Module = module.to(processes.device)
-            first_order = not isinstance(strategy, MetaLearning) or strategy.first_order
-            self.loss, self.parameters = as_function(self.module, first_order=first_order)
+            if isinstance(strategy, MetaLearning):
+                self.loss, self.parameters = as_function(self.module, first_order=strategy.first_order)
+            else:  # no inner loop, so whatever layer there is
+                self.loss, self.parameters = self._loss_at_once, dict(self.module.named_parameters())
             update = strategy.update(self.parameters) if isinstance(strategy, MetaLearning) else None
             self.update = update.to(processes.device) if isinstance(update, nn.Module) else update
             self.weighting: AbstractWeighting = copy.deepcopy(weighting or EqualWeights()).prepare(len(self.names)).to(processes.device)
@@ -220,7 +227,7 @@ class _Run:
         settings = self.settings
         with torch.random.fork_rng(), _Progress(settings, self.names, shown=self.processes.rank == 0) as shown:
             self.trained.train()
-            path = choose_path(self.loss, self.parameters, self._sides(self._own(self.sampler.draw(0))))
+            path = choose_path(self.loss, self.parameters, self._sides(self._own(self.sampler.draw(0)))) if self.update is not None else None
             for epoch in range(len(self.history), settings.max_epochs):
                 losses = []
                 for step in range(epoch * settings.steps_per_epoch, (epoch + 1) * settings.steps_per_epoch):
@@ -262,7 +269,7 @@ class _Run:
         self.optimizer.step()
         if self.objective is not None:
             self.objective.after_step(self.encoder, (step + 1) / self.schedule.n_steps)
-            self.processes.copy_of_first(self.objective.buffers())
+        self.processes.copy_of_first(self.module.buffers())
         return losses
 
     def _losses(self, tasks: list[Task], path: Any) -> Float[Tensor, "S"]:
@@ -295,6 +302,11 @@ class _Run:
             parameter.grad = found[name] * (len(tasks) / len(self.names))
         with torch.no_grad():
             return torch.stack([self.loss(self.parameters, batch) for batch in query])
+
+    def _loss_at_once(self, _: Parameters, batch: Any) -> Tensor:
+        """The loss at the module's own parameters."""
+        loss: Tensor = self.module(batch)
+        return loss
 
     def _own(self, tasks: list[Task]) -> list[Task]:
         """Those of a step's tasks that this process takes."""
@@ -420,7 +432,7 @@ class _Agreement:
         n_rows = len(run.batches.query(tasks[0])[0])
         chosen = torch.randperm(len(self.batch), generator=torch.Generator().manual_seed(seed))[:n_rows].sort().values
         queries = [run.batches.query(task)[0] for task in run._own(tasks)]
-        rows = flat_gradients([self._gradients(batch, seed) for batch in (*queries, self.batch[chosen.tolist()])])
+        rows = flat_gradients([self._gradients(batch, seed) for batch in (*queries, self.batch[chosen.tolist()].to(run.processes.device))])
         return run.processes.gathered(rows[:-1], len(tasks)), rows[-1]
 
     def _gradients(self, batch: Any, seed: int) -> Parameters:

@@ -81,7 +81,7 @@ class Processes:
         return self.fabric is None or len(set(self._told(repr(value)))) == 1
 
     def copy_of_first(self, buffers: Iterable[Tensor]) -> None:
-        """Overwrite buffers by those of the first process: what an objective remembers of its own rows differs elsewhere."""
+        """Overwrite buffers by those of the first process: what a layer or an objective remembers of its own rows differs elsewhere."""
         for buffer in buffers if self.fabric is not None else ():
             torch.distributed.broadcast(buffer, src=0)
 

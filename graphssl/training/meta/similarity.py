@@ -96,7 +96,7 @@ def task_gradients(model: Model, sources: Sequence[Source], *, n_support: int = 
     if model.head is None:
         raise DataError("Expected a model with a head, found none. Train on sources with a target.")
     sampler = TaskSampler(sources, n_support, 1, seed)
-    batches = SourceBatches(sources, model.builder)
+    batches = SourceBatches(sources, model.builder, is_fitted=True)
     module = LabelledLoss(model.encoder, model.head.out_features).eval()
     module.head.load_state_dict(model.head.state_dict())
     loss, parameters = as_function(module, first_order=True)

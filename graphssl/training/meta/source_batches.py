@@ -14,10 +14,12 @@ from graphssl.data.batch import Batch
 from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
 from graphssl.data.connectome import ConnectomeBatch
+from graphssl.data.image_batch import ImageBatch
 from graphssl.data.regions import RegionData
 from graphssl.data.schema import Schema
-from graphssl.errors import DataError
+from graphssl.errors import ConfigError, DataError
 from graphssl.graphs.connectome import ConnectomeBuilder
+from graphssl.graphs.population_builder import PopulationBuilder
 from graphssl.training.meta.tasks import Source, Task
 
 
@@ -28,35 +30,50 @@ class SourceBatches:
     has to be treated alike (`centred_on`). Atlases may differ from source to source. Records (tables, timelines, events), and connectomes with
     covariates or a harmoniser, are made by one builder fitted on all, for the encoder must find the same columns everywhere.
 
+    Patients of a population are attached to those of the other sources, as patients of a target will be to those of all sources: nobody in a task
+    learns from anybody else in it. A source that is alone is its own population.
+
     Args:
         sources: The sources.
         builder: How batches are made; fitted here.
+        is_fitted: Whether it was fitted before; it is then taken as it is.
 
     Attributes:
         builder_: The builder fitted on the subjects of all sources, for the model.
 
     Raises:
-        DataError: If region data of one atlas are of different kinds, or a subject of records is in two sources.
+        DataError: If region data of one atlas are of different kinds.
         AtlasError: If atlases of one name have other labels.
-        SchemaError: If columns of records differ between sources.
+        SchemaError: If columns of records differ between sources, or a subject of records is in two.
+        ConfigError: If a population is transductive.
     """
 
-    def __init__(self, sources: Sequence[Source], builder: AbstractBuilder) -> None:
-        self.sources = {source.name: source for source in sources}
-        self.builder_ = clone(builder).fit(_together(sources, builder))
+    def __init__(self, sources: Sequence[Source], builder: AbstractBuilder, *, is_fitted: bool = False) -> None:
+        if isinstance(builder, PopulationBuilder) and builder.transductive:
+            raise ConfigError(
+                "Expected a population to which patients are attached one by one, found transductive=True, where the query of a task is in the graph "
+                "of its support. Set transductive to false."
+            )
+        self.sources, self.device = {source.name: source for source in sources}, torch.device("cpu")
+        self.builder_ = builder if is_fitted else clone(builder).fit(_together(sources, builder))
         self.batches: dict[str, Batch] = _named_alike({source.name: self._batch(source) for source in sources})
         self._rows = {name: _rows_by_subject(batch.subject_ids) for name, batch in self.batches.items()}
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device) -> Self:
         """The same on another device."""
         moved = copy.copy(self)
-        moved.batches = {name: batch.to(device) for name, batch in self.batches.items()}
+        moved.device = device
+        moved.batches = {name: _moved(batch, device) for name, batch in self.batches.items()}
         return moved
 
     def of_target(self, cohort: Cohort) -> Batch:
         """The batch of other subjects, treated as those of a source are."""
-        device = next(iter(self.batches.values())).device
-        return self._batch(Source("target", cohort)).to(device)
+        return _moved(self._made(self.builder_, cohort), self.device)
+
+    @property
+    def keeps_apart(self) -> bool:
+        """Whether nobody in a task learns from anybody else in it; in a population of one source patients do."""
+        return len(self.sources) > 1 or not isinstance(self.builder_, PopulationBuilder)
 
     def support(self, task: Task) -> tuple[Batch, Tensor]:
         """The rows of a task's support, and the class of each row `[B]`."""
@@ -76,17 +93,20 @@ class SourceBatches:
         absent = [subject for subject in subjects if subject not in rows]
         if absent:
             raise DataError(f"Expected rows of every subject of a task of {source!r}, found none for {absent[:5]}.")
-        batch = self.batches[source]
         chosen = [row for subject in subjects for row in rows[subject]]
         repeated = [label for subject, label in zip(subjects, labels, strict=True) for _ in rows[subject]]
-        return batch[chosen], torch.tensor(repeated, device=batch.device)
+        return self.batches[source][chosen].to(self.device), torch.tensor(repeated, device=self.device)
 
     def _batch(self, source: Source) -> Batch:
-        cohort = source.cohort.select(list(source.labels))
-        if not _reads_regions_only(self.builder_):
-            return self.builder_.transform(cohort)
-        assert isinstance(self.builder_, ConnectomeBuilder)
-        return centred_on(self.builder_, cohort).transform(cohort)
+        builder, others = self.builder_, [other for other in self.sources.values() if other.name != source.name]
+        if isinstance(builder, PopulationBuilder) and others:
+            builder = builder.among(_together(others, builder))
+        return self._made(builder, source.cohort.select(list(source.labels)))
+
+    def _made(self, builder: AbstractBuilder, cohort: Cohort) -> Batch:
+        if isinstance(builder, ConnectomeBuilder) and _reads_regions_only(builder):
+            builder = centred_on(builder, cohort)
+        return builder.transform(cohort)
 
 
 def centred_on(builder: ConnectomeBuilder, cohort: Cohort) -> ConnectomeBuilder:
@@ -99,6 +119,11 @@ def centred_on(builder: ConnectomeBuilder, cohort: Cohort) -> ConnectomeBuilder:
     atlases = None if builder.atlases is None else [name for name in builder.atlases if name in cohort.regions] or None
     fitted: ConnectomeBuilder = clone(builder).set_params(atlases=atlases)
     return fitted.fit(cohort)
+
+
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    """A batch on another device; images, which are decoded when they are moved, follow task by task."""
+    return batch if isinstance(batch, ImageBatch) else batch.to(device)
 
 
 def with_network_names(batch: ConnectomeBatch, names: tuple[str, ...]) -> ConnectomeBatch:

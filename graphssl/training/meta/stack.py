@@ -50,8 +50,10 @@ def stack(tasks: Sequence[Any]) -> Stacked:
     first = tasks[0]
     if isinstance(first, Tensor):
         return Stacked(_stacked_tensors(tasks), first)
-    if isinstance(first, ConnectomeBatch | AbstractRecords):
-        return _stacked_batches(tasks)
+    if isinstance(first, ConnectomeBatch):
+        return _stacked_connectomes(tasks)
+    if isinstance(first, AbstractRecords):
+        return _stacked_records(tasks)
     if isinstance(first, dict):
         _check_sizes([tuple(task) for task in tasks], "the same entries")
         parts = {key: stack([task[key] for task in tasks]) for key in first}
@@ -70,11 +72,21 @@ def _stacked_tensors(tensors: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(tensors))
 
 
-def _stacked_batches(batches: Sequence[Any]) -> Stacked:
-    """Joined below one another, which pads connectomes, and cut apart again."""
+def _stacked_records(batches: Sequence[AbstractRecords]) -> Stacked:
+    """Joined below one another, which pads events, and cut apart again."""
     _check_sizes([len(batch) for batch in batches], "as many rows")
     n_rows = len(batches[0])
-    joined = type(batches[0]).cat(batches)
+    joined = batches[0].cat(batches)
+    names = _neutral([batch.subject_ids for batch in batches], "subject_ids")
+    template = joined.of_tensors(names, {name: tensor[:n_rows] for name, tensor in joined.tensors().items()})
+    return Stacked(_unflattened(joined.tensors(), (len(batches), n_rows)), template)
+
+
+def _stacked_connectomes(batches: Sequence[ConnectomeBatch]) -> Stacked:
+    """Likewise, padded to the largest atlas."""
+    _check_sizes([len(batch) for batch in batches], "as many rows")
+    n_rows = len(batches[0])
+    joined = ConnectomeBatch.cat(batches)
     template = _named(batches[0], {name: _neutral([getattr(batch, name) for batch in batches], name) for name in _names(batches[0])})
     return Stacked(_unflattened(_tensors(joined), (len(batches), n_rows)), template)
 
@@ -129,6 +141,8 @@ def _unflattened(tensors: dict[str, Any], sizes: tuple[int, int]) -> dict[str, A
 def _filled(template: Any, tensors: Any) -> Any:
     if isinstance(template, Tensor):
         return tensors
+    if isinstance(template, AbstractRecords):
+        return template.of_tensors(template.subject_ids, tensors)
     if isinstance(template, dict):
         return {key: _filled(template[key], tensors[key]) for key in template}
     if isinstance(template, tuple | list):

@@ -18,8 +18,10 @@ from safetensors.torch import load_file
 from graphssl.atlases import simulated_atlas
 from graphssl.data import ColumnTokenizer
 from graphssl.datasets.simulate import simulate
+from graphssl.datasets.simulate_images import simulate_images
+from graphssl.datasets.simulate_stays import simulate_stays
 from graphssl.datasets.simulate_table import simulate_table
-from graphssl.encoders import TableMLP
+from graphssl.encoders import EventTransformer, PopulationGNN, PopulationTransformer, ResNet, TableMLP, TableTransformer, TimelineTransformer
 from graphssl.errors import CheckpointError, ConfigError, DataError, GraphSSLError, RunFolderError
 from graphssl.objectives import MaskedRegions
 from graphssl.training import finetune
@@ -27,15 +29,24 @@ from graphssl.training.meta import (
     STRATEGIES,
     DirectLearning,
     GradientAgreement,
+    GradientStep,
+    InnerLoop,
     JointTraining,
+    LabelledLoss,
     MetaLearning,
     MetaSettings,
     SingleSource,
     Source,
+    SourceBatches,
+    TaskSampler,
     UncertaintyWeights,
+    adaptation_curve,
+    as_function,
     meta_train,
+    query_losses,
     sources_by_site,
 )
+from graphssl.training.model import fresh
 
 module = importlib.import_module("graphssl.training.meta.meta_train")
 ALGORITHMS = {name: MetaLearning(name) for name in ("first_order", "anil", "reptile", "meta_sgd")}
@@ -105,6 +116,79 @@ def test_without_labels_none_is_read(make_cohort, make_encoder):
     bare = meta_train(sources_by_site(cohort), encoder=make_encoder(), settings=settings())  # the default objective
     assert bare.head is None
     assert "MaskedRegions" in bare.card["learned"]
+
+
+RECORDS = {
+    "table transformer": (TableTransformer(width=8, depth=1, heads=2), "table"),
+    "table mlp": (TableMLP(width=8), "table"),
+    "timelines": (TimelineTransformer(width=8, depth=1, heads=2), "stays"),
+    "events": (EventTransformer(width=8, depth=1, heads=2), "stays"),
+    "population transformer": (PopulationTransformer(width=8, depth=1, heads=2), "table"),
+    "population network": (PopulationGNN(width=8, depth=1), "table"),
+    "population of timelines": (PopulationTransformer(width=8, depth=1, heads=2, patient=TimelineTransformer(width=8, depth=1, heads=2)), "stays"),
+}
+
+
+@pytest.fixture(scope="module")
+def hospitals():
+    """Hospitals of patients by columns, and units of stays with events."""
+    cohorts = {"table": simulate_table(n_subjects=90, columns=6, sites=3).cohort, "stays": simulate_stays(66, n_sites=3)}
+    return {name: sources_by_site(cohort, target="died", min_subjects=6) for name, cohort in cohorts.items()}
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_patients_by_columns_events_and_in_populations(kind, hospitals):
+    """With labels and without, by second-order MAML and together; the model adapts to a hospital it has not seen."""
+    encoder, name = RECORDS[kind]
+    sources, target = hospitals[name][:2], hospitals[name][2]
+    short = settings(max_epochs=1, steps_per_epoch=2)
+    agreeing = MetaLearning(adaptive=True, weighting=GradientAgreement())
+    for strategy, chosen in ((agreeing, sources), (JointTraining(), [Source(one.name, one.cohort) for one in sources])):
+        model = meta_train(chosen, encoder=encoder, strategy=strategy, settings=short, target=target.cohort)
+        assert np.isfinite(model.history.to_numpy(float)).all()
+        curve = adaptation_curve(model, target, n_support=(3,), n_draws=2, n_steps=1)
+        assert curve["auroc"].between(0, 1).all()
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_meta_gradients_of_records_are_those_of_small_changes(kind, hospitals):
+    """Second order, through whatever attention, messages and normalisation an encoder of patients has."""
+    encoder, name = RECORDS[kind]
+    batches = SourceBatches(hospitals[name], encoder.default_builder())
+    tasks = TaskSampler(hospitals[name], 3, 3).draw(0)
+    support, query = [batches.support(task) for task in tasks], [batches.query(task) for task in tasks]
+    loss, parameters = as_function(LabelledLoss(fresh(encoder.for_builder(batches.builder_), 0), 2).eval())
+    inner, generator = InnerLoop(GradientStep(0.5)), torch.Generator().manual_seed(0)
+    direction = {name: torch.randn(tensor.shape, generator=generator) for name, tensor in parameters.items()}
+    length = sum(float(part.square().sum()) for part in direction.values()) ** 0.5
+
+    def at(step):
+        moved = {name: tensor.detach() + step / length * direction[name] for name, tensor in parameters.items()}
+        return float(query_losses(loss, moved, support, query, inner).detach().double().sum())
+
+    total = query_losses(loss, parameters, support, query, inner).sum()
+    gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True, materialize_grads=True)
+    found = sum(float((gradient * part).sum()) for gradient, part in zip(gradients, direction.values(), strict=True)) / length
+    assert found == pytest.approx((at(0.03) - at(-0.03)) / 0.06, rel=0.02, abs=2e-4)
+
+
+def test_images(tmp_path):
+    sources = sources_by_site(simulate_images(36, size=8, n_sites=3, folder=tmp_path), target="diagnosis")
+    short = settings(max_epochs=1, steps_per_epoch=2)
+    for strategy, norm in ((MetaLearning(adaptive=True), "group"), (JointTraining(), "batch")):
+        encoder = ResNet(width=4, blocks=(1,), stem="small", norm=norm)
+        model = meta_train(sources[:2], encoder=encoder, strategy=strategy, settings=short)
+        assert adaptation_curve(model, sources[2], n_support=(3,), n_draws=2, n_steps=1)["auroc"].between(0, 1).all()
+    with pytest.raises(ConfigError, match="an inner loop without running statistics, found BatchNorm2d"):
+        meta_train(sources[:2], encoder=encoder, settings=short)
+
+
+def test_a_population_of_one_source_has_no_tasks(hospitals):
+    one = hospitals["table"][:1]
+    encoder = PopulationTransformer(width=8, depth=1, heads=2)
+    with pytest.raises(ConfigError, match=r"two or more sources for meta-learning in a population, found 'site-\d' alone"):
+        meta_train(one, encoder=encoder, settings=settings())
+    assert meta_train(one, encoder=encoder, strategy=JointTraining(), settings=settings(max_epochs=1)).head is not None
 
 
 def test_atlases_mix_in_a_step(make_encoder):

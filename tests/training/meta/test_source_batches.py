@@ -10,8 +10,9 @@ from graphssl.atlases import AtlasMap, convert_cohort, simulated_atlas
 from graphssl.data import ColumnTokenizer, ConnectomeBatch, Schema
 from graphssl.datasets.simulate import simulate
 from graphssl.datasets.simulate_table import simulate_table
-from graphssl.errors import DataError, SchemaError
-from graphssl.graphs import ConnectomeBuilder
+from graphssl.encoders import PopulationTransformer
+from graphssl.errors import ConfigError, DataError, SchemaError
+from graphssl.graphs import ConnectomeBuilder, PopulationBuilder
 from graphssl.training.meta import Source, SourceBatches, TaskSampler, centred_on, sources_by_site
 from graphssl.training.meta.source_batches import with_network_names
 
@@ -88,6 +89,59 @@ def test_records_are_made_by_one_builder():
     narrower = replace(sources[1], cohort=replace(other, subjects=other.subjects.drop(columns=dropped), schema=schema))
     with pytest.raises(SchemaError, match="same columns"):
         SourceBatches([sources[0], narrower], ColumnTokenizer())
+
+
+@pytest.fixture(scope="module")
+def hospitals():
+    return sources_by_site(simulate_table(n_subjects=90, columns=6, sites=3).cohort, target="died")
+
+
+def test_patients_of_a_population_learn_from_those_of_other_sources(hospitals):
+    batches = SourceBatches(hospitals, PopulationBuilder(n_neighbors=4))
+    assert batches.keeps_apart
+    assert set(batches.builder_.population_.patients.subject_ids) == {subject for source in hospitals for subject in source.labels}
+    for source in hospitals:
+        batch = batches.batches[source.name]
+        assert bool(batch.attached.all())
+        heard = {batch.population.patients.subject_ids[place] for place in batch.neighbors.flatten().tolist()}
+        assert heard
+        assert not heard & set(source.labels)
+        assert not set(batch.population.patients.subject_ids) & set(source.labels)
+        shared = batches.builder_.tokenizer_.transform(source.cohort.select(list(source.labels)))
+        torch.testing.assert_close(batch.numbers, shared.numbers)
+
+
+def test_who_is_in_a_task_says_nothing_about_the_others(hospitals):
+    """What an encoder makes of a patient is the same beside any others."""
+    batches = SourceBatches(hospitals, PopulationBuilder(n_neighbors=4))
+    encoder = PopulationTransformer(width=8, depth=2, heads=2).for_builder(batches.builder_).eval()
+    task = TaskSampler(hospitals, 3, 3).draw(0)[0]
+    query, _ = batches.query(task)
+    support, _ = batches.support(task)
+    together = encoder(batches.take(task.source, (*task.query, *task.support), (0,) * 12)[0]).pooled
+    torch.testing.assert_close(together[:6], encoder(query).pooled)
+    torch.testing.assert_close(together[6:], encoder(support).pooled)
+
+
+def test_a_source_alone_is_its_own_population(hospitals):
+    batches = SourceBatches(hospitals[:1], PopulationBuilder(n_neighbors=4))
+    assert not batches.keeps_apart
+    assert not batches.batches[hospitals[0].name].attached.any()
+
+
+def test_a_transductive_population_is_refused(hospitals):
+    with pytest.raises(ConfigError, match="attached one by one, found transductive=True"):
+        SourceBatches(hospitals, PopulationBuilder(transductive=True))
+
+
+def test_a_target_is_treated_as_a_source_is(hospitals, make_cohort):
+    """Records by the builder fitted on the sources, connectomes centred on the target."""
+    tables = SourceBatches(hospitals[:2], ColumnTokenizer())
+    torch.testing.assert_close(tables.of_target(hospitals[2].cohort).numbers, tables.builder_.transform(hospitals[2].cohort).numbers)
+    brains = sources_by_site(make_cohort())
+    batches = SourceBatches(brains[:1], ConnectomeBuilder())
+    expected = centred_on(batches.builder_, brains[1].cohort).transform(brains[1].cohort)
+    torch.testing.assert_close(batches.of_target(brains[1].cohort).weights, expected.weights)
 
 
 def test_covariates_are_scaled_alike_in_all_sources(make_cohort):

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from graphssl.data import TableBatch
+from graphssl.data import EventTokenizer, TableBatch, TimelineTokenizer
+from graphssl.datasets.simulate_stays import simulate_stays
 from graphssl.errors import DataError
 from graphssl.training.meta import stack
 
@@ -72,6 +73,18 @@ def test_records_are_stacked():
     found = part(stack([table(0), table(1)]), 1)
     assert torch.equal(found.numbers, table(1).numbers)
     assert not found.hidden.any()
+
+
+@pytest.mark.parametrize("tokenizer", [TimelineTokenizer(n_bins=4, bin_hours=12), EventTokenizer()])
+def test_records_of_events_are_stacked_with_their_static_columns(tokenizer):
+    cohort = simulate_stays(16)
+    batch = tokenizer.fit(cohort).transform(cohort)
+    tasks = [batch[[0, 1]], batch[[5, 3]]]
+    found, joined = part(stack(tasks), 1), type(batch).cat(tasks)
+    assert type(found) is type(batch)
+    assert found.subject_ids == ("row 0 of a task", "row 1 of a task")
+    for name, tensor in joined.tensors().items():
+        assert torch.equal(found.tensors()[name], tensor[2:])
 
 
 def test_what_cannot_be_stacked_is_refused(make_batch):
