@@ -23,7 +23,7 @@ def named(path):
 def test_a_configuration_pre_trains_for_one_step(path, tmp_path, monkeypatch, capsys):
     """Where its data are not at hand a simulated cohort stands in for them."""
     monkeypatch.chdir(tmp_path)
-    simulated = yaml.safe_load(path.read_text(encoding="utf-8"))["cohort"]["adapter"] == "simulate"
+    simulated = yaml.safe_load(path.read_text(encoding="utf-8"))["cohort"]["adapter"].startswith("simulate")
     fewer = ["--cohort.arguments.n_subjects", "24"] if simulated else []
     assert main(["pretrain", "--config", str(path), "--smoke", "--quiet", "--json", *fewer]) == 0
     record = json.loads(capsys.readouterr().out)
