@@ -7,6 +7,7 @@ from graphssl.objectives.clustering import SwAV
 from graphssl.objectives.contrastive import NTXent
 from graphssl.objectives.default import default_objective
 from graphssl.objectives.distillation import BYOL, DINO
+from graphssl.objectives.inpaint_rotate_contrast import InpaintRotateContrast
 from graphssl.objectives.jensen_shannon import JensenShannon
 from graphssl.objectives.jigsaw import Jigsaw
 from graphssl.objectives.masked import MaskedConnections, MaskedRegions
@@ -16,6 +17,7 @@ from graphssl.objectives.masked_patches import MaskedPatches
 from graphssl.objectives.masked_timeline import MaskedBlocks, MaskedFeatures, MaskedPatients
 from graphssl.objectives.redundancy import BarlowTwins
 from graphssl.objectives.relative_position import RelativePosition
+from graphssl.objectives.restoration import Restoration
 from graphssl.objectives.scarf import Scarf
 from graphssl.objectives.segmentation import Segmentation
 from graphssl.objectives.segmentation_loss import SegmentationLoss
@@ -29,6 +31,7 @@ __all__ = [
     "AbstractObjective",
     "AtlasAlignment",
     "BarlowTwins",
+    "InpaintRotateContrast",
     "JensenShannon",
     "Jigsaw",
     "Loss",
@@ -42,6 +45,7 @@ __all__ = [
     "MaskedRegions",
     "NTXent",
     "RelativePosition",
+    "Restoration",
     "Scarf",
     "Segmentation",
     "SegmentationLoss",

@@ -3,6 +3,7 @@
 from graphssl.views.base import AbstractView, Compose
 from graphssl.views.clip import ClipPair, FramePair
 from graphssl.views.columns import CorruptColumns
+from graphssl.views.dropped import DropBoxes
 from graphssl.views.erase import Cutout, LocalShuffle
 from graphssl.views.graph import HideConnections, HideRegions, WeightNoise
 from graphssl.views.intensity import BandEnergy, BezierCurve, Blur, Gamma, HistogramShift, ImageNoise, IntensityJitter, Speckle
@@ -25,6 +26,7 @@ __all__ = [
     "CorruptColumns",
     "Crop",
     "Cutout",
+    "DropBoxes",
     "FieldsOfView",
     "Flip",
     "FramePair",

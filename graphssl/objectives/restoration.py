@@ -1,0 +1,61 @@
+"""Undo what was done to an image."""
+
+import torch
+from torch.nn import functional as F
+
+from graphssl.data.image_batch import ImageBatch
+from graphssl.encoders.base import AbstractEncoder
+from graphssl.objectives.base import AbstractObjective, Loss
+from graphssl.objectives.map_decoder import decoder_for
+from graphssl.views.base import AbstractView, Compose
+from graphssl.views.erase import Cutout, LocalShuffle
+from graphssl.views.intensity import BezierCurve
+
+# Chances of 0.9 for the curve, 0.5 for shuffling, and 0.9 for painting, four times in five outside of boxes.
+MODELS_GENESIS = Compose(
+    (
+        LocalShuffle(p=0.5),
+        BezierCurve(p=0.9),
+        Cutout(extent=(1 / 6, 1 / 3), p=0.18),
+        Cutout(extent=(3 / 7, 4 / 7), outside=True, p=0.72),
+    )
+)
+
+
+class Restoration(AbstractObjective):
+    """Restore an image whose voxels were shuffled nearby, whose intensities were bent, and which was painted over inside or outside of boxes.
+
+    Models Genesis (Zhou et al., MICCAI 2019): an encoder and a decoder with skips, as a U-Net, and the squared error of the restored image.
+
+    Args:
+        corruption: What is undone.
+        view: A look at the image that is not undone, such as flips; the target is looked at too.
+        skips: Whether finer maps of the encoder reach the decoder; without, all must go through the coarsest map.
+    """
+
+    def __init__(self, corruption: AbstractView | None = None, view: AbstractView | None = None, skips: bool = True) -> None:
+        super().__init__()
+        self.corruption, self.view, self.skips = corruption or MODELS_GENESIS, view, skips
+
+    def prepare(self, encoder: AbstractEncoder) -> "Restoration":
+        """Make the decoder.
+
+        Raises:
+            ConfigError: If the encoder is none of images.
+        """
+        self.decoder = decoder_for(encoder, self.skips)
+        return self
+
+    def forward(self, encoder: AbstractEncoder, batch: ImageBatch, generator: torch.Generator) -> Loss:
+        """Mean squared error of the restored images; `corrupted_error` is that of the images as the encoder sees them.
+
+        Raises:
+            ConfigError: If `prepare` was not called.
+            DataError: If images are so small that one place is left on the coarsest map.
+        """
+        self.check_prepared("decoder")
+        batch = batch.without_masks()
+        target = batch if self.view is None else self.view(batch, generator)
+        corrupted = self.corruption(target, generator)
+        error = F.mse_loss(self.decoder(encoder(corrupted).maps, target.shape[2:]), target.images)
+        return Loss(error, {"corrupted_error": F.mse_loss(corrupted.images, target.images)})
