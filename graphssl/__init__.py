@@ -31,21 +31,26 @@ if TYPE_CHECKING:
     from graphssl.training import Model
     from graphssl.training import load_model as load
     from graphssl.training.finetune import finetune
+    from graphssl.training.meta import MAML, MetaSettings, Source
+    from graphssl.training.meta.meta_train import meta_train
     from graphssl.training.pretrain import pretrain
     from graphssl.training.transfer import transfer
 
     __version__: str
 
 __all__ = [
+    "MAML",
     "Atlas",
     "AtlasConverter",
     "Cohort",
     "ConnectomeBatch",
     "ConnectomeClassifier",
+    "MetaSettings",
     "Model",
     "PopulationClassifier",
     "RegionData",
     "Schema",
+    "Source",
     "Split",
     "__version__",
     "atlases",
@@ -60,6 +65,7 @@ __all__ = [
     "graphs",
     "initializers",
     "load",
+    "meta_train",
     "objectives",
     "pretrain",
     "reports",
@@ -99,14 +105,18 @@ _HOMES = {
     "Cohort": ("data", "Cohort"),
     "ConnectomeBatch": ("data", "ConnectomeBatch"),
     "ConnectomeClassifier": ("estimators", "ConnectomeClassifier"),
+    "MAML": ("training.meta", "MAML"),
+    "MetaSettings": ("training.meta", "MetaSettings"),
     "Model": ("training", "Model"),
     "PopulationClassifier": ("estimators", "PopulationClassifier"),
     "RegionData": ("data", "RegionData"),
     "Schema": ("data", "Schema"),
+    "Source": ("training.meta", "Source"),
     "Split": ("data", "Split"),
     "evaluate": ("evaluation", "evaluate"),
     "finetune": ("training", "finetune"),
     "load": ("training", "load_model"),
+    "meta_train": ("training.meta", "meta_train"),
     "pretrain": ("training", "pretrain"),
     "transfer": ("training", "transfer"),
     "write_report": ("reports", "write_report"),
