@@ -5,6 +5,7 @@ from graphssl.objectives.alignment import AtlasAlignment
 from graphssl.objectives.base import AbstractObjective, Loss
 from graphssl.objectives.clustering import SwAV
 from graphssl.objectives.contrastive import NTXent
+from graphssl.objectives.deep_cluster import DeepCluster
 from graphssl.objectives.default import default_objective
 from graphssl.objectives.distillation import BYOL, DINO
 from graphssl.objectives.inpaint_rotate_contrast import InpaintRotateContrast
@@ -15,6 +16,7 @@ from graphssl.objectives.masked_columns import MaskedColumns
 from graphssl.objectives.masked_events import MaskedEvents
 from graphssl.objectives.masked_patches import MaskedPatches
 from graphssl.objectives.masked_timeline import MaskedBlocks, MaskedFeatures, MaskedPatients
+from graphssl.objectives.momentum_contrast import MoCo
 from graphssl.objectives.redundancy import BarlowTwins
 from graphssl.objectives.relative_position import RelativePosition
 from graphssl.objectives.restoration import Restoration
@@ -31,6 +33,7 @@ __all__ = [
     "AbstractObjective",
     "AtlasAlignment",
     "BarlowTwins",
+    "DeepCluster",
     "InpaintRotateContrast",
     "JensenShannon",
     "Jigsaw",
@@ -43,6 +46,7 @@ __all__ = [
     "MaskedPatches",
     "MaskedPatients",
     "MaskedRegions",
+    "MoCo",
     "NTXent",
     "RelativePosition",
     "Restoration",

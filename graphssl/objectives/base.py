@@ -41,6 +41,11 @@ class AbstractObjective(nn.Module, ABC):
         """Whether its loss on validation subjects says which epoch is the best; not where what it aims at moves with the training."""
         return True
 
+    @property
+    def reads_maps(self) -> bool:
+        """Whether it may read feature maps of images, `Embedding.maps`, which are large."""
+        return True
+
     def for_cohort(self, cohort: Cohort) -> "AbstractObjective":
         """The objective with what it must know of the subjects it will meet; itself where it needs nothing."""
         return self

@@ -1,34 +1,42 @@
-"""Two views of a connectome belong to the same clusters, which are learned on the way."""
+"""Views of a subject belong to the same clusters, which are learned on the way."""
+
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from graphssl.data.connectome import ConnectomeBatch
 from graphssl.encoders.base import AbstractEncoder
+from graphssl.errors import ConfigError
 from graphssl.objectives.base import Loss
-from graphssl.objectives.heads import Prototypes, used_share
-from graphssl.objectives.two_views import AbstractTwoViews, check_positive
+from graphssl.objectives.heads import used_share
+from graphssl.objectives.multi_crop import AbstractMultiCrop, check_share, pairs
+from graphssl.objectives.queue import Queue
+from graphssl.objectives.two_views import check_positive
 from graphssl.views.base import AbstractView
 
 
-class SwAV(AbstractTwoViews):
+class SwAV(AbstractMultiCrop):
     """Predict from one view to which prototypes the other was assigned, where assignments use all prototypes alike.
 
-    Swapping assignments between views (Caron et al., NeurIPS 2020) with two views and without a queue. Prototypes are directions: they are normalised
-    whenever they are used.
+    Swapping assignments between views (Caron et al., NeurIPS 2020), of two views and of small ones, which are assigned nothing themselves. Prototypes
+    are directions: they are normalised whenever they are used. Where a minibatch is smaller than the number of prototypes, a queue of earlier
+    vectors is assigned with it.
 
     Args:
-        view: The look at a connectome, drawn twice.
-        n_prototypes: Number of prototypes; assignments of a minibatch fill all of them alike, so have no more than it has connectomes.
+        view: The look at a row, drawn twice; or one that gives two whole views and small ones, such as `MultiCrop`.
+        n_prototypes: Number of prototypes; assignments of a minibatch and of the queue fill all of them alike, so have no more than these have rows.
         temperature: Temperature of the softmax that predicts.
         epsilon: Softness of the assignments; lower is harder.
         n_iterations: Rounds of Sinkhorn and Knopp.
         width: Width of the projected vectors.
         hidden: Width of the projector's inner layer.
+        queue_size: Rows whose vectors are remembered; 0 for no queue. It is used as soon as it is full.
+        queue_from: Share of the training after which the queue begins to fill.
+        frozen: Share of the training in which the prototypes do not move.
 
     Raises:
-        ConfigError: If a number is not positive.
+        ConfigError: If a number is out of range.
     """
 
     def __init__(
@@ -40,29 +48,47 @@ class SwAV(AbstractTwoViews):
         n_iterations: int = 3,
         width: int = 64,
         hidden: int = 128,
+        queue_size: int = 0,
+        queue_from: float = 0.0,
+        frozen: float = 0.0,
     ) -> None:
-        super().__init__(view, width, hidden)
-        check_positive(n_prototypes=n_prototypes, temperature=temperature, epsilon=epsilon, n_iterations=n_iterations)
-        self.n_prototypes, self.temperature, self.epsilon, self.n_iterations = n_prototypes, temperature, epsilon, n_iterations
-
-    @property
-    def selects_epoch(self) -> bool:
-        """No: assignments move with the encoder that they are compared with."""
-        return False
+        super().__init__(view, n_prototypes, frozen, width, hidden)
+        check_positive(temperature=temperature, epsilon=epsilon, n_iterations=n_iterations)
+        check_share(queue_from=queue_from)
+        if queue_size < 0:
+            raise ConfigError(f"Expected a queue_size of 0 or more, found {queue_size}.")
+        self.temperature, self.epsilon, self.n_iterations = temperature, epsilon, n_iterations
+        self.queue_size, self.queue_from = queue_size, queue_from
 
     def prepare(self, encoder: AbstractEncoder) -> "SwAV":
-        """Make projector and prototypes."""
+        """Make projector, prototypes, and an empty queue."""
         super().prepare(encoder)
-        self.prototypes = Prototypes(self.width, self.n_prototypes)
+        if self.queue_size:
+            self.queue = Queue(self.queue_size, vectors=torch.zeros(self.queue_size, 2, self.width))
         return self
 
-    def compare(self, projected: tuple[Tensor, Tensor], views: tuple[ConnectomeBatch, ConnectomeBatch]) -> Loss:
-        """The loss of both directions, and how evenly the predictions use the prototypes."""
-        scores = [self.prototypes(vectors).float() for vectors in projected]
-        assigned = [sinkhorn(each.detach(), self.epsilon, self.n_iterations) for each in scores]
-        used = used_share(torch.softmax(torch.cat(scores).detach() / self.temperature, dim=1))
-        losses = swapped(scores[0], assigned[1], self.temperature), swapped(scores[1], assigned[0], self.temperature)
-        return Loss((losses[0] + losses[1]) / 2, {"prototypes_used": used})
+    def compare(self, projected: tuple[Tensor, ...], views: tuple[Any, ...]) -> Loss:
+        """The mean loss of every view against the assignment of every other whole view, and how evenly the predictions use the prototypes."""
+        scores = self.scores(projected)
+        with torch.no_grad():
+            assigned = [self._assigned(each, view) for view, each in enumerate(scores[:2])]
+        if self.queue_size and self.training and self.progress >= self.queue_from:
+            self.queue.note(vectors=torch.stack(projected[:2], dim=1))
+        used = used_share(torch.softmax(torch.cat(scores[:2]).detach() / self.temperature, dim=1))
+        losses = [swapped(scores[other], assigned[whole], self.temperature) for whole, other in pairs(2, len(scores))]
+        return Loss(torch.stack(losses).mean(), {"prototypes_used": used})
+
+    def after_step(self, encoder: AbstractEncoder, progress: float) -> None:
+        """Note how far the training is, and let the queue take in the vectors of the step."""
+        super().after_step(encoder, progress)
+        if self.queue_size:
+            self.queue.take()
+
+    def _assigned(self, scores: Float[Tensor, "B K"], view: int) -> Float[Tensor, "B K"]:
+        if self.queue_size and self.queue.full:
+            earlier = self.prototypes(self.queue["vectors"][:, view]).float()
+            return sinkhorn(torch.cat([scores, earlier]), self.epsilon, self.n_iterations)[: len(scores)]
+        return sinkhorn(scores, self.epsilon, self.n_iterations)
 
 
 def sinkhorn(scores: Float[Tensor, "B K"], epsilon: float = 0.05, n_iterations: int = 3) -> Float[Tensor, "B K"]:

@@ -1,12 +1,13 @@
 """Two views of a subject are more alike than views of different subjects."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from graphssl.data.batch import Batch
-from graphssl.data.connectome import ConnectomeBatch
 from graphssl.objectives.base import Loss
 from graphssl.objectives.two_views import AbstractTwoViews, check_positive, subject_index
 from graphssl.views.base import AbstractView
@@ -29,14 +30,14 @@ class NTXent(AbstractTwoViews):
         check_positive(temperature=temperature)
         self.temperature = temperature
 
-    def compare(self, projected: tuple[Tensor, Tensor], views: tuple[ConnectomeBatch, ConnectomeBatch]) -> Loss:
+    def compare(self, projected: tuple[Tensor, ...], views: tuple[Any, ...]) -> Loss:
         """The loss, and how often the other view was the most alike."""
         return contrast(projected, views[0], self.temperature)
 
 
-def contrast(projected: tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]], batch: Batch, temperature: float) -> Loss:
+def contrast(projected: tuple[Float[Tensor, "B D"], ...], batch: Batch, temperature: float) -> Loss:
     """NT-Xent of two projected views of a batch, and how often the other view was the most alike."""
-    logits, target = nt_xent_logits(*projected, subject_index(batch), temperature)
+    logits, target = nt_xent_logits(projected[0], projected[1], subject_index(batch), temperature)
     found = (logits.detach().argmax(dim=1) == target).float().mean()
     return Loss(F.cross_entropy(logits, target), {"accuracy": found})
 

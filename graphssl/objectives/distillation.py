@@ -1,14 +1,16 @@
 """Predict what a slow copy of the encoder makes of another view."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from graphssl.data.connectome import ConnectomeBatch
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.objectives.base import Loss
-from graphssl.objectives.heads import Prototypes, projector, used_share
+from graphssl.objectives.heads import projector, used_share
+from graphssl.objectives.multi_crop import AbstractMultiCrop, check_share, pairs
 from graphssl.objectives.teacher import Teacher, check_momentum, momentum_at
 from graphssl.objectives.two_views import AbstractTwoViews, check_positive
 from graphssl.views.base import AbstractView
@@ -46,7 +48,7 @@ class BYOL(AbstractTwoViews):
         self.teacher = Teacher(encoder, self.projector)
         return self
 
-    def compare(self, projected: tuple[Tensor, Tensor], views: tuple[ConnectomeBatch, ConnectomeBatch]) -> Loss:
+    def compare(self, projected: tuple[Tensor, ...], views: tuple[Any, ...]) -> Loss:
         """The loss of both directions."""
         first, second = self.predictor(projected[0]), self.predictor(projected[1])
         return Loss(byol(first, self.teacher(views[1])) + byol(second, self.teacher(views[0])), {})
@@ -56,14 +58,14 @@ class BYOL(AbstractTwoViews):
         self.teacher.follow(encoder, self.projector, momentum_at(self.momentum, progress))
 
 
-class DINO(AbstractTwoViews):
-    """Agree with the teacher, which sees the other view, on how alike a connectome is to each of a number of prototypes.
+class DINO(AbstractMultiCrop):
+    """Agree with the teacher, which sees another view, on how alike a row is to each of a number of prototypes.
 
-    DINO (Caron et al., ICCV 2021) with two views. The teacher's answers are centred, so that not one prototype gets everybody, and sharpened, so that
-    not all get everybody alike: each alone would collapse.
+    DINO (Caron et al., ICCV 2021). The teacher sees two views, the encoder those and the small ones. The teacher's answers are centred, so that not
+    one prototype gets everybody, and sharpened, so that not all get everybody alike: each alone would collapse.
 
     Args:
-        view: The look at a connectome, drawn twice.
+        view: The look at a row, drawn twice; or one that gives two whole views and small ones, such as `MultiCrop`.
         n_prototypes: Number of prototypes.
         temperature: Temperature of the encoder's softmax.
         teacher_temperature: Temperature of the teacher's softmax; lower than the other.
@@ -71,13 +73,15 @@ class DINO(AbstractTwoViews):
         center_momentum: Share of the centre that stays at a step.
         width: Width of the projected vectors.
         hidden: Width of the projector's inner layer.
+        first_teacher_temperature: Temperature of the teacher's softmax at the beginning, the paper's 0.04; the same as later when left out.
+        warmup: Share of the training in which the temperature goes from the first to the later one on a line.
+        frozen: Share of the training in which the prototypes do not move; the paper's first epoch.
 
     Raises:
-        ConfigError: If a momentum is not in [0, 1], or another number is not positive.
+        ConfigError: If a momentum is not in [0, 1], another number is out of range.
     """
 
     center: Tensor
-    taught_mean: Tensor
 
     def __init__(
         self,
@@ -89,42 +93,60 @@ class DINO(AbstractTwoViews):
         center_momentum: float = 0.9,
         width: int = 64,
         hidden: int = 128,
+        first_teacher_temperature: float | None = None,
+        warmup: float = 0.0,
+        frozen: float = 0.0,
     ) -> None:
-        super().__init__(view, width, hidden)
-        check_positive(n_prototypes=n_prototypes, temperature=temperature, teacher_temperature=teacher_temperature)
+        super().__init__(view, n_prototypes, frozen, width, hidden)
+        check_positive(temperature=temperature, teacher_temperature=teacher_temperature)
+        if first_teacher_temperature is not None:
+            check_positive(first_teacher_temperature=first_teacher_temperature)
         check_momentum(momentum)
         check_momentum(center_momentum)
-        self.n_prototypes, self.temperature, self.teacher_temperature = n_prototypes, temperature, teacher_temperature
-        self.momentum, self.center_momentum = momentum, center_momentum
+        check_share(warmup=warmup)
+        self.temperature, self.teacher_temperature, self.first_teacher_temperature = temperature, teacher_temperature, first_teacher_temperature
+        self.momentum, self.center_momentum, self.warmup = momentum, center_momentum, warmup
         self.register_buffer("center", torch.zeros(n_prototypes))
-        self.register_buffer("taught_mean", torch.zeros(n_prototypes), persistent=False)
-
-    @property
-    def selects_epoch(self) -> bool:
-        """No: a loss against a teacher compares epochs only if the teacher stands still."""
-        return False
+        self._taught: list[Tensor] = []
 
     def prepare(self, encoder: AbstractEncoder) -> "DINO":
         """Make projector and prototypes, and the teacher as a copy of the encoder and both."""
         super().prepare(encoder)
-        self.prototypes = Prototypes(self.width, self.n_prototypes)
         self.teacher = Teacher(encoder, self._head())
         return self
 
-    def compare(self, projected: tuple[Tensor, Tensor], views: tuple[ConnectomeBatch, ConnectomeBatch]) -> Loss:
-        """The loss of both directions, and the entropy of the prototypes' mean shares as a part of the largest, 1 where all are used alike."""
-        taught = self.teacher(views[0]).float(), self.teacher(views[1]).float()
-        scores = self.prototypes(projected[0]), self.prototypes(projected[1])
-        temperatures = self.temperature, self.teacher_temperature
-        losses = dino(scores[0], taught[1], self.center, *temperatures), dino(scores[1], taught[0], self.center, *temperatures)
-        used = used_share(torch.softmax((torch.cat(taught) - self.center) / self.teacher_temperature, dim=1))
+    def compare(self, projected: tuple[Tensor, ...], views: tuple[Any, ...]) -> Loss:
+        """The mean loss of every view against the teacher's answer to every other whole view, and how evenly the teacher uses the prototypes.
+
+        That is the entropy of the prototypes' mean shares as a part of the largest, 1 where all are used alike.
+        """
+        taught = [self.teacher(view).float() for view in views[:2]]
+        return self.agreement([(self.scores(projected), taught)])
+
+    def agreement(self, compared: list[tuple[list[Tensor], list[Tensor]]]) -> Loss:
+        """The sum, over scores of views and what the teacher says of the whole ones, of the mean loss of all pairs of two views."""
+        temperature = self.teacher_temperature_now()
+        losses = []
+        for scores, taught in compared:
+            found = [dino(scores[b], taught[a], self.center, self.temperature, temperature) for a, b in pairs(len(taught), len(scores))]
+            losses.append(torch.stack(found).mean())
+        answers = torch.cat([answer for _, taught in compared for answer in taught])
         if self.training:  # the centre moves after the step, so that the same step gives the same loss
-            self.taught_mean.copy_(torch.cat(taught).mean(dim=0))
-        return Loss((losses[0] + losses[1]) / 2, {"prototypes_used": used})
+            self._taught.append(answers)
+        return Loss(torch.stack(losses).sum(), {"prototypes_used": used_share(torch.softmax((answers - self.center) / temperature, dim=1))})
+
+    def teacher_temperature_now(self) -> float:
+        """Temperature of the teacher's softmax at this point of the training."""
+        first, last = self.first_teacher_temperature, self.teacher_temperature
+        progress = float(self.progress)
+        return last if first is None or progress >= self.warmup else first + (last - first) * progress / self.warmup
 
     def after_step(self, encoder: AbstractEncoder, progress: float) -> None:
         """Let the teacher follow, and the centre its last answers."""
-        self.center.lerp_(self.taught_mean, 1 - self.center_momentum)
+        super().after_step(encoder, progress)
+        if self._taught:
+            self.center.lerp_(torch.cat(self._taught).mean(dim=0), 1 - self.center_momentum)
+            self._taught = []
         self.teacher.follow(encoder, self._head(), momentum_at(self.momentum, progress))
 
     def _head(self) -> nn.Sequential:

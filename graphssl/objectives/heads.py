@@ -31,9 +31,10 @@ class Prototypes(nn.Module):
         super().__init__()
         self.directions = nn.Parameter(F.normalize(torch.randn(n_prototypes, width), dim=1))
 
-    def forward(self, vectors: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
-        """Cosines; only the directions of the parameters matter."""
-        return F.linear(F.normalize(vectors, dim=1), F.normalize(self.directions, dim=1))
+    def forward(self, vectors: Float[Tensor, "B D"], *, frozen: bool = False) -> Float[Tensor, "B K"]:
+        """Cosines; only the directions of the parameters matter, and they get no gradient where they are frozen."""
+        directions = self.directions.detach() if frozen else self.directions
+        return F.linear(F.normalize(vectors, dim=1), F.normalize(directions, dim=1))
 
 
 def spread(vectors: Float[Tensor, "B D"]) -> Float[Tensor, ""]:

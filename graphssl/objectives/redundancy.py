@@ -1,10 +1,11 @@
 """Two views of a connectome agree in every number of their vectors, and no number repeats another."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from graphssl.data.connectome import ConnectomeBatch
 from graphssl.errors import ConfigError
 from graphssl.objectives.base import Loss
 from graphssl.objectives.two_views import AbstractTwoViews
@@ -35,9 +36,9 @@ class BarlowTwins(AbstractTwoViews):
             raise ConfigError(f"Expected the weight of redundancy to be 0 or more, found {redundancy}.")
         self.redundancy = redundancy
 
-    def compare(self, projected: tuple[Tensor, Tensor], views: tuple[ConnectomeBatch, ConnectomeBatch]) -> Loss:
+    def compare(self, projected: tuple[Tensor, ...], views: tuple[Any, ...]) -> Loss:
         """The loss, and its two terms."""
-        agreement, repetition = barlow_twins(*projected)
+        agreement, repetition = barlow_twins(projected[0], projected[1])
         return Loss(agreement + self.redundancy * repetition, {"agreement_error": agreement.detach(), "redundancy_error": repetition.detach()})
 
 

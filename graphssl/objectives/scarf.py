@@ -1,5 +1,7 @@
 """A patient's row is more like itself with some columns corrupted than like the rows of other patients."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -46,6 +48,6 @@ class Scarf(AbstractTwoViews):
         """The rows as they are, and corrupted."""
         return batch, self.view(batch, generator)
 
-    def compare(self, projected: tuple[Tensor, Tensor], views: tuple[TableBatch, TableBatch]) -> Loss:
+    def compare(self, projected: tuple[Tensor, ...], views: tuple[Any, ...]) -> Loss:
         """The loss, and how often the other view was the most alike."""
         return contrast(projected, views[0], self.temperature)

@@ -2,12 +2,12 @@
 
 import copy
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from graphssl.data.connectome import ConnectomeBatch
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError
 
@@ -15,26 +15,34 @@ from graphssl.errors import ConfigError
 class Teacher(nn.Module):
     """An exponential moving average of an encoder and a head, as in BYOL and DINO.
 
-    It starts as their copy. Its encoder has no dropout; batch normalisation in its head uses the minibatch in training, as in the papers.
+    It starts as their copy. Its encoder has no dropout; its batch normalisation uses the minibatch in training, as in the papers.
 
     Args:
         encoder: The encoder to follow; it is copied.
         head: What stands on the pooled vector; it is copied.
+        batch_statistics: Whether batch normalisation uses the minibatch in training; the running means of the one that is followed when not.
     """
 
-    def __init__(self, encoder: AbstractEncoder, head: nn.Module) -> None:
+    def __init__(self, encoder: AbstractEncoder, head: nn.Module, *, batch_statistics: bool = True) -> None:
         super().__init__()
-        self.encoder, self.head = copy.deepcopy(encoder).eval(), copy.deepcopy(head)
+        self.encoder, self.head = copy.deepcopy(encoder), copy.deepcopy(head)
+        self.batch_statistics = batch_statistics
         self.requires_grad_(False)
+        self.train()
 
     def train(self, mode: bool = True) -> "Teacher":
-        """Switch the head to training; the encoder stays without dropout."""
+        """Switch batch normalisation to training; all else stays without dropout."""
         super().train(mode)
-        self.encoder.eval()
+        for part in (self.encoder,) if self.batch_statistics else (self.encoder, self.head):
+            part.eval()
+        if self.batch_statistics:
+            for module in self.encoder.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.train(mode)
         return self
 
     @torch.no_grad()
-    def forward(self, batch: ConnectomeBatch) -> Float[Tensor, "B D"]:
+    def forward(self, batch: Any) -> Float[Tensor, "B D"]:
         """What the head makes of the pooled vectors."""
         taught: Tensor = self.head(self.encoder(batch).pooled)
         return taught

@@ -16,6 +16,7 @@ from graphssl.objectives.base import AbstractObjective, Loss
 from graphssl.objectives.heads import projector, spread
 from graphssl.views.base import AbstractView, Compose
 from graphssl.views.graph import HideConnections, HideRegions
+from graphssl.views.looks import AbstractLooks, MultiCrop
 
 # Works on any connectome, matrices included; two windows of a scan are the better views where there are time series.
 DEFAULT_VIEW = Compose((HideRegions(0.2), HideConnections(0.3)))
@@ -29,17 +30,20 @@ class AbstractTwoViews(AbstractObjective):
     a look at the connectome; these are hidden.
 
     Args:
-        view: The look at a row, drawn twice; regions and connections out of sight when left out.
+        view: The look at a row, drawn twice, or one that gives two at once; regions and connections out of sight when left out.
         width: Width of the projected vectors.
         hidden: Width of the projector's inner layer.
 
     Raises:
-        ConfigError: If a width is not positive.
+        ConfigError: If a width is not positive, or the view gives another number of looks.
     """
+
+    small_views = False  # whether there may be small ones beside the two
 
     def __init__(self, view: AbstractView | None, width: int, hidden: int) -> None:
         super().__init__()
         check_positive(width=width, hidden=hidden)
+        check_looks(view, small_views=self.small_views)
         self.view, self.width, self.hidden = view or DEFAULT_VIEW, width, hidden
 
     @property
@@ -52,18 +56,30 @@ class AbstractTwoViews(AbstractObjective):
         view = self.view.for_cohort(cohort)
         return self if view == self.view else type(self)(**{**self.arguments(), "view": view})
 
+    @property
+    def reads_maps(self) -> bool:
+        """No: it reads pooled vectors."""
+        return False
+
     def prepare(self, encoder: AbstractEncoder) -> "AbstractTwoViews":
         """Make the projector for the encoder's pooled width."""
         self.projector = projector(encoder.pooled_width, self.hidden, self.width)
         return self
 
     @abstractmethod
-    def compare(self, projected: tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]], views: tuple[Any, Any]) -> Loss:
-        """The loss of two projected views of the same rows."""
+    def compare(self, projected: tuple[Float[Tensor, "B D"], ...], views: tuple[Any, ...]) -> Loss:
+        """The loss of two projected views of the same rows, and of more where there are more."""
 
-    def look(self, batch: Any, generator: torch.Generator) -> tuple[Any, Any]:
-        """Two views of a batch: the view, drawn twice."""
+    def look(self, batch: Any, generator: torch.Generator) -> tuple[Any, ...]:
+        """Two views of a batch: the view, drawn twice, unless it gives several at once."""
+        if isinstance(self.view, AbstractLooks):
+            views: tuple[Any, ...] = self.view(batch, generator)
+            return views
         return self.view(batch, generator), self.view(batch, generator)
+
+    def embedded(self, encoder: AbstractEncoder, views: tuple[Any, ...]) -> tuple[Float[Tensor, "B P"], ...]:
+        """Pooled vectors of the views that the encoder is to see: all of them."""
+        return tuple(encoder(view).pooled for view in views)
 
     def forward(self, encoder: AbstractEncoder, batch: Any, generator: torch.Generator) -> Loss:
         """The loss on two views of a batch.
@@ -77,10 +93,23 @@ class AbstractTwoViews(AbstractObjective):
         if isinstance(batch, ConnectomeBatch):
             batch = batch.hide_covariates()
         views = self.look(batch, generator)
-        pooled = encoder(views[0]).pooled, encoder(views[1]).pooled
-        projected = self.projector(pooled[0]), self.projector(pooled[1])
+        pooled = self.embedded(encoder, views)
+        projected = tuple(self.projector(vectors) for vectors in pooled)
         loss = self.compare(projected, views)
         return Loss(loss.total, {**loss.parts, "pooled_spread": spread(pooled[0]), "projected_spread": spread(projected[0])})
+
+
+def check_looks(view: AbstractView | None, *, small_views: bool) -> None:
+    """Check that a view gives two whole looks at a row, and small ones only where they are of use.
+
+    Raises:
+        ConfigError: If it gives another number.
+    """
+    n_whole = view.n_large if isinstance(view, MultiCrop) else 2
+    n_looks = view.n_looks if isinstance(view, AbstractLooks) else 2
+    if n_whole != 2 or n_looks < 2 or (n_looks > 2 and not small_views):
+        allowed = "two large looks at a row" + (", and any number of small ones" if small_views else " and no small ones")
+        raise ConfigError(f"Expected a view of {allowed}; found one of {n_whole} large and {n_looks - n_whole} small ones.")
 
 
 def check_positive(**values: float) -> None:

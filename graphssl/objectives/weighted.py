@@ -61,6 +61,11 @@ class WeightedSum(AbstractObjective):
         """Whether the loss of each says which epoch is the best."""
         return all(objective.selects_epoch for objective in self.parts.values())
 
+    @property
+    def reads_maps(self) -> bool:
+        """Whether one of them reads feature maps."""
+        return any(objective.reads_maps for objective in self.parts.values())
+
     def for_cohort(self, cohort: Cohort) -> "WeightedSum":
         """The sum of the objectives with what each must know."""
         return WeightedSum({name: objective.for_cohort(cohort) for name, objective in self.parts.items()}, self.weights, self.each_step)

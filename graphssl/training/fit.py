@@ -37,6 +37,8 @@ class TrainingSettings:
         patience: Epochs without a better validation loss before training stops.
         accelerator: Lightning's name of the device kind: `auto`, `cpu`, `gpu`.
         precision: Lightning's name of the precision, such as `32-true` or `bf16-mixed` (GPU).
+        rows_at_once: Rows of a minibatch that pass the encoder at once, for large minibatches in little memory, at the price of one more forward
+            pass; all when left out. Gradients are exact unless the encoder has batch normalisation (`graphssl.training.accumulation`).
         progress: Whether to show a progress bar on stderr.
 
     Raises:
@@ -51,10 +53,11 @@ class TrainingSettings:
     accelerator: str = "auto"
     precision: str = "32-true"
     progress: bool = False
+    rows_at_once: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_epochs", "batch_size", "learning_rate", "patience"):
-            if getattr(self, name) <= 0:
+        for name in ("max_epochs", "batch_size", "learning_rate", "patience", "rows_at_once"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ConfigError(f"Expected {name} above 0, found {getattr(self, name)}.")
 
 
@@ -109,7 +112,15 @@ def fit(
     encoder.train()  # which was perhaps asked for embeddings before, and Lightning leaves the mode as it is
     batches = loader(train, settings.batch_size, seed=seed)
     n_steps = settings.max_epochs * len(batches.sampler)  # type: ignore[arg-type]
-    learner = Learner(encoder, objective, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, n_steps=n_steps, seed=seed)
+    learner = Learner(
+        encoder,
+        objective,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        n_steps=n_steps,
+        seed=seed,
+        rows_at_once=settings.rows_at_once,
+    )
     monitor = "train_loss" if validation is None else "validation_loss"
     keeper = EpochCheckpoint(
         monitor, _fingerprint(learner, train, validation, settings), None if folder is None else Path(folder), keep_last=not objective.selects_epoch

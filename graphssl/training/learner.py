@@ -1,6 +1,7 @@
 """The module that Lightning trains: an encoder and an objective."""
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,6 +12,7 @@ from graphssl.data.batch import Batch
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import GraphSSLError
 from graphssl.objectives.base import AbstractObjective
+from graphssl.training.accumulation import rows_at_once
 
 
 class Learner(pl.LightningModule):
@@ -25,6 +27,7 @@ class Learner(pl.LightningModule):
         weight_decay: Weight decay of matrices; vectors have none.
         n_steps: Steps of the whole training, for the schedule.
         seed: Seed of masks and dropout.
+        rows_at_once: Rows that pass the encoder at once in a step; all of the minibatch when left out.
     """
 
     def __init__(
@@ -36,11 +39,12 @@ class Learner(pl.LightningModule):
         weight_decay: float,
         n_steps: int,
         seed: int,
+        rows_at_once: int | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.objective = encoder, objective
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.n_steps, self.seed = max(1, n_steps), seed
+        self.n_steps, self.seed, self.rows_at_once = max(1, n_steps), seed, rows_at_once
         self.history: list[dict[str, float]] = []
         self._running: dict[str, list[Tensor]] = {}
 
@@ -48,7 +52,8 @@ class Learner(pl.LightningModule):
         """One step; a loss that is not finite stops the run."""
         step_seed = (self.seed * 1_000_003 + self.global_step) % 2**63
         torch.manual_seed(step_seed)
-        loss = self.objective(self.encoder, batch, torch.Generator().manual_seed(step_seed))
+        with nullcontext() if self.rows_at_once is None else rows_at_once(self.encoder, self.rows_at_once, maps=self.objective.reads_maps):
+            loss = self.objective(self.encoder, batch, torch.Generator().manual_seed(step_seed))
         self._check_finite(loss.total, batch, "training")
         self._note("train", {"loss": loss.total.detach(), **loss.parts})
         self.log("train_loss", loss.total.detach(), prog_bar=True, on_step=False, on_epoch=True, batch_size=len(batch))

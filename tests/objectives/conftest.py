@@ -12,6 +12,7 @@ from graphssl.datasets.simulate import SimulatedSite, simulate
 from graphssl.encoders import AbstractEncoder, ResNet
 from graphssl.graphs import ConnectomeBuilder
 from graphssl.objectives import AbstractObjective
+from graphssl.views import AbstractView, MultiCrop
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +64,42 @@ def train() -> Callable[..., list[float]]:
         return losses
 
     return run
+
+
+class Noise(AbstractView):
+    """Images with noise on them, or a corner of them."""
+
+    def __init__(self, scale: float = 0.1, size: int | None = None) -> None:
+        self.scale, self.size = scale, size
+
+    def draw(self, batch: ImageBatch, generator: torch.Generator) -> torch.Tensor:
+        """Noise of every voxel."""
+        return self.scale * torch.randn(batch.shape, generator=generator)
+
+    def apply(self, batch: ImageBatch, draw: torch.Tensor) -> ImageBatch:
+        """Add it."""
+        noisy = (batch.images + draw)[..., : self.size, : self.size]
+        return ImageBatch(batch.subject_ids, noisy, clip=batch.clip)
+
+
+@pytest.fixture(scope="session")
+def crops() -> Callable[..., AbstractView]:
+    """Factory of views of images that give two noisy ones and corners of them: `crops(n_small=2)`."""
+    return lambda n_small=2: MultiCrop(Noise(), Noise(size=4), n_small=n_small)
+
+
+@pytest.fixture(scope="session")
+def noise() -> Callable[..., AbstractView]:
+    """Factory of views of images: `noise(scale=0.1, size=None)`, a corner of so many voxels where a size is given."""
+    return Noise
+
+
+@pytest.fixture(scope="session")
+def make_patients() -> Callable[..., ImageBatch]:
+    """Factory of random images, one a patient: `make_patients(n=6, rank=2, size=8, seed=0)`; volumes have six slices."""
+
+    def make(n: int = 6, rank: int = 2, size: int = 8, seed: int = 0) -> ImageBatch:
+        shape = (n, 1, *((6,) if rank == 3 else ()), size, size)
+        return ImageBatch(tuple(f"patient-{k}" for k in range(n)), torch.randn(shape, generator=torch.Generator().manual_seed(seed)))
+
+    return make

@@ -1,6 +1,7 @@
 """SwAV against the pseudocode of the paper in loops: assignments fill all prototypes alike, and views predict those of each other."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -83,6 +84,95 @@ def test_the_loss_falls_and_all_prototypes_are_used(make_encoder, scans_of_indiv
         losses.append(loss.total.item())
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
     assert loss.parts["prototypes_used"] > 0.8
+
+
+def test_small_views_predict_the_assignments_of_the_whole_ones(make_resnet, make_patients, crops):
+    encoder, batch = make_resnet(norm="group"), make_patients(5)
+    torch.manual_seed(1)
+    objective = SwAV(crops(2), n_prototypes=3, width=6, hidden=8).prepare(encoder).eval()
+    with torch.no_grad():
+        loss = objective(encoder, batch, generator(2))
+        views = crops(2)(batch, generator(2))
+        scores = [objective.prototypes(objective.projector(encoder(view).pooled)) for view in views]
+    assigned = [torch.tensor(slow_sinkhorn(each, 0.05, 3)) for each in scores[:2]]
+    by_whole = [sum(float(swapped(scores[v], assigned[w])) for v in range(4) if v != w) / 3 for w in range(2)]
+    assert float(loss.total) == pytest.approx(sum(by_whole) / 2, rel=1e-4)
+
+
+def test_no_gradient_goes_through_assignments(make_resnet, make_patients, noise):
+    """Numbers moved a little by hand, with assignments held, give the gradient."""
+    encoder, batch = make_resnet(norm="group").double(), make_patients(5)
+    batch = replace(batch, images=batch.images.double())
+    torch.manual_seed(1)
+    objective = SwAV(noise(), n_prototypes=3, width=6, hidden=8).prepare(encoder).double()
+    objective(encoder, batch, generator(2)).total.backward()
+    source = generator(2)
+    views = [noise()(batch, source) for _ in range(2)]
+    directions = objective.prototypes.directions
+
+    def held(assigned=None):
+        with torch.no_grad():
+            scores = [objective.prototypes(objective.projector(encoder(view).pooled)).float() for view in views]
+            assigned = assigned or [torch.tensor(slow_sinkhorn(each, 0.05, 3)) for each in scores]
+            return float(swapped(scores[0].double(), assigned[1]) + swapped(scores[1].double(), assigned[0])) / 2, assigned
+
+    _, assigned = held()
+    for row, column in ((0, 0), (2, 5)):
+        values = []
+        for step in (1e-3, -1e-3):
+            with torch.no_grad():
+                directions[row, column] += step
+            values.append(held(assigned)[0])
+            with torch.no_grad():
+                directions[row, column] -= step
+        assert float(directions.grad[row, column]) == pytest.approx((values[0] - values[1]) / 2e-3, rel=2e-2, abs=1e-4)
+
+
+def test_the_queue_is_assigned_with_the_minibatch_once_it_is_full(make_resnet, make_patients, noise):
+    encoder, batch = make_resnet(norm="group"), make_patients(5)
+    torch.manual_seed(1)
+    objective = SwAV(noise(), n_prototypes=8, width=6, hidden=8, queue_size=12, queue_from=0.1).prepare(encoder)
+    for progress, seen in ((0.1, 0), (0.2, 5), (0.3, 10), (0.4, 15)):
+        objective(encoder, batch, generator(9))
+        objective.after_step(encoder, progress)
+        assert int(objective.queue.seen) == seen
+    with torch.no_grad():
+        loss = objective(encoder, batch, generator(2))
+        source = generator(2)
+        scores = [objective.prototypes(objective.projector(encoder(noise()(batch, source)).pooled)) for _ in range(2)]
+        earlier = [objective.prototypes(objective.queue["vectors"][:, view]) for view in range(2)]
+        assigned = [torch.tensor(slow_sinkhorn(torch.cat(both), 0.05, 3))[:5] for both in zip(scores, earlier, strict=True)]
+        expected = (swapped(scores[0], assigned[1]) + swapped(scores[1], assigned[0])) / 2
+    assert float(loss.total) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_one_prototype_a_group_is_found(make_resnet, noise):
+    """Of two kinds of texture, each gets prototypes of its own."""
+    from graphssl.data import ImageBatch
+
+    stripes = torch.arange(8) % 2 * 2.0 - 1
+    kinds = torch.stack([stripes.expand(8, 8), stripes.unsqueeze(1).expand(8, 8)]).repeat(8, 1, 1).unsqueeze(1)
+    batch = ImageBatch(tuple(f"patient-{k}" for k in range(16)), kinds)
+    encoder = make_resnet(norm="group")
+    torch.manual_seed(1)
+    objective = SwAV(noise(0.2), n_prototypes=2, width=6, hidden=8).prepare(encoder)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *objective.parameters()], lr=2e-2)
+    for step in range(40):
+        optimizer.zero_grad()
+        objective(encoder, batch, generator(step)).total.backward()
+        optimizer.step()
+    with torch.no_grad():
+        nearest = objective.prototypes(objective.projector(encoder(noise(0.2)(batch, generator(99))).pooled)).argmax(dim=1)
+    assert nearest[0] != nearest[1]
+    assert torch.equal(nearest, nearest[:2].repeat(8))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"), [({"queue_size": -1}, "queue_size of 0 or more, found -1"), ({"queue_from": 2.0}, "share of the training")]
+)
+def test_an_impossible_queue_is_refused(wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        SwAV(**wrong)
 
 
 @pytest.mark.parametrize("name", ["n_prototypes", "temperature", "epsilon", "n_iterations"])

@@ -113,6 +113,40 @@ def test_the_centre_moves_in_training_only(make_encoder, make_batch):
     assert not objective.center.any()
 
 
+def test_the_teacher_sees_whole_views_and_the_encoder_all(make_resnet, make_patients, crops):
+    encoder, batch = make_resnet(norm="group"), make_patients(5)
+    objective = prepared(DINO, encoder, view=crops(2), n_prototypes=7).eval()
+    with torch.no_grad():
+        loss = objective(encoder, batch, generator(2))
+        views = crops(2)(batch, generator(2))
+        scores = [objective.prototypes(objective.projector(encoder(view).pooled)) for view in views]
+        taught = [objective.teacher(view) for view in views[:2]]
+    slow = [slow_dino(scores[v], taught[w], objective.center, 0.1, 0.04) for w in range(2) for v in range(4) if v != w]
+    assert len(slow) == 6
+    assert float(loss.total) == pytest.approx(sum(slow) / 6, rel=1e-3)
+
+
+def test_the_gradient_is_softmax_minus_target():
+    scores, taught = torch.randn(2, 4, 5, generator=generator(), dtype=torch.float64).unbind()
+    scores.requires_grad_()
+    center = torch.linspace(-0.2, 0.2, 5, dtype=torch.float64)
+    dino(scores, taught, center, 0.5, 0.3).backward()
+    target = torch.softmax((taught - center) / 0.3, dim=1)
+    expected = (torch.softmax(scores.detach() / 0.5, dim=1) - target) / 0.5 / 4
+    torch.testing.assert_close(scores.grad, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_teachers_temperature_warms_up_on_a_line(make_resnet):
+    encoder = make_resnet(norm="group")
+    objective = prepared(DINO, encoder, first_teacher_temperature=0.04, teacher_temperature=0.08, warmup=0.5)
+    found = []
+    for progress in (0.0, 0.25, 0.5, 1.0):
+        objective.after_step(encoder, progress)
+        found.append(objective.teacher_temperature_now())
+    assert found == pytest.approx([0.04, 0.06, 0.08, 0.08])
+    assert prepared(DINO, encoder).teacher_temperature_now() == 0.04
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_teacher_gets_no_gradient_and_moves_after_a_step(make_encoder, make_batch, kind):
     encoder = make_encoder()
@@ -153,6 +187,8 @@ def test_the_loss_falls_and_vectors_do_not_collapse(make_encoder, scans_of_indiv
         (DINO, {"momentum": -0.5}, r"momentum in \[0, 1\], found -0.5"),
         (DINO, {"center_momentum": 2.0}, r"momentum in \[0, 1\], found 2.0"),
         (DINO, {"teacher_temperature": 0.0}, r"above 0, found \{'teacher_temperature': 0.0\}"),
+        (DINO, {"first_teacher_temperature": 0.0}, r"above 0, found \{'first_teacher_temperature': 0.0\}"),
+        (DINO, {"warmup": -0.5}, r"share of the training in \[0, 1\], found \{'warmup': -0.5\}"),
     ],
 )
 def test_impossible_arguments_are_refused(kind, wrong, message):

@@ -61,6 +61,17 @@ def test_no_gradient_and_no_dropout(pair, make_batch):
     assert not teacher.eval().head.training
 
 
+@pytest.mark.parametrize("batch_statistics", [True, False])
+def test_batch_normalisation_of_the_encoder_uses_the_minibatch_where_asked_to(make_resnet, make_patients, batch_statistics):
+    encoder = make_resnet(norm="batch")
+    teacher = Teacher(encoder, nn.Linear(encoder.pooled_width, 3), batch_statistics=batch_statistics)
+    images, few = make_patients(), make_patients()[[0, 1]]
+    for training in (True, False):
+        teacher.train(training)
+        alone = torch.allclose(teacher(few), teacher(images)[:2], atol=1e-6)
+        assert alone == (not (batch_statistics and training))
+
+
 def test_the_momentum_rises_along_half_a_cosine():
     assert momentum_at(0.9, 0.0) == pytest.approx(0.9)
     assert momentum_at(0.9, 0.5) == pytest.approx(0.95)

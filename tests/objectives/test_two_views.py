@@ -7,11 +7,11 @@ import torch
 
 from graphssl.data import ConnectomeBatch
 from graphssl.errors import ConfigError, DataError
-from graphssl.objectives import BYOL, DINO, BarlowTwins, NTXent, SwAV
+from graphssl.objectives import BYOL, DINO, BarlowTwins, MoCo, NTXent, SwAV
 from graphssl.objectives.two_views import DEFAULT_VIEW, subject_index
-from graphssl.views import AbstractView, TimeWindow
+from graphssl.views import AbstractView, MultiCrop, OverlappingCrops, TimeWindow
 
-KINDS = (BYOL, DINO, BarlowTwins, NTXent, SwAV)
+KINDS = (BYOL, DINO, BarlowTwins, MoCo, NTXent, SwAV)
 
 
 def generator(seed=0):
@@ -120,6 +120,27 @@ def test_the_default_view_needs_no_series_and_a_window_does(make_encoder, make_b
 def test_impossible_widths_are_refused(kind, wrong):
     with pytest.raises(ConfigError, match=rf"Expected width, hidden above 0, found \{{'{next(iter(wrong))}'"):
         kind(**wrong)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_view_that_gives_two_at_once_is_asked_once(make_resnet, make_patients, kind):
+    encoder = make_resnet(norm="group")
+    objective = prepared(kind, encoder, OverlappingCrops(6))
+    views = objective.look(make_patients(), generator())
+    assert [view.shape for view in views] == [(6, 1, 6, 6)] * 2
+    assert torch.isfinite(objective(encoder, make_patients(), generator()).total)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_small_views_are_refused_where_they_are_of_no_use(kind):
+    view = MultiCrop(AsItIs(), AsItIs(), n_small=3)
+    if kind in (DINO, SwAV):
+        assert kind(view).view is view
+    else:
+        with pytest.raises(ConfigError, match="Expected a view of two large looks at a row and no small ones; found one of 2 large and 3 small ones"):
+            kind(view)
+    with pytest.raises(ConfigError, match="found one of 3 large and 0 small ones"):
+        kind(MultiCrop(AsItIs(), AsItIs(), n_large=3, n_small=0))
 
 
 def test_an_impossible_temperature_is_refused():

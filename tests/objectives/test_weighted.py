@@ -106,3 +106,8 @@ def test_impossible_sums_are_refused():
         WeightedSum({"views": NTXent()}, {"views": 0.0})
     with pytest.raises(ConfigError, match="each_step 'all' or 'one', found 'two'"):
         WeightedSum({"views": NTXent()}, each_step="two")
+
+
+def test_it_reads_feature_maps_if_one_of_them_does():
+    assert not WeightedSum({"views": NTXent()}).reads_maps
+    assert WeightedSum({"views": NTXent(), "regions": MaskedRegions()}).reads_maps

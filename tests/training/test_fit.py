@@ -374,7 +374,14 @@ def test_the_smallest_batches_train(run, make_batch, n_rows):
     assert all(torch.isfinite(value).all() for value in weights.values())
 
 
-@pytest.mark.parametrize("name", ["max_epochs", "batch_size", "learning_rate", "patience"])
+def test_rows_that_pass_a_few_at_a_time_train_the_same(run):
+    whole, parts = run(max_epochs=2, dropout=0.0), run(max_epochs=2, dropout=0.0, rows_at_once=3)
+    pd.testing.assert_frame_equal(parts[1].history, whole[1].history, rtol=1e-4)
+    for name, value in whole[0].items():
+        torch.testing.assert_close(parts[0][name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("name", ["max_epochs", "batch_size", "learning_rate", "patience", "rows_at_once"])
 def test_settings_that_are_not_positive_are_refused(name):
     with pytest.raises(ConfigError, match=f"Expected {name} above 0, found 0"):
         TrainingSettings(**{name: 0})

@@ -1,0 +1,73 @@
+"""Small views: all pairs with a whole view count, all of one size pass the encoder together; frozen prototypes get no gradient."""
+
+import pytest
+import torch
+
+from graphssl.errors import ConfigError
+from graphssl.objectives import DINO, SwAV
+from graphssl.objectives.multi_crop import check_share, pairs
+
+KINDS = (DINO, SwAV)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_all_pairs_but_a_view_with_itself():
+    assert pairs(2, 2) == [(0, 1), (1, 0)]
+    assert pairs(2, 4) == [(0, 1), (0, 2), (0, 3), (1, 0), (1, 2), (1, 3)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_small_views_pass_the_encoder_at_once_and_train_it(make_resnet, make_patients, crops, kind):
+    torch.manual_seed(1)
+    encoder, seen = make_resnet(norm="group"), []
+    objective = kind(crops(3), 5, width=6, hidden=8).prepare(encoder)
+    encoder.register_forward_pre_hook(lambda module, arguments: seen.append(tuple(arguments[0].shape)))
+    assert not objective.selects_epoch
+    loss = objective(encoder, make_patients(), generator())
+    assert seen == [(6, 1, 8, 8), (6, 1, 8, 8), (18, 1, 4, 4)]
+    loss.total.backward()
+    assert encoder.conv1.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_prototypes_wait_for_their_share_of_the_training(make_resnet, make_patients, noise, kind):
+    torch.manual_seed(1)
+    encoder = make_resnet(norm="group")
+    objective = kind(noise(), width=6, hidden=8, frozen=0.5).prepare(encoder)
+    for progress, moves in ((0.0, False), (0.4, False), (0.5, True)):
+        objective.after_step(encoder, progress)
+        objective.zero_grad()
+        objective(encoder, make_patients(), generator()).total.backward()
+        assert (objective.prototypes.directions.grad is not None) == moves
+        assert encoder.conv1.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_how_far_the_training_is_belongs_to_the_state(make_resnet, noise, kind):
+    encoder = make_resnet(norm="group")
+    objective, other = (kind(noise(), width=6, hidden=8, frozen=0.5).prepare(encoder) for _ in range(2))
+    objective.after_step(encoder, 0.25)
+    other.load_state_dict(objective.state_dict())
+    assert float(other.progress) == 0.25
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"frozen": 1.5}, r"Expected frozen to be a share of the training in \[0, 1\], found \{'frozen': 1.5\}"),
+        ({"n_prototypes": 0}, r"above 0, found \{'n_prototypes': 0\}"),
+    ],
+)
+def test_impossible_arguments_are_refused(kind, wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        kind(**wrong)
+
+
+def test_shares_are_named():
+    check_share(a=0.0, b=1.0)
+    with pytest.raises(ConfigError, match=r"Expected a, b to be a share of the training in \[0, 1\], found \{'b': -0.1\}"):
+        check_share(a=0.0, b=-0.1)

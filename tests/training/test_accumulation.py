@@ -1,0 +1,168 @@
+"""Parts of a batch against the whole of it: the same losses and gradients for any loss, unless batch normalisation looks at other rows."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from graphssl.data import ImageBatch
+from graphssl.encoders import ResNet
+from graphssl.objectives import BYOL, DINO, BarlowTwins, NTXent, SwAV
+from graphssl.training.accumulation import joined, kept_statistics, rows_at_once
+from graphssl.views import AbstractView
+
+
+class Noise(AbstractView):
+    def draw(self, batch, generator):
+        return 0.1 * torch.randn(batch.shape, generator=generator)
+
+    def apply(self, batch, draw):
+        return ImageBatch(batch.subject_ids, batch.images + draw)
+
+
+def images(n=7, rank=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return ImageBatch(tuple(f"patient-{k}" for k in range(n)), torch.randn(n, 1, *(6,) * rank, generator=generator))
+
+
+def network(norm="group", rank=2):
+    torch.manual_seed(0)
+    encoder = ResNet(rank, 1, 4, (1, 1), stem="small", norm=norm).double()
+    for name, parameter in encoder.named_parameters():  # blocks that start as the identity would hide their convolutions
+        if name.endswith("bn2.weight"):
+            nn.init.ones_(parameter)
+    return encoder
+
+
+def step(kind, encoder, batch, n_rows=None):
+    """Loss and gradients of one step in double precision."""
+    torch.manual_seed(1)
+    objective = kind(Noise(), width=6, hidden=8).prepare(encoder).double()
+    batch = ImageBatch(batch.subject_ids, batch.images.double())
+    if n_rows is None:
+        loss = objective(encoder, batch, torch.Generator().manual_seed(2))
+    else:
+        with rows_at_once(encoder, n_rows, maps=objective.reads_maps):
+            loss = objective(encoder, batch, torch.Generator().manual_seed(2))
+    loss.total.backward()
+    gradients = {name: p.grad for name, p in (*encoder.named_parameters(), *objective.named_parameters()) if p.grad is not None}
+    return loss.total.detach(), gradients
+
+
+@pytest.mark.parametrize("kind", [NTXent, BarlowTwins, SwAV, BYOL, DINO])
+@pytest.mark.parametrize("rank", [2, 3])
+def test_losses_that_span_the_batch_have_the_gradients_of_the_batch(kind, rank):
+    loss, gradients = step(kind, network(rank=rank), images(rank=rank))
+    for n_rows in (1, 3, 7):
+        found, parts = step(kind, network(rank=rank), images(rank=rank), n_rows)
+        torch.testing.assert_close(found, loss, rtol=1e-5, atol=1e-6)
+        assert parts.keys() == gradients.keys()
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(parts[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_a_sum_over_small_minibatches_is_another_loss():
+    """Why embeddings are kept: negatives of NT-Xent are those of the whole batch."""
+    whole, _ = step(NTXent, network(), images(8))
+    parts = [step(NTXent, network(), images(8)[rows])[0] for rows in ([0, 1, 2, 3], [4, 5, 6, 7])]
+    assert abs(float(sum(parts)) / 2 - float(whole)) > 0.1
+
+
+def test_byol_without_batch_normalisation_is_the_mean_over_small_minibatches():
+    """The published accumulation, micro-batch by micro-batch, is exact for what compares no rows."""
+    encoder = network()
+    torch.manual_seed(1)
+    objective = BYOL(width=6, hidden=8).prepare(encoder).double()
+    plain = nn.Linear(8, 6, dtype=torch.float64)
+    objective.projector, objective.teacher.head, objective.predictor = plain, copy.deepcopy(plain).requires_grad_(False), nn.Linear(6, 6).double()
+    objective.view = Noise()
+    batch = ImageBatch(images(8).subject_ids, images(8).images.double())
+    views = objective.look(batch, torch.Generator().manual_seed(2))
+
+    def loss_of(rows):
+        seen = tuple(view[rows] for view in views)
+        return objective.compare(tuple(objective.projector(encoder(view).pooled) for view in seen), seen).total
+
+    for rows in ([0, 1], [2, 3], [4, 5], [6, 7]):
+        (loss_of(rows) / 4).backward()
+    by_hand = {name: parameter.grad.clone() for name, parameter in encoder.named_parameters()}
+    encoder.zero_grad()
+    with rows_at_once(encoder, 2):
+        loss = loss_of(list(range(8)))
+    loss.backward()
+    for name, parameter in encoder.named_parameters():
+        torch.testing.assert_close(parameter.grad, by_hand[name], rtol=1e-4, atol=1e-7, msg=name)
+
+
+def test_batch_normalisation_is_not_exact_and_its_running_means_move_once():
+    loss, gradients = step(NTXent, network("batch"), images(8))
+    encoder = network("batch")
+    found, parts = step(NTXent, encoder, images(8), 4)
+    assert abs(float(found - loss)) > 1e-4
+    assert any(not torch.allclose(parts[name], gradients[name], rtol=1e-2) for name in gradients)
+    assert int(encoder.bn1.num_batches_tracked) == 2 * 2  # two views in two parts; the repetition in the backward pass does not count
+
+
+def test_no_more_rows_than_asked_for_pass_at_once_and_maps_are_kept_where_they_are_read():
+    encoder, seen = network(), []
+    forward = encoder.forward
+    encoder.forward = lambda batch: (seen.append(len(batch)), forward(batch))[1]
+    batch = ImageBatch(images(7).subject_ids, images(7).images.double())
+    with rows_at_once(encoder, 3):
+        embedding = encoder(batch)
+    embedding.pooled.sum().backward()
+    assert seen == [3, 3, 1, 1, 3, 3]
+    expected = forward(batch)
+    for found, whole in zip((*embedding[:3], *embedding.maps), (*expected[:3], *expected.maps), strict=True):
+        torch.testing.assert_close(found, whole)
+    with rows_at_once(encoder, 3, maps=False):
+        assert encoder(batch).maps == ()
+
+
+def test_afterwards_the_encoder_is_as_it_was():
+    encoder = network()
+    with rows_at_once(encoder, 2):
+        assert "forward" in vars(encoder)
+    assert "forward" not in vars(encoder)
+    with pytest.raises(ZeroDivisionError), rows_at_once(encoder, 2):
+        1 / 0  # noqa: B018
+    assert "forward" not in vars(encoder)
+
+
+def test_dropout_draws_the_same_when_a_part_is_repeated():
+    class Dropped(ResNet):
+        def forward(self, batch):
+            embedding = super().forward(batch)
+            return embedding._replace(pooled=nn.functional.dropout(embedding.pooled, 0.5))
+
+    torch.manual_seed(0)
+    encoder = Dropped(2, 1, 4, (1, 1), stem="small", norm="group").double()
+    batch = ImageBatch(images(6).subject_ids, images(6).images.double())
+    gradients = []
+    for parts in (True, False):
+        encoder.zero_grad()
+        torch.manual_seed(5)
+        with rows_at_once(encoder, 2):
+            pooled = encoder(batch).pooled if parts else torch.cat([encoder(batch[[k, k + 1]]).pooled for k in (0, 2, 4)])
+        pooled.square().sum().backward()
+        gradients.append(encoder.conv1.weight.grad.clone())
+    torch.testing.assert_close(*gradients)
+
+
+def test_statistics_are_kept_within_the_block_only():
+    norm = nn.BatchNorm1d(2)
+    with kept_statistics(norm):
+        norm(torch.randn(8, 2))
+    assert int(norm.num_batches_tracked) == 0
+    assert torch.equal(norm.running_mean, torch.zeros(2))
+    norm(torch.randn(8, 2))
+    assert int(norm.num_batches_tracked) == 1
+
+
+def test_parts_are_joined_in_order():
+    encoder, batch = network().eval(), images(5)
+    batch = ImageBatch(batch.subject_ids, batch.images.double())
+    found = joined([encoder(batch[[0, 1]]), encoder(batch[[2, 3, 4]])])
+    torch.testing.assert_close(found.pooled, encoder(batch).pooled)
+    torch.testing.assert_close(found.maps[-1], encoder(batch).maps[-1])
