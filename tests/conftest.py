@@ -137,35 +137,6 @@ def _dicom_entries(entries: Mapping[str, Any]) -> Any:
     return changed
 
 
-@pytest.fixture(scope="session")
-def squares() -> Callable[..., Cohort]:
-    """Factory of subjects with an image of noise and a bright square, whose mask is where it lies: `squares(folder, n=10, unmasked=0, seed=0)`.
-
-    The last `unmasked` subjects have no mask. Masks have the values 0 and 1 of the classes `background` and `square`.
-    """
-    return bright_squares
-
-
-def bright_squares(folder: Path, n: int = 10, unmasked: int = 0, seed: int = 0) -> Cohort:
-    """Write the images as one array and refer to them."""
-    from graphssl.data import ImageData
-    from graphssl.data.image_files import content_hash
-
-    rng = np.random.default_rng(seed)
-    masks = np.zeros((n, 16, 16), np.uint8)
-    for mask, (a, b) in zip(masks, rng.integers(0, 10, (n, 2)), strict=True):
-        mask[a : a + 6, b : b + 6] = 1
-    path = folder / f"squares-{seed}.npz"
-    np.savez(path, images=(60 + 90 * masks + rng.normal(0, 20, masks.shape)).clip(0, 255).astype(np.uint8), masks=masks)
-    digest = content_hash(path)
-    rows = [(f"s{k}", path.name, f"images[{k}]", digest, 1, (16, 16), (), path.name, f"masks[{k}]", digest) for k in range(n)]
-    rows[n - unmasked :] = [(*row[:7], "", "", "") for row in rows[n - unmasked :]]
-    columns = ["subject_id", "path", "part", "hash", "channels", "shape", "spacing", "mask_path", "mask_part", "mask_hash"]
-    data = ImageData(pd.DataFrame(rows, columns=columns), 2, root=folder, classes=("background", "square"))
-    ids = [row[0] for row in rows]
-    return Cohort("squares", pd.DataFrame(index=pd.Index(ids, dtype="str")), Schema([]), images={"image": data})
-
-
 def random_batch(
     n_rows: int = 4,
     n_regions: int = 10,

@@ -9,6 +9,7 @@ import pytest
 from graphssl.cli import main
 from graphssl.data import Cohort
 from graphssl.results import read_results
+from graphssl.training import Model
 
 ATLAS = "simulated20"
 MODEL = """
@@ -221,3 +222,32 @@ def test_scans_are_converted_to_another_atlas(scans, capsys):
     assert "Did you mean 'to'?" in refused(capsys, main([*words[:3], "--two", "simulated12", "scans", "--out", "again"]))
     assert main(["convert-atlas", "--help"]) == 0
     assert "--save_map" in capsys.readouterr().out
+
+
+LESIONS = """
+name: lesions
+cohort: {adapter: simulate_images, arguments: {n_subjects: 40, size: 16}}
+images: {}
+encoder: {class_path: graphssl.encoders.ResNet, init_args: {width: 4, blocks: [1, 1], stem: small, norm: group}}
+objective: {class_path: graphssl.objectives.NTXent, init_args: {view: {class_path: graphssl.views.Flip}}}
+segmentation: {width: 4, view: {class_path: graphssl.views.ForegroundCrop, init_args: {size: 8}}}
+pretraining: {max_epochs: 1, batch_size: 8}
+finetuning: {max_epochs: 1, batch_size: 8}
+evaluation: {protocol: k_fold, n_splits: 2, methods: [pretrained], baselines: [], audited: [], seeds: [0]}
+"""
+
+
+def test_lesions_are_segmented_on_folds_and_by_a_model_of_everybody(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lesions.yaml").write_text(LESIONS)
+    assert main(["evaluate", "--config", "lesions.yaml", "--quiet", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    results = read_results(record["results"])
+    assert set(results["method"]) == {"pretrained", "mean_mask"}
+    assert set(results["metric"]) == {"dice", "iou", "hd95", "dice: lesion"}
+    assert "the most common class of each voxel" in (tmp_path / record["report"]).read_text()
+    assert main(["finetune", "--config", "lesions.yaml", "--name", "again", "--quiet", "--json"]) == 0
+    model = Model.from_pretrained(json.loads(capsys.readouterr().out)["model"])
+    assert model.decoder.n_classes == 2
+    assert main(["evaluate", "--config", "lesions.yaml", "--name", "other", "--evaluation.methods", "[no_edges]", "--quiet"]) == 2
+    assert "Expected methods of segmentation among pretrained" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from graphssl.evaluation.randomisation import randomisation_check
 from graphssl.evaluation.refits import refit_saliencies
 from graphssl.evaluation.rollout import attention_rollout
 from graphssl.evaluation.segmentation import evaluate_segmentation, segmentation_scores
+from graphssl.evaluation.segmentation_protocol import SegmentationStudy, run_segmentation
 from graphssl.evaluation.tuning import Tuned
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Evaluation",
     "NearestNeighborProbe",
     "Saliency",
+    "SegmentationStudy",
     "Tuned",
     "attention_rollout",
     "evaluate",
@@ -28,6 +30,7 @@ __all__ = [
     "randomisation_check",
     "refit_permutation_test",
     "refit_saliencies",
+    "run_segmentation",
     "saliency",
     "segmentation_scores",
     "site_probe",

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
 from graphssl.data.image_batch import ImageBatch
 from graphssl.data.image_builder import ImageBuilder
@@ -38,18 +39,29 @@ def evaluate_segmentation(model: Model, cohort: Cohort, *, window: Sequence[int]
     batch = model.builder.transform(cohort)
     if not isinstance(batch, ImageBatch):
         raise DataError(f"Expected a model of images to score segmentations, found one of {', '.join(model.builder.describe())}.")
-    predicted = model.segment(batch, window=window, overlap=overlap)
+    return scores_by_image(model.segment(batch, window=window, overlap=overlap), batch, model.builder)
+
+
+def scores_by_image(predicted: Int[Tensor, "B *S"], batch: ImageBatch, builder: AbstractBuilder) -> pd.DataFrame:
+    """The table of `evaluate_segmentation` for classes predicted by anything.
+
+    Args:
+        predicted: Predicted class of every voxel.
+        batch: The images, with masks.
+        builder: The `ImageBuilder` that made them.
+
+    Raises:
+        DataError: If there are no masks, or the shapes differ.
+    """
     if batch.masks is None:
-        raise DataError(f"Expected {cohort.name!r} to have segmentation masks, found none. Load them with masks.")
-    assert isinstance(model.builder, ImageBuilder)
-    assert model.decoder is not None
-    spacing = model.builder.preparation_.spacing
+        raise DataError("Expected images with segmentation masks to score, found none. Load them with masks.")
+    assert isinstance(builder, ImageBuilder)
+    spacing = builder.preparation_.spacing
     by_axis = spacing if spacing is not None and len(spacing) == batch.masks.ndim - 1 else None  # a clip has no spacing along time
-    scores = segmentation_scores(predicted, batch.masks, model.decoder.n_classes, by_axis)
-    names = model.builder.classes_[1:]
+    scores = segmentation_scores(predicted, batch.masks, len(builder.classes_), by_axis)
     rows = [
         {"subject": subject, "row": row, "class": name, **{metric: float(values[row, k]) for metric, values in scores.items()}}
-        for (row, subject), (k, name) in itertools.product(enumerate(batch.subject_ids), enumerate(names))
+        for (row, subject), (k, name) in itertools.product(enumerate(batch.subject_ids), enumerate(builder.classes_[1:]))
         if (batch.masks[row] >= 0).any()
     ]
     return pd.DataFrame(rows, columns=["subject", "row", "class", *scores])

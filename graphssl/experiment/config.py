@@ -38,6 +38,7 @@ from graphssl.objectives.base import AbstractObjective
 from graphssl.objectives.supervised import ClassWeight
 from graphssl.training.finetune import FINETUNING
 from graphssl.training.fit import TrainingSettings
+from graphssl.training.segment import SegmentationSettings
 from graphssl.views.base import AbstractView
 
 # What a tuned parameter may be: a class with its arguments, or a plain value.
@@ -237,6 +238,7 @@ class Experiment:
         images: How images, volumes and clips are prepared, where an encoder reads them.
         pretraining: How long and how fast to pre-train.
         finetuning: How long and how fast to fine-tune.
+        segmentation: What fine-tuning and evaluation learn from masks, where images have some; the target is then not read.
         class_weight: `balanced` lets the classes count alike, in fine-tuning and in the baselines that offer the choice (logistic regression and
             boosting); null lets every subject count alike.
         evaluation: How to evaluate.
@@ -263,6 +265,7 @@ class Experiment:
         images: ImageBuilder | None = None,
         pretraining: TrainingSettings = PRETRAINING,
         finetuning: TrainingSettings = FINETUNING,
+        segmentation: SegmentationSettings | None = None,
         class_weight: ClassWeight = "balanced",
         evaluation: EvaluationSettings = EVALUATION,
         seed: int = 0,
@@ -272,7 +275,7 @@ class Experiment:
         self.encoder, self.objective = encoder, objective
         self.builder = one_builder(builder=builder, columns=columns, timeline=timeline, events=events, population=population, images=images)
         self.pretraining, self.finetuning, self.evaluation = pretraining, finetuning, evaluation
-        self.class_weight, self.seed, self.output = class_weight, seed, output
+        self.segmentation, self.class_weight, self.seed, self.output = segmentation, class_weight, seed, output
 
 
 def one_builder(**given: AbstractBuilder | None) -> AbstractBuilder | None:
@@ -339,6 +342,7 @@ def known_keys() -> list[str]:
         PopulationBuilder,
         FeatureGroup,
         ImageBuilder,
+        SegmentationSettings,
     ]
     for base in (AbstractEncoder, AbstractObjective, AbstractView):
         kinds += _below(base)

@@ -25,6 +25,7 @@ from graphssl.encoders import (
     BrainNetworkTransformer,
     GraphTransformer,
     PopulationGNN,
+    ResNet,
 )
 from graphssl.encoders.population_gnn import Layer
 from graphssl.errors import AtlasError, ConfigError, DataError
@@ -34,6 +35,7 @@ from graphssl.evaluation.baselines import BASELINES, LabelledOnly, make_baseline
 from graphssl.evaluation.calibrated import RidgeProbability
 from graphssl.evaluation.nearest import NearestNeighborProbe
 from graphssl.evaluation.protocols import evaluate, make_splits, make_task
+from graphssl.evaluation.segmentation_protocol import SegmentationStudy, check_segmentation, run_segmentation
 from graphssl.evaluation.tuning import InnerUnit, Tuned
 from graphssl.experiment.config import COMPARISONS, EvaluationSettings, Experiment
 from graphssl.experiment.explanation import write_explanation
@@ -47,6 +49,7 @@ from graphssl.training.finetune import finetune
 from graphssl.training.fit import TrainingSettings
 from graphssl.training.model import Model, pooled_table
 from graphssl.training.pretrain import pretrain, untrained
+from graphssl.training.segment import SegmentationSettings, finetune_segmentation
 from graphssl.training.transfer import Transfer, transfer
 
 
@@ -69,7 +72,7 @@ def run_pretrain(experiment: Experiment, configuration: str, *, progress: bool =
 
 
 def run_finetune(experiment: Experiment, configuration: str, *, model: str | None = None, progress: bool = False) -> dict[str, Any]:
-    """Fine-tune on the labelled subjects of the whole cohort and keep the model.
+    """Fine-tune on the labelled subjects of the whole cohort, or on those with masks where it is told what to learn from them, and keep the model.
 
     Args:
         experiment: The experiment.
@@ -83,7 +86,8 @@ def run_finetune(experiment: Experiment, configuration: str, *, model: str | Non
             written.
     """
     cohort, _ = experiment.cohort.load()
-    make_task(cohort, experiment.target, experiment.classes, "finetune")
+    if experiment.segmentation is None:
+        make_task(cohort, experiment.target, experiment.classes, "finetune")
     given, carried = (None, None) if model is None else _model_for(experiment, cohort, model)
     with _opened(experiment, "finetune", configuration, cohort) as folder:
         start = given or _pretrained(experiment, cohort, folder, progress)
@@ -107,6 +111,8 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
         Where results and report are.
     """
     cohort, truth = experiment.cohort.load()
+    if experiment.segmentation is not None:
+        return _evaluate_segmentation(experiment, experiment.segmentation, cohort, configuration, progress)
     settings, left_out = _served(experiment.evaluation, cohort)
     task = make_task(cohort, experiment.target, experiment.classes, settings.protocol)
     splits = make_splits(cohort, task, settings.protocol, settings.n_splits)
@@ -149,6 +155,42 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
             folder.write_text("tuning.csv", evaluation.choices.to_csv(index=False))
         with file_written_whole(folder.path / "predictions.parquet") as aside:
             evaluation.predictions.to_parquet(aside, index=False)
+        report = write_report(folder.path)
+    return {"run": str(folder.path), "results": str(folder.path / "results.jsonl"), "report": str(report)}
+
+
+def _evaluate_segmentation(
+    experiment: Experiment, segmentation: SegmentationSettings, cohort: Cohort, configuration: str, progress: bool
+) -> dict[str, Any]:
+    """Evaluate segmentation on folds, keep a model trained on everybody, and write the report."""
+    settings = experiment.evaluation
+    study = SegmentationStudy(
+        experiment.encoder or ResNet(),
+        objective_of(experiment),
+        experiment.builder,
+        segmentation,
+        _silent(experiment.pretraining),
+        _silent(experiment.finetuning),
+    )
+    methods = tuple(dict.fromkeys((*settings.methods, "mean_mask")))  # what is known without a look at the image
+    check_segmentation(study, cohort, methods, settings.protocol)
+    details = {"seeds": list(settings.seeds), "task": {"target": "segmentation"}, "protocol": {"name": settings.protocol}}
+    with _opened(experiment, "evaluate", configuration, cohort, details) as folder:
+        results, splits = run_segmentation(
+            study,
+            cohort,
+            methods=methods,
+            protocol=settings.protocol,
+            seeds=settings.seeds,
+            label_fractions=settings.label_fractions,
+            n_splits=settings.n_splits,
+            folder=folder.path / "units",
+        )
+        folder.write_splits(splits)
+        start = _pretrained(experiment, cohort, folder, progress)
+        tuned = _finetuned(experiment, start, cohort, folder, progress)
+        _write_history(folder, {"pretrain": start.history, "finetune": tuned.history})
+        write_results(folder.path / "results.jsonl", results)
         report = write_report(folder.path)
     return {"run": str(folder.path), "results": str(folder.path / "results.jsonl"), "report": str(report)}
 
@@ -299,6 +341,17 @@ def _pretrained(experiment: Experiment, cohort: Cohort, folder: RunFolder, progr
 
 
 def _finetuned(experiment: Experiment, start: Model, cohort: Cohort, folder: RunFolder, progress: bool) -> Model:
+    if experiment.segmentation is not None:
+        segmented = finetune_segmentation(
+            start,
+            cohort,
+            segmentation=experiment.segmentation,
+            settings=replace(experiment.finetuning, progress=progress),
+            seed=experiment.seed,
+            folder=folder.path / "checkpoints" / "finetune",
+        )
+        segmented.save_pretrained(folder.path / "model")
+        return segmented
     tuned = finetune(
         start,
         cohort,

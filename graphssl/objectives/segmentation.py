@@ -30,7 +30,7 @@ class Segmentation(AbstractObjective):
         rank: Axes of the images, where the encoder reads images and volumes.
         width: Channels of the decoder at the scale of the image.
         deep_supervision: Whether coarser scales learn by themselves too.
-        view: What is done to images and masks before, such as `RandomWindow` where volumes are large.
+        view: What is done to images and masks before, such as `ForegroundCrop` where volumes are large.
         frozen: Whether the encoder is left as it is.
 
     Raises:

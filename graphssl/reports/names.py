@@ -41,6 +41,7 @@ _METHODS = {
     "logistic_table": ("Logistic regression on the table", "logistic regression on the table"),
     "boosting_table": ("Gradient boosting on the table", "gradient boosting on the table"),
     "majority": ("Majority class", "the majority class"),
+    "mean_mask": ("Most common class of each voxel", "the most common class of each voxel"),
     "covariates": ("Covariates alone", "the covariates alone"),
     "site": ("Site alone", "the site alone"),
     "connectivity": ("Connectivity itself", "the connectivity itself"),
@@ -55,6 +56,9 @@ _METRICS = {
     "physionet2012_event1_best_threshold": "The same at the best threshold of the test subjects",
     "physionet2012_event2": "Hosmer–Lemeshow H over the range of risks",
     "physionet2019_utility": "Normalised utility",
+    "dice": "Dice",
+    "iou": "Intersection over union",
+    "hd95": "Distance of surfaces, 95th percentile",
 }
 _PROTOCOLS = {
     "leave_one_site_out": "each site held out in turn",
@@ -76,7 +80,7 @@ def role(method: str) -> Role:
         return "scratch"
     if method.removesuffix(_TUNED) in _CONTROLS:
         return "control"
-    if method == "majority":
+    if method in ("majority", "mean_mask"):
         return "majority"
     return "confounds" if method == "site" or "covariates" in method else "linear"
 

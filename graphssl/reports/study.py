@@ -23,7 +23,7 @@ Verdict = Literal["better", "worse", "open", "unknown"]
 
 _ORDER: tuple[Role, ...] = ("pretrained", "scratch", "control", "linear", "confounds", "majority")
 _PERMUTATIONS = 999
-_PREFERRED_METRICS = ("auroc", "balanced_accuracy")
+_PREFERRED_METRICS = ("auroc", "balanced_accuracy", "dice")
 _BASELINE_ROLES: tuple[tuple[Role, ...], ...] = (("linear",), ("confounds", "majority"))
 
 

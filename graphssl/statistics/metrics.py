@@ -146,7 +146,7 @@ METRICS: dict[str, Metric] = {
     "brier": brier,
     "expected_calibration_error": expected_calibration_error,
 }
-LOWER_IS_BETTER = frozenset({"brier", "expected_calibration_error", "physionet2012_event2"})
+LOWER_IS_BETTER = frozenset({"brier", "expected_calibration_error", "physionet2012_event2", "hd95"})
 
 
 def score_all(y: npt.ArrayLike, p: npt.ArrayLike) -> dict[str, float]:

@@ -4,12 +4,13 @@ from graphssl.training.finetune import finetune
 from graphssl.training.fit import Fitted, TrainingSettings, fit
 from graphssl.training.model import Model, load_model
 from graphssl.training.pretrain import pretrain, untrained
-from graphssl.training.segment import finetune_segmentation
+from graphssl.training.segment import SegmentationSettings, finetune_segmentation
 from graphssl.training.transfer import Transfer, transfer
 
 __all__ = [
     "Fitted",
     "Model",
+    "SegmentationSettings",
     "TrainingSettings",
     "Transfer",
     "finetune",

@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 
@@ -17,20 +18,38 @@ from graphssl.training.fit import TrainingSettings, fit
 from graphssl.training.model import Model
 from graphssl.views.base import AbstractView
 
-SEGMENTATION = TrainingSettings(max_epochs=50, batch_size=8, learning_rate=1e-3, patience=10)
+
+@dataclass(frozen=True)
+class SegmentationSettings:
+    """What is learned from masks.
+
+    Args:
+        losses: Weight of each loss by name, see `SegmentationLoss`; Dice and cross-entropy alike when left out.
+        decoder: `"unet"` or `"unetr"`; what fits the encoder when left out.
+        width: Channels of the decoder at the scale of the image.
+        deep_supervision: Whether coarser scales learn by themselves too.
+        view: What is done to images and masks before, such as `ForegroundCrop` where volumes are large.
+        frozen: Whether the encoder is left as it is, and the decoder alone is trained.
+    """
+
+    losses: Mapping[str, float] | None = None
+    decoder: DecoderKind | None = None
+    width: int = 16
+    deep_supervision: bool = True
+    view: AbstractView | None = None
+    frozen: bool = False
+
+
+SEGMENTATION = SegmentationSettings()
+SEGMENTATION_TRAINING = TrainingSettings(max_epochs=50, batch_size=8, learning_rate=1e-3, patience=10)
 
 
 def finetune_segmentation(
     model: Model,
     cohort: Cohort,
     *,
-    losses: Mapping[str, float] | None = None,
-    decoder: DecoderKind | None = None,
-    width: int = 16,
-    deep_supervision: bool = True,
-    view: AbstractView | None = None,
-    frozen: bool = False,
-    settings: TrainingSettings | None = None,
+    segmentation: SegmentationSettings = SEGMENTATION,
+    settings: TrainingSettings = SEGMENTATION_TRAINING,
     validation_fraction: float = 0.2,
     seed: int = 0,
     folder: str | os.PathLike[str] | None = None,
@@ -40,12 +59,7 @@ def finetune_segmentation(
     Args:
         model: A pre-trained model; it is not changed.
         cohort: Training subjects; leave test subjects out of it.
-        losses: Weight of each loss by name, see `SegmentationLoss`; Dice and cross-entropy alike when left out.
-        decoder: `"unet"` or `"unetr"`; what fits the encoder when left out.
-        width: Channels of the decoder at the scale of the image.
-        deep_supervision: Whether coarser scales learn by themselves too.
-        view: What is done to images and masks before, such as `RandomWindow` where volumes are large.
-        frozen: Whether the encoder is left as it is, and the decoder alone is trained.
+        segmentation: What is learned from the masks.
         settings: How long and how fast the training goes.
         validation_fraction: Share of the subjects that choose the epoch; families stay together.
         seed: Seed of decoder, split, order and windows.
@@ -55,18 +69,26 @@ def finetune_segmentation(
         ConfigError: If it is no model of images, or the decoder does not fit its encoder.
         DataError: If the cohort has no masks, or too few subjects have some.
     """
-    builder = _with_classes(model, cohort)
-    data = cohort.images[builder.name_]
-    with_masks = set(data.table["subject_id"][data.table["mask_path"] != ""])
-    known = cohort.select([subject for subject in cohort.ids if subject in with_masks])
-    split = hold_out(known.ids, groups=known.groups.tolist(), test_fraction=validation_fraction, seed=seed)
-    train, validation = (_masked_rows(builder, known.select(ids)) for ids in (split.train, split.test))
-    objective = Segmentation(len(builder.classes_), losses, decoder, len(builder.preparation_.size), width, deep_supervision, view, frozen)
+    builder = with_classes(model, cohort)
+    known = cohort.select(subjects_with_masks(cohort, builder.name_))
+    fraction = min(0.5, max(validation_fraction, 1 / max(1, known.groups.nunique())))  # one family at least
+    split = hold_out(known.ids, groups=known.groups.tolist(), test_fraction=fraction, seed=seed)
+    train, validation = (masked_rows(builder, known.select(ids)) for ids in (split.train, split.test))
+    objective = Segmentation(
+        len(builder.classes_),
+        segmentation.losses,
+        segmentation.decoder,
+        len(builder.preparation_.size),
+        segmentation.width,
+        segmentation.deep_supervision,
+        segmentation.view,
+        segmentation.frozen,
+    )
     encoder = copy.deepcopy(model.encoder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         objective.prepare(encoder)
-    fitted = fit(encoder, objective, train, validation, settings or SEGMENTATION, seed=seed, folder=folder, label="segmentation")
+    fitted = fit(encoder, objective, train, validation, settings, seed=seed, folder=folder, label="segmentation")
     card = {
         **model.card,
         "fine-tuned on": f"masks of {cohort.name}, {len(known)} subjects (cohort hash {cohort.hash})",
@@ -75,8 +97,20 @@ def finetune_segmentation(
     return Model(builder, encoder.eval(), card=card, history=fitted.history, decoder=objective.decode.eval())
 
 
-def _with_classes(model: Model, cohort: Cohort) -> ImageBuilder:
-    """The model's builder, which knows the classes of the cohort's masks."""
+def subjects_with_masks(cohort: Cohort, images: str) -> list[str]:
+    """Subjects with a segmentation mask beside an image, in the order of the cohort."""
+    table = cohort.images[images].table
+    known = set(table["subject_id"][table["mask_path"] != ""])
+    return [subject for subject in cohort.ids if subject in known]
+
+
+def with_classes(model: Model, cohort: Cohort) -> ImageBuilder:
+    """The model's builder, which knows the classes of the cohort's masks.
+
+    Raises:
+        ConfigError: If it is no model of images.
+        DataError: If the cohort has no masks.
+    """
     if not isinstance(model.builder, ImageBuilder):
         raise ConfigError(f"Expected a model of images to segment, found one of {', '.join(model.builder.describe())}.")
     builder = copy.copy(model.builder)
@@ -87,7 +121,7 @@ def _with_classes(model: Model, cohort: Cohort) -> ImageBuilder:
     return builder
 
 
-def _masked_rows(builder: ImageBuilder, cohort: Cohort) -> ImageBatch:
+def masked_rows(builder: ImageBuilder, cohort: Cohort) -> ImageBatch:
     """The images of a cohort that have a mask; a subject may have some without."""
     table = cohort.images[builder.name_].select(cohort.ids).table
     return builder.transform(cohort)[(table["mask_path"] != "").to_numpy().nonzero()[0].tolist()]

@@ -5,6 +5,7 @@ from graphssl.views.clip import ClipPair, FramePair
 from graphssl.views.columns import CorruptColumns
 from graphssl.views.dropped import DropBoxes
 from graphssl.views.erase import Cutout, LocalShuffle
+from graphssl.views.foreground_crop import ForegroundCrop
 from graphssl.views.graph import HideConnections, HideRegions, WeightNoise
 from graphssl.views.intensity import BandEnergy, BezierCurve, Blur, Gamma, HistogramShift, ImageNoise, IntensityJitter, Speckle
 from graphssl.views.looks import AbstractLooks, MultiCrop, OverlappingCrops
@@ -12,7 +13,6 @@ from graphssl.views.spatial import Affine, Crop, Flip, ResizedCrop, Rotate90
 from graphssl.views.stain import FieldsOfView, StainJitter, StainNormalise
 from graphssl.views.texture import GridShuffle, texture_preserving
 from graphssl.views.time import TimePointDropout, TimeWindow
-from graphssl.views.window import RandomWindow
 
 __all__ = [
     "AbstractLooks",
@@ -29,6 +29,7 @@ __all__ = [
     "DropBoxes",
     "FieldsOfView",
     "Flip",
+    "ForegroundCrop",
     "FramePair",
     "Gamma",
     "GridShuffle",
@@ -40,7 +41,6 @@ __all__ = [
     "LocalShuffle",
     "MultiCrop",
     "OverlappingCrops",
-    "RandomWindow",
     "ResizedCrop",
     "Rotate90",
     "Speckle",

@@ -1,15 +1,18 @@
 """Scores of segmentation against loops over voxels and pairs of them."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from graphssl.data import ImageBuilder
-from graphssl.encoders import ResNet, SegmentationDecoder
+from graphssl.datasets import simulate_images
+from graphssl.encoders import GraphTransformer, ResNet, SegmentationDecoder
 from graphssl.errors import DataError
 from graphssl.evaluation import evaluate_segmentation, segmentation_scores
+from graphssl.graphs import ConnectomeBuilder
 from graphssl.training import Model
 
 
@@ -69,31 +72,34 @@ def test_other_shapes_are_refused():
         segmentation_scores(torch.zeros(1, 4, 4), torch.zeros(1, 4, 5), 2)
 
 
-def test_every_image_with_a_mask_is_scored_by_class(squares, tmp_path):
-    cohort = squares(tmp_path, n=5, unmasked=1)
+def cohort_and_model(n_masks):
+    """Five patients, as many of them with a mask, and a model with random weights."""
+    cohort = simulate_images(5, size=16, n_sites=1)
+    data = cohort.images["images"]
+    table = data.table.assign(mask_path=["images.npz"] * n_masks + [""] * (5 - n_masks))
+    cohort = replace(cohort, images={"images": replace(data, table=table)})
     encoder = ResNet(2, 1, 4, (1,), stem="small")
-    model = Model(ImageBuilder().fit(cohort), encoder, decoder=SegmentationDecoder.for_encoder(encoder, 2, width=4))
+    return cohort, Model(ImageBuilder().fit(cohort), encoder, decoder=SegmentationDecoder.for_encoder(encoder, 2, width=4))
+
+
+def test_every_image_with_a_mask_is_scored_by_class():
+    cohort, model = cohort_and_model(4)
     found = evaluate_segmentation(model, cohort)
-    assert found["subject"].tolist() == ["s0", "s1", "s2", "s3"]
-    assert set(found["class"]) == {"square"}
+    assert found["subject"].tolist() == list(cohort.ids[:4])
+    assert set(found["class"]) == {"lesion"}
     assert list(found.columns) == ["subject", "row", "class", "dice", "iou", "hd95"]
     batch = model.builder.transform(cohort)
     scores = segmentation_scores(model.segment(batch), batch.masks, 2)
     assert found["dice"].tolist() == scores["dice"][:4, 0].tolist()
 
 
-def test_a_cohort_without_masks_is_refused(squares, tmp_path):
-    cohort = squares(tmp_path, n=3, unmasked=3)
-    encoder = ResNet(2, 1, 4, (1,), stem="small")
-    model = Model(ImageBuilder().fit(cohort), encoder, decoder=SegmentationDecoder.for_encoder(encoder, 2, width=4))
-    with pytest.raises(DataError, match="Expected 'squares' to have segmentation masks, found none. Load them with masks"):
+def test_a_cohort_without_masks_is_refused():
+    cohort, model = cohort_and_model(0)
+    with pytest.raises(DataError, match="Expected images with segmentation masks to score, found none. Load them with masks"):
         evaluate_segmentation(model, cohort)
 
 
 def test_a_model_of_brains_has_nothing_to_segment(make_cohort):
-    from graphssl.encoders import GraphTransformer
-    from graphssl.graphs import ConnectomeBuilder
-
     brains = make_cohort()
     with pytest.raises(DataError, match="Expected a model of images to score segmentations, found one of"):
         evaluate_segmentation(Model(ConnectomeBuilder().fit(brains), GraphTransformer()), brains)

@@ -9,7 +9,7 @@ from graphssl.encoders import ResNet, VisionTransformer
 from graphssl.errors import ConfigError, DataError
 from graphssl.objectives import Segmentation, SegmentationLoss
 from graphssl.objectives.segmentation import overlap
-from graphssl.views import RandomWindow
+from graphssl.views import ForegroundCrop
 
 
 def discs(n=4, size=16):
@@ -62,10 +62,10 @@ def test_the_loss_is_that_of_all_scales_coarser_ones_counting_half():
 
 
 def test_a_view_is_applied_to_images_and_masks():
-    encoder, objective = make(view=RandomWindow((8, 8)))
+    encoder, objective = make(view=ForegroundCrop((8, 8)))
     batch = discs()
     found = objective(encoder, batch, torch.Generator().manual_seed(3)).total
-    windows = RandomWindow((8, 8))(batch, torch.Generator().manual_seed(3))
+    windows = ForegroundCrop((8, 8))(batch, torch.Generator().manual_seed(3))
     plain = Segmentation(2, width=4).prepare(encoder)
     plain.decode.load_state_dict(objective.decode.state_dict())
     assert_close(found, plain(encoder, windows, torch.Generator()).total)
@@ -86,9 +86,9 @@ def test_overlap_against_loops():
 
 
 def test_arguments_make_a_fresh_one():
-    _, objective = make(losses={"focal": 2.0}, view=RandomWindow((8, 8)), deep_supervision=False)
+    _, objective = make(losses={"focal": 2.0}, view=ForegroundCrop((8, 8)), deep_supervision=False)
     assert objective.fresh().arguments() == objective.arguments()
-    assert "RandomWindow" in repr(objective)
+    assert "ForegroundCrop" in repr(objective)
 
 
 def test_what_cannot_be_learned_is_refused():
