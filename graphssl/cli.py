@@ -23,7 +23,8 @@ Settings = TypeVar("Settings")
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
 # Options of sources that are for tables; the atlas of scans to convert is --from.
-_NOT_OF_SCANS = ("atlas", "schema", "positive", "drop", "missing")
+_OF_IMAGES = ("form", "masks", "mask_classes", "labels", "folders", "person", "damaged", "empty_masks")
+_NOT_OF_SCANS = ("atlas", "schema", "positive", "drop", "missing", *_OF_IMAGES)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -70,10 +70,17 @@ class ImageData:
         return len(self.table)
 
     def __repr__(self) -> str:
-        shapes = sorted(set(self.table["shape"]))
+        return f"ImageData({self.summary})"
+
+    @property
+    def summary(self) -> str:
+        """How many images of how many subjects, of what sizes and spacings, with masks or without."""
+        shapes, spacings = (sorted(set(self.table[name])) for name in ("shape", "spacing"))
         size = " × ".join(map(str, shapes[0])) if len(shapes) == 1 else f"{len(shapes)} sizes"
+        mm = f", {' × '.join(f'{length:g}' for length in spacings[0][-self.rank :])} mm" if len(spacings) == 1 and spacings[0] else ""
+        mm = f", {len(spacings)} spacings" if len(spacings) > 1 else mm
         masks = f", masks of {len(self.classes)} classes" if self.has_masks else ""
-        return f"ImageData({len(self)} {self.noun}s of {self.table['subject_id'].nunique()} subjects, {size}{masks})"
+        return f"{len(self)} {self.noun}s of {self.table['subject_id'].nunique()} subjects, {size}{mm}{masks}"
 
     @property
     def noun(self) -> str:

@@ -7,6 +7,7 @@ from graphssl.datasets.arrays import read_array
 from graphssl.datasets.brainnet_viewer import save_brainnet_viewer
 from graphssl.datasets.derivatives import load_derivatives
 from graphssl.datasets.graph_dictionary import load_graph_dictionary
+from graphssl.datasets.images import load_images
 from graphssl.datasets.layouts import load_source, recognise
 from graphssl.datasets.matrices import load_matrices
 from graphssl.datasets.meds import load_meds
@@ -33,6 +34,7 @@ __all__ = [
     "load_abide_arrays",
     "load_derivatives",
     "load_graph_dictionary",
+    "load_images",
     "load_matrices",
     "load_meds",
     "load_omop",

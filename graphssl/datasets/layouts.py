@@ -17,6 +17,7 @@ from graphssl.datasets.arrays import read_labelled
 from graphssl.datasets.derivatives import FINDERS, load_derivatives
 from graphssl.datasets.folder import find_files
 from graphssl.datasets.graph_dictionary import atlas_of_dictionary, is_dictionary, load_graph_dictionary
+from graphssl.datasets.images import is_image_arrays, is_images, load_images
 from graphssl.datasets.kinds import kind_of
 from graphssl.datasets.labelled import LabelledArray
 from graphssl.datasets.listing import Listing, list_files
@@ -221,6 +222,7 @@ LAYOUTS = (
         load_abide,
         lambda listing, choices: atlases_of_files(listing),
     ),
+    Layout("image_arrays", "images, volumes or clips in one file", is_image_arrays, load_images, lambda listing, choices: []),
     Layout(
         "graph_dictionary",
         "all subjects in one file (BrainGB, BrainNetworkTransformer, PTGB, BrainGFM)",
@@ -246,5 +248,6 @@ LAYOUTS = (
     _by_mapping("omop", "tables of the OMOP Common Data Model"),
     Layout("physionet2012", "stays of the PhysioNet Challenge 2012", is_physionet2012, load_physionet2012, lambda listing, choices: []),
     Layout("physionet2019", "stays of the PhysioNet Challenge 2019", is_physionet2019, load_physionet2019, lambda listing, choices: []),
+    Layout("images", "images, volumes or clips", is_images, load_images, lambda listing, choices: []),
     Layout("table", "a table with one row a subject", is_table, load_tables, lambda listing, choices: []),
 )

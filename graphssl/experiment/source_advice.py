@@ -58,6 +58,8 @@ def as_options(message: str, names: Sequence[str]) -> str:
 
 def _labels_advice(cohort: Cohort) -> list[str]:
     columns = [column.name for column in cohort.schema if column.role == "feature"]
+    if any(images.has_masks for images in cohort.images.values()) and not cohort.schema.named("target"):
+        return []  # the masks are what is to be predicted
     if not len(cohort.schema):
         return ["give a table of participants (--participants FILE) and name its columns to predict (--target) and of the site (--site)"]
     if not cohort.schema.named("target"):

@@ -44,6 +44,7 @@ def _lines(cohort: Cohort) -> Iterator[str]:
         atlas = "an unnamed atlas" if data.atlas.name == UNNAMED else data.atlas.name
         yield f"  {len(data)} subjects × {len(data.atlas)} regions of {atlas}: {_values(data)}"
         yield f"    labels {shortened(data.atlas.labels.tolist())}"
+    yield from _images(cohort)
     for name in cohort.schema.named("target"):
         yield f"  target   {name}: {_counts(cohort, name)}"
     for name in cohort.schema.named("site"):
@@ -58,6 +59,13 @@ def _lines(cohort: Cohort) -> Iterator[str]:
         yield f"  columns  {shortened(others)}"
     if cohort.name in LISTS:
         yield f"  list     {LISTS[cohort.name].describe(cohort.ids)}"
+
+
+def _images(cohort: Cohort) -> Iterator[str]:
+    for name, images in cohort.images.items():
+        yield f"  {name:<8} {images.summary}"
+        if images.has_masks:
+            yield f"    masks of {shortened(images.classes)}"
 
 
 def _values(data: RegionData) -> str:

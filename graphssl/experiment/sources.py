@@ -11,6 +11,9 @@ from graphssl.data.cohort import Cohort
 from graphssl.data.regions import MatrixKind
 from graphssl.datasets import recognise
 from graphssl.datasets.abide_lists import ListName
+from graphssl.datasets.image_entries import Form
+from graphssl.datasets.image_folder import FolderUse
+from graphssl.datasets.image_scan import Damaged, EmptyMasks
 from graphssl.datasets.layouts import Layout
 from graphssl.datasets.listing import Listing, list_files
 from graphssl.datasets.scan_files import Choices, Repeats
@@ -48,6 +51,14 @@ class Source:
         positive: Values of a table's target that make one class against all others.
         drop: Columns of a table to leave out, such as those known only after the target.
         missing: Values of a table that stand for nothing, such as `-9999`.
+        form: Whether to read images, volumes or clips, where a folder holds several.
+        masks: Folder of segmentation masks in a folder of images.
+        mask_classes: Names of the classes of masks, the background first.
+        labels: Names of the classes of images in an NPZ file, in the order of their numbers.
+        folders: Whether sub-folders of images are classes or persons.
+        person: Regular expression that finds the person in the name of an image.
+        damaged: `exclude` leaves out and lists images that cannot be read.
+        empty_masks: Whether images whose mask shows nothing are kept or left out.
     """
 
     path: str
@@ -75,15 +86,24 @@ class Source:
     positive: Sequence[str] | str | None = None
     drop: Sequence[str] | str | None = None
     missing: Sequence[str] | str | None = None
+    form: Form | None = None
+    masks: str | None = None
+    mask_classes: Sequence[str] | str | None = None
+    labels: Sequence[str] | str | None = None
+    folders: FolderUse | None = None
+    person: str | None = None
+    damaged: Damaged | None = None
+    empty_masks: EmptyMasks | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """What was given, by name of the adapters' arguments."""
         given = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("path", "atlas")}
-        lists = {name: several(given[name]) for name in ("covariates", "select", "positive", "drop", "missing") if given[name] is not None}
+        lists = {name: several(given[name]) for name in _LISTS if given[name] is not None}
         return {**given, **lists}
 
 
+_LISTS = ("covariates", "select", "positive", "drop", "missing", "mask_classes", "labels")
 OPTIONS = tuple(field.name for field in fields(Source) if field.name != "path")
 
 

@@ -37,7 +37,7 @@ def cohort_of(data, name="pictures"):
 
 def test_it_says_what_it_holds():
     data = references(masks=True)
-    assert repr(data) == "ImageData(6 images of 3 subjects, 6 × 5, masks of 2 classes)"
+    assert repr(data) == "ImageData(6 images of 3 subjects, 6 × 5, 0.5 × 0.5 mm, masks of 2 classes)"
     assert data.values == {"s0": 2, "s1": 2, "s2": 2}
     assert data.groups == ("volume",)
     assert "6 images of 3 subjects" in repr(cohort_of(data))

@@ -137,7 +137,7 @@ def test_graphs_of_pytorch_geometric_are_refused_with_the_way_out(tmp_path):
 def test_nothing_and_nothing_known(tmp_path):
     with pytest.raises(DataError, match="Expected a folder or a file at .*none, found nothing"):
         recognise(tmp_path / "none")
-    (tmp_path / "scan.nii").write_text("x")
+    (tmp_path / "scan.raw").write_text("x")
     with pytest.raises(DataError, match=r"Expected files with one of the endings \.1D, .* found none"):
         recognise(tmp_path)
     (tmp_path / "a.npy").write_bytes(b"")
