@@ -97,7 +97,7 @@ class AbstractPretrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
         found = np.unique(labels[labels != WITHHELD])
         if len(found) < 2:
             raise DataError(f"Expected at least two classes among the labels, found {found.tolist()}.")
-        self.pretrained_ = self.pretrain_cohort(cohort)
+        self.pretrained_ = self.pretrain_cohort(cohort, labels)
         # Nothing about a probe is drawn at random.
         seeds = [self.seed + _APART * k for k in range(self.n_members if self.mode == "full" else 1)]
         labelled, classes = _with_target(cohort, labels), [str(label) for label in found]
@@ -121,18 +121,27 @@ class AbstractPretrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
             seed=seed,
         )
 
-    def pretrain_cohort(self, cohort: Cohort) -> Model:
-        """Pre-train on a cohort, unless it was done last; random weights without an objective."""
-        encoder = self.encoder or self.default_encoder()
+    def pretrain_cohort(self, cohort: Cohort, labels: npt.NDArray[np.int64] | None = None) -> Model:
+        """Pre-train on a cohort, unless it was done last; random weights without an objective.
+
+        Args:
+            cohort: Training cohort of `n` subjects.
+            labels: Class index of each subject `[n]`, `-1` where it is withheld, for an objective that reads labels.
+        """
+        encoder, objective = self.encoder or self.default_encoder(), self.objective
+        known: dict[str, str] = {}
+        if objective is not None and labels is not None and objective.reads_labels:
+            known = {subject: str(label) for subject, label in zip(cohort.ids, labels, strict=True) if label != WITHHELD}
+            objective = objective.with_labels(known)
         # The hash holds values only; roles of columns say who belongs to a family.
-        key = (cohort.hash, repr([cohort.name, cohort.schema, *_plain(self, encoder)]))
+        key = (cohort.hash, repr([cohort.name, cohort.schema, *_plain(self, encoder), known]))
         if key in _STARTS:
             _STARTS.move_to_end(key)
             return _STARTS[key]
-        if self.objective is None:
+        if objective is None:
             model = untrained(cohort, encoder=encoder, builder=self.builder, seed=self.seed)
         else:
-            model = pretrain(cohort, objective=self.objective, encoder=encoder, builder=self.builder, settings=self.pretraining, seed=self.seed)
+            model = pretrain(cohort, objective=objective, encoder=encoder, builder=self.builder, settings=self.pretraining, seed=self.seed)
         _STARTS[key] = model
         while len(_STARTS) > _MAX_STARTS:
             _STARTS.popitem(last=False)

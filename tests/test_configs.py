@@ -43,6 +43,17 @@ def test_a_configuration_of_meta_learning_runs_one_step(path, tmp_path, monkeypa
     assert (tmp_path / record["encoder"] / "model.safetensors").is_file()
 
 
+def test_a_network_pre_trained_on_labelled_images_is_fine_tuned_on_volumes(tmp_path, monkeypatch, capsys):
+    """CSPR: strides along depth and another number of axes, the same weights."""
+    monkeypatch.chdir(tmp_path)
+    small = ["--smoke", "--quiet", "--json", "--cohort.arguments.n_subjects", "24"]
+    for verb, name, more in (("pretrain", "cspr", []), ("finetune", "cspr_volumes", ["--model", "runs/cspr-smoke/encoder"])):
+        assert main([verb, "--config", str(FOLDER / "methods" / f"{name}.yaml"), *small, *more]) == 0
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert "12 subjects" in record["transferred_to"]
+    assert (tmp_path / record["model"] / "model.safetensors").is_file()
+
+
 def test_there_is_a_configuration_of_every_objective():
     text = "\n".join(path.read_text(encoding="utf-8") for path in CONFIGURATIONS)
     kinds = [kind for kind in vars(objectives).values() if inspect.isclass(kind) and issubclass(kind, objectives.AbstractObjective)]

@@ -21,7 +21,7 @@ from graphssl.errors import ConfigError, DataError, SchemaError
 from graphssl.estimators import WITHHELD, ConnectomeClassifier, PopulationClassifier
 from graphssl.graphs.connectivity import ConnectivityFeatures
 from graphssl.graphs.connectome import ConnectomeBuilder
-from graphssl.objectives import MaskedConnections, MaskedRegions
+from graphssl.objectives import MaskedConnections, MaskedRegions, PredictLabel
 from graphssl.training import TrainingSettings, finetune, pretrain
 from graphssl.training.finetune import FINETUNING
 
@@ -142,6 +142,20 @@ def test_the_label_of_a_withheld_subject_cannot_matter(cohort):
         probabilities.append(quick_classifier(mode="probe").fit(other, y).predict_proba(cohort))
     assert_array_equal(probabilities[0], probabilities[1])
     assert_array_equal(probabilities[0], probabilities[2])
+
+
+def test_an_objective_that_reads_labels_is_told_those_that_are_not_withheld(cohort):
+    """And no others: labels of the table do not matter, those that are given do."""
+    withheld = np.arange(24) % 3 == 0
+    y = np.where(withheld, WITHHELD, labels_of(cohort))
+    seen = []
+    for table, given in ((labels_of(cohort), y), (1 - labels_of(cohort), y), (labels_of(cohort), np.where(withheld, WITHHELD, 1 - y))):
+        diagnosis = pd.Series(np.where(table == 1, "patient", "control"), index=cohort.subjects.index, dtype="str")
+        other = cohort.with_column(cohort.schema["diagnosis"], diagnosis)
+        fitted = quick_classifier(objective=PredictLabel()).fit(other, given)
+        seen.append(fitted.pretrained_.embed(cohort).to_numpy())
+    assert_array_equal(seen[0], seen[1])
+    assert (seen[0] != seen[2]).any()
 
 
 def test_withheld_subjects_take_part_in_pretraining(cohort):

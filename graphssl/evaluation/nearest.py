@@ -46,7 +46,7 @@ class NearestNeighborProbe(ClassifierMixin, BaseEstimator):
         labelled = labels != WITHHELD
         if len(np.unique(labels[labelled])) < 2:
             raise DataError(f"Expected at least two classes among the labels, found {np.unique(labels[labelled]).tolist()}.")
-        self.model_ = self.classifier.pretrain_cohort(X)
+        self.model_ = self.classifier.pretrain_cohort(X, labels)
         k = min(self.n_neighbors, int(labelled.sum()))
         voters = KNeighborsClassifier(k, metric="euclidean", weights=self._weights)
         self.voters_ = voters.fit(self._vectors(X.select(labelled)), labels[labelled])

@@ -12,6 +12,7 @@ import pandas as pd
 
 from graphssl.data.atlas import check_atlas
 from graphssl.data.cohort import Cohort
+from graphssl.data.image_builder import ImageBuilder
 from graphssl.data.stream_tokenizer import AbstractStreamTokenizer
 from graphssl.data.table import ColumnTokenizer
 from graphssl.encoders import (
@@ -51,6 +52,7 @@ from graphssl.training.model import Model, pooled_table
 from graphssl.training.pretrain import pretrain, untrained
 from graphssl.training.segment import SegmentationSettings, finetune_segmentation
 from graphssl.training.transfer import Transfer, transfer
+from graphssl.training.transfer_images import transfer_images
 
 
 def run_pretrain(experiment: Experiment, configuration: str, *, progress: bool = False) -> dict[str, Any]:
@@ -306,13 +308,16 @@ def _opened(
 
 
 def _model_for(experiment: Experiment, cohort: Cohort, folder: str) -> tuple[Model, Transfer | None]:
-    """A saved model, in an atlas of the cohort or carried over to its columns."""
+    """A saved model, in an atlas of the cohort, or carried over to its columns or images."""
     model = Model.from_pretrained(folder)
     if isinstance(model.builder, (ColumnTokenizer, AbstractStreamTokenizer)):
         told = experiment.builder.get_params() if type(experiment.builder) is type(model.builder) else {}
         named = {name: told[name] for name in ("columns", "codes", "treatments") if name in told}
         carried = transfer(model, cohort, **named, seed=experiment.seed)
         return carried.model, carried
+    if isinstance(model.builder, ImageBuilder) and isinstance(experiment.builder, ImageBuilder):
+        encoder = experiment.encoder if isinstance(experiment.encoder, AbstractImageEncoder) else None
+        return transfer_images(model, cohort, builder=experiment.builder, encoder=encoder, seed=experiment.seed), None
     if not isinstance(model.builder, ConnectomeBuilder):
         return model, None  # columns are checked where they are read
     for name, atlas in model.connectomes.atlases_.items():

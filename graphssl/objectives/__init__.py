@@ -8,6 +8,7 @@ from graphssl.objectives.contrastive import NTXent
 from graphssl.objectives.deep_cluster import DeepCluster
 from graphssl.objectives.default import default_objective
 from graphssl.objectives.distillation import BYOL, DINO
+from graphssl.objectives.hybrid import Hybrid
 from graphssl.objectives.inpaint_rotate_contrast import InpaintRotateContrast
 from graphssl.objectives.jensen_shannon import JensenShannon
 from graphssl.objectives.jigsaw import Jigsaw
@@ -17,6 +18,7 @@ from graphssl.objectives.masked_events import MaskedEvents
 from graphssl.objectives.masked_patches import MaskedPatches
 from graphssl.objectives.masked_timeline import MaskedBlocks, MaskedFeatures, MaskedPatients
 from graphssl.objectives.momentum_contrast import MoCo
+from graphssl.objectives.predict_label import PredictLabel
 from graphssl.objectives.redundancy import BarlowTwins
 from graphssl.objectives.relative_position import RelativePosition
 from graphssl.objectives.restoration import Restoration
@@ -34,6 +36,7 @@ __all__ = [
     "AtlasAlignment",
     "BarlowTwins",
     "DeepCluster",
+    "Hybrid",
     "InpaintRotateContrast",
     "JensenShannon",
     "Jigsaw",
@@ -48,6 +51,7 @@ __all__ = [
     "MaskedRegions",
     "MoCo",
     "NTXent",
+    "PredictLabel",
     "RelativePosition",
     "Restoration",
     "Scarf",

@@ -2,6 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -46,8 +47,17 @@ class AbstractObjective(nn.Module, ABC):
         """Whether it may read feature maps of images, `Embedding.maps`, which are large."""
         return True
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether it trains on labels, as supervised pre-training does."""
+        return False
+
     def for_cohort(self, cohort: Cohort) -> "AbstractObjective":
         """The objective with what it must know of the subjects it will meet; itself where it needs nothing."""
+        return self
+
+    def with_labels(self, labels: Mapping[str, str]) -> "AbstractObjective":
+        """The objective with the label of each subject that has one; itself where it reads none."""
         return self
 
     def prepare(self, encoder: AbstractEncoder) -> "AbstractObjective":

@@ -80,6 +80,11 @@ class Jigsaw(AbstractObjective):
         self.n_orders, self.rotations, self.blanks = n_orders, rotations, blanks
         self.jitter, self.width, self.hidden = jitter, width, hidden
 
+    @property
+    def reads_maps(self) -> bool:
+        """No: it reads pooled vectors."""
+        return False
+
     def prepare(self, encoder: AbstractEncoder) -> "Jigsaw":
         """Choose the orders, and make the projection and the heads.
 

@@ -34,6 +34,11 @@ class MaskedPatches(AbstractObjective):
             raise ConfigError(f"Expected a share of hidden patches between 0 and 1, found {ratio}.")
         self.ratio, self.normalised, self.width, self.depth, self.heads = ratio, normalised, width, depth, heads
 
+    @property
+    def reads_maps(self) -> bool:
+        """No: it reads tokens."""
+        return False
+
     def prepare(self, encoder: AbstractEncoder) -> "MaskedPatches":
         """Make the decoder.
 

@@ -41,6 +41,11 @@ class RelativePosition(AbstractObjective):
         check_positive(width=width, jitter=jitter + 1)
         self.jitter, self.width = jitter, width
 
+    @property
+    def reads_maps(self) -> bool:
+        """No: it reads pooled vectors."""
+        return False
+
     def prepare(self, encoder: AbstractEncoder) -> "RelativePosition":
         """Make the projection and the head.
 

@@ -66,6 +66,15 @@ class WeightedSum(AbstractObjective):
         """Whether one of them reads feature maps."""
         return any(objective.reads_maps for objective in self.parts.values())
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether one of them trains on labels."""
+        return any(objective.reads_labels for objective in self.parts.values())
+
+    def with_labels(self, labels: Mapping[str, str]) -> "WeightedSum":
+        """The sum of the objectives with the labels of some subjects."""
+        return WeightedSum({name: objective.with_labels(labels) for name, objective in self.parts.items()}, self.weights, self.each_step)
+
     def for_cohort(self, cohort: Cohort) -> "WeightedSum":
         """The sum of the objectives with what each must know."""
         return WeightedSum({name: objective.for_cohort(cohort) for name, objective in self.parts.items()}, self.weights, self.each_step)

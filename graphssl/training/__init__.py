@@ -6,6 +6,7 @@ from graphssl.training.model import Model, load_model
 from graphssl.training.pretrain import pretrain, untrained
 from graphssl.training.segment import SegmentationSettings, finetune_segmentation
 from graphssl.training.transfer import Transfer, transfer
+from graphssl.training.transfer_images import transfer_images
 
 __all__ = [
     "Fitted",
@@ -19,5 +20,6 @@ __all__ = [
     "load_model",
     "pretrain",
     "transfer",
+    "transfer_images",
     "untrained",
 ]

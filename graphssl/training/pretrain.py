@@ -27,10 +27,10 @@ def pretrain(
     seed: int = 0,
     folder: str | os.PathLike[str] | None = None,
 ) -> Model:
-    """Train an encoder on connectomes or tables without their labels.
+    """Train an encoder on connectomes, tables or images without their labels.
 
     Some subjects are held out, families and repeated scans together, to choose the epoch. Where the objective's loss does not compare epochs they are
-    only watched, and the last is kept. Labels are never read.
+    only watched, and the last is kept. Labels are never read, but by an objective that says so (`reads_labels`).
 
     Args:
         cohort: Training subjects; leave test subjects out of it.
