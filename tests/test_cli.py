@@ -249,5 +249,9 @@ def test_lesions_are_segmented_on_folds_and_by_a_model_of_everybody(tmp_path, mo
     assert main(["finetune", "--config", "lesions.yaml", "--name", "again", "--quiet", "--json"]) == 0
     model = Model.from_pretrained(json.loads(capsys.readouterr().out)["model"])
     assert model.decoder.n_classes == 2
+    volumes = ["--cohort.arguments", "{n_subjects: 6, size: 16, rank: 3}", "--encoder.init_args.rank", "3"]
+    assert main(["finetune", "--config", "lesions.yaml", "--name", "deep", "--model", "runs/lesions/encoder", *volumes, "--quiet", "--json"]) == 0
+    deep = Model.from_pretrained(json.loads(capsys.readouterr().out)["model"])
+    assert (deep.encoder.rank, deep.builder.rank_) == (3, 3)
     assert main(["evaluate", "--config", "lesions.yaml", "--name", "other", "--evaluation.methods", "[no_edges]", "--quiet"]) == 2
     assert "Expected methods of segmentation among pretrained" in capsys.readouterr().err

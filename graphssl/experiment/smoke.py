@@ -94,7 +94,8 @@ def simulated_in_place(parsed: Namespace, *, has_summary: bool) -> dict[str, Any
 def _images_like(parsed: Namespace) -> dict[str, Any]:
     """Images of the rank and channels that the encoder reads; clips where the images are to have an axis more than the encoder."""
     encoder = {} if parsed.encoder is None else dict(parsed.encoder.init_args)
-    rank, size = encoder.get("rank", 2), parsed.images.init_args.size
+    # A slice transformer reads volumes alone, and has no rank among its arguments.
+    rank, size = encoder.get("rank", 3 if "axis" in encoder else 2), parsed.images.init_args.size
     is_clip = isinstance(size, list | tuple) and len(size) > rank
     kind = {"rank": rank, "n_channels": encoder.get("in_channels", 1), "n_frames": 6 if is_clip else None}
     return {"adapter": "simulate_images", "arguments": {**_IMAGES, **kind}}

@@ -5,7 +5,7 @@ import torch
 
 from graphssl.data import ImageBuilder
 from graphssl.datasets import simulate_images
-from graphssl.encoders import ResNet
+from graphssl.encoders import ResNet, SliceTransformer
 from graphssl.errors import CheckpointError, DataError
 from graphssl.initializers import VariableDimension, inflated
 from graphssl.objectives import PredictLabel
@@ -41,6 +41,14 @@ def test_a_2d_model_becomes_a_3d_one(volumes):
     ready = transfer_images(model, volumes, encoder=ResNet(3, **SMALL), inflation="centre")
     expected = inflated(model.encoder, "centre").state_dict()
     assert all(torch.equal(weight, expected[name]) for name, weight in ready.encoder.state_dict().items())
+
+
+def test_a_2d_model_becomes_the_network_of_slices(volumes):
+    model = untrained(simulate_images(8, size=16), encoder=ResNet(**SMALL), builder=ImageBuilder())
+    wanted = SliceTransformer(width=8, depth=1, heads=2, slice_width=4, blocks=(1, 1), stem="small")
+    ready, other = (transfer_images(model, volumes, encoder=wanted, seed=seed) for seed in (0, 1))
+    assert all(torch.equal(weight, ready.encoder.network.state_dict()[name]) for name, weight in model.encoder.state_dict().items())
+    assert not ready.encoder.gather.weight.equal(other.encoder.gather.weight)
 
 
 def test_intensities_are_those_of_the_new_cohort():
