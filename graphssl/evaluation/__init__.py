@@ -11,16 +11,17 @@ from graphssl.evaluation.randomisation import randomisation_check
 from graphssl.evaluation.refits import refit_saliencies
 from graphssl.evaluation.rollout import attention_rollout
 from graphssl.evaluation.segmentation import evaluate_segmentation, segmentation_scores
-from graphssl.evaluation.segmentation_protocol import SegmentationStudy, run_segmentation
+from graphssl.evaluation.segmenter import MeanMask, Segmenter
 from graphssl.evaluation.tuning import Tuned
 
 __all__ = [
     "BASELINES",
     "CHALLENGE_SCORES",
     "Evaluation",
+    "MeanMask",
     "NearestNeighborProbe",
     "Saliency",
-    "SegmentationStudy",
+    "Segmenter",
     "Tuned",
     "attention_rollout",
     "evaluate",
@@ -30,7 +31,6 @@ __all__ = [
     "randomisation_check",
     "refit_permutation_test",
     "refit_saliencies",
-    "run_segmentation",
     "saliency",
     "segmentation_scores",
     "site_probe",

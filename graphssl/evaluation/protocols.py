@@ -24,6 +24,7 @@ from graphssl.errors import ConfigError, DataError
 from graphssl.estimators import WITHHELD
 from graphssl.evaluation.challenges import challenge_scores, check_scores_fit
 from graphssl.evaluation.ensemble import check_members, ensemble
+from graphssl.evaluation.segmentation import mean_scores
 from graphssl.folders import file_written_whole
 from graphssl.results import Result
 from graphssl.statistics.metrics import score_all
@@ -61,6 +62,7 @@ class Task:
         protocol: Name of the protocol in the results.
         labels: Class index by subject id.
         classes: Names of the classes, in order of their index.
+        masks: Name of the images whose masks are predicted, voxel by voxel; labels are then 0 for all who have some. None for classes of subjects.
     """
 
     cohort: str
@@ -68,6 +70,7 @@ class Task:
     protocol: str
     labels: Mapping[str, int]
     classes: tuple[str, ...]
+    masks: str | None = None
 
 
 def evaluate(
@@ -77,6 +80,7 @@ def evaluate(
     protocol: ProtocolName = "leave_one_site_out",
     target: str | None = None,
     classes: Sequence[str] | None = None,
+    masks: str | None = None,
     seeds: Sequence[int] = (0,),
     label_fractions: Sequence[float] = (1.0,),
     n_splits: int = 5,
@@ -100,6 +104,8 @@ def evaluate(
             `"time_ordered"`, which trains on the past by prediction time and tests on what came next.
         target: Column to predict; the cohort's one target when left out.
         classes: Names of the classes in order, the positive one last; sorted when left out.
+        masks: Name of the images whose masks are predicted, in place of a target. Methods then have `fit(cohort, y, groups)`, where `y` is -1 for
+            subjects whose masks are withheld, and `score_masks(cohort)`; the predictions are its rows.
         seeds: Seeds of methods and label draws; splits are the same for all.
         label_fractions: Shares of the training labels to use.
         n_splits: Folds of `k_fold`, periods of `time_ordered`.
@@ -120,7 +126,9 @@ def evaluate(
     """
     _check_arguments(methods, seeds, label_fractions, audited)
     check_members(ensembles or {}, list(methods))
-    task = make_task(cohort, target, classes, protocol)
+    if masks is not None and (audited or scores or ensembles):
+        raise ConfigError("Expected neither audits, scores of challenges nor ensembles where masks are predicted, found some. Leave them out.")
+    task = make_mask_task(cohort, protocol, masks) if masks is not None else make_task(cohort, target, classes, protocol)
     check_scores_fit(scores, cohort, len(task.classes))
     splits = make_splits(cohort, task, protocol, n_splits)
     units = [(split, seed) for split in splits for seed in seeds]
@@ -156,6 +164,25 @@ def make_task(cohort: Cohort, target: str | None, classes: Sequence[str] | None,
     return Task(cohort.name, str(column.name), protocol, index, tuple(names))
 
 
+def make_mask_task(cohort: Cohort, protocol: str, images: str | None = None) -> Task:
+    """The task of predicting the masks of images.
+
+    Args:
+        cohort: The cohort.
+        protocol: Name of the protocol.
+        images: Name of the images; the only ones with masks when left out.
+
+    Raises:
+        DataError: If there are no images with masks, or several kinds and none is named.
+    """
+    known = {name: data for name, data in cohort.images.items() if data.has_masks and images in (None, name)}
+    if len(known) != 1:
+        raise DataError(f"Expected one kind of images with segmentation masks in {cohort.name!r}, found {list(known) or 'none'}.")
+    ((name, data),) = known.items()
+    owners = set(data.table["subject_id"][data.table["mask_path"] != ""])
+    return Task(cohort.name, f"masks of {name}", protocol, {subject: 0 for subject in cohort.ids if subject in owners}, data.classes[1:], name)
+
+
 def make_splits(cohort: Cohort, task: Task, protocol: str, n_splits: int = 5) -> list[Split]:
     """Splits of the labelled subjects; unlabelled ones join the training side of each, unless their site or family is held out.
 
@@ -188,7 +215,8 @@ def make_splits(cohort: Cohort, task: Task, protocol: str, n_splits: int = 5) ->
         splits = time_ordered(labelled.ids, times.tolist(), groups=groups, n_splits=n_splits)
     else:
         raise ConfigError(f"Expected the protocol to be one of {', '.join(map(repr, get_args(ProtocolName)))}; found {protocol!r}.")
-    _check_training_classes(task, splits)
+    if task.masks is None:
+        _check_training_classes(task, splits)
     return [_with_unlabelled(cohort, task, split, protocol) for split in splits]
 
 
@@ -199,10 +227,16 @@ def fit_and_score(
     train, y_train = training_side(cohort, task, split, seed, fraction)
     test = _without_labels(cohort.select(split.test), task)
     n_train = int((y_train != WITHHELD).sum())
-    y_test = np.asarray([task.labels[s] for s in split.test])
     started = time.perf_counter()
     method.fit(train, y_train, train.groups.to_numpy())
     seconds = time.perf_counter() - started
+    if task.masks is not None:
+        table = method.score_masks(test)
+        where = (task.cohort, task.target, task.protocol, name, split.name, seed, fraction)
+        named = {"split": split.name, "seed": seed, "method": name, "label_fraction": fraction}
+        found = mean_scores(table, task.classes)
+        return [Result(*where, metric, value, n_train, len(split.test), seconds) for metric, value in found.items()], table.assign(**named)
+    y_test = np.asarray([task.labels[s] for s in split.test])
     probability = _in_all_classes(np.asarray(method.predict_proba(test)), getattr(method, "classes_", None), len(task.classes))
     scores = score_all(y_test, probability[:, 1] if len(task.classes) == 2 else probability)
     scores |= challenge_scores(extra, method, train, y_train, test, y_test, probability[:, 1], seed=seed)
@@ -337,7 +371,7 @@ def _read_unit(path: Path) -> _Part:
 def _write_unit(path: Path, part: _Part) -> None:
     record = {
         "results": [{**asdict(r), "value": None if np.isnan(r.value) else r.value} for r in part.results],
-        "predictions": part.predictions.to_dict("list"),
+        "predictions": {name: [None if value != value else value for value in column] for name, column in part.predictions.to_dict("list").items()},
         "choices": part.choices,
     }
     with file_written_whole(path) as aside:

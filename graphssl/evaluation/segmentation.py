@@ -1,6 +1,7 @@
 """How well segmentations fit masks: overlap and distance of surfaces, class by class, image by image."""
 
 import itertools
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -30,7 +31,8 @@ def evaluate_segmentation(model: Model, cohort: Cohort, *, window: Sequence[int]
 
     Returns:
         One row an image and class: `subject`, `row` (the image's place in the batch), `class`, `dice`, `iou` and `hd95` (mm where the spacing is
-        known, else voxels).
+        known, else voxels). Scores of a class that neither has are NaN; the distance to a class that only one of the two has is the diagonal of the
+        image.
 
     Raises:
         CheckpointError: If the model was not fine-tuned for segmentation.
@@ -56,15 +58,30 @@ def scores_by_image(predicted: Int[Tensor, "B *S"], batch: ImageBatch, builder: 
     if batch.masks is None:
         raise DataError("Expected images with segmentation masks to score, found none. Load them with masks.")
     assert isinstance(builder, ImageBuilder)
-    spacing = builder.preparation_.spacing
-    by_axis = spacing if spacing is not None and len(spacing) == batch.masks.ndim - 1 else None  # a clip has no spacing along time
+    spacing, shape = builder.preparation_.spacing, batch.masks.shape[1:]
+    by_axis = spacing if spacing is not None and len(spacing) == len(shape) else None  # a clip has no spacing along time
     scores = segmentation_scores(predicted, batch.masks, len(builder.classes_), by_axis)
+    diagonal = math.hypot(*(n * mm for n, mm in zip(shape, by_axis or [1.0] * len(shape), strict=True)))
+    scores["hd95"] = scores["hd95"].clamp(max=diagonal)
     rows = [
         {"subject": subject, "row": row, "class": name, **{metric: float(values[row, k]) for metric, values in scores.items()}}
         for (row, subject), (k, name) in itertools.product(enumerate(batch.subject_ids), enumerate(builder.classes_[1:]))
         if (batch.masks[row] >= 0).any()
     ]
     return pd.DataFrame(rows, columns=["subject", "row", "class", *scores])
+
+
+def mean_scores(scores: pd.DataFrame, classes: Sequence[str]) -> dict[str, float]:
+    """Means over subjects, then over classes, and the Dice score of each class; several images of a subject count once.
+
+    Args:
+        scores: Rows of `evaluate_segmentation`.
+        classes: Names of the classes, the background left out.
+    """
+    by_subject = scores.groupby(["subject", "class"], sort=False)[["dice", "iou", "hd95"]].mean()
+    by_class = by_subject.groupby("class").mean().reindex(list(classes))
+    found = {str(metric): float(value) for metric, value in by_class.mean().items()}
+    return found | ({f"dice: {name}": float(value) for name, value in by_class["dice"].items()} if len(classes) > 1 else {})
 
 
 def segmentation_scores(

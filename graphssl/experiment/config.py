@@ -238,7 +238,8 @@ class Experiment:
         images: How images, volumes and clips are prepared, where an encoder reads them.
         pretraining: How long and how fast to pre-train.
         finetuning: How long and how fast to fine-tune.
-        segmentation: What fine-tuning and evaluation learn from masks, where images have some; the target is then not read.
+        segmentation: What fine-tuning and evaluation learn from masks, where images have some; the target is then not read. Methods are `pretrained`
+            and `scratch`, and with `_probe` those that leave the encoder as it is; the one baseline is the mean mask.
         class_weight: `balanced` lets the classes count alike, in fine-tuning and in the baselines that offer the choice (logistic regression and
             boosting); null lets every subject count alike.
         evaluation: How to evaluate.

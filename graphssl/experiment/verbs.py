@@ -26,7 +26,6 @@ from graphssl.encoders import (
     BrainNetworkTransformer,
     GraphTransformer,
     PopulationGNN,
-    ResNet,
 )
 from graphssl.encoders.population_gnn import Layer
 from graphssl.errors import AtlasError, ConfigError, DataError
@@ -35,8 +34,8 @@ from graphssl.evaluation.audits import leading_components, site_probe
 from graphssl.evaluation.baselines import BASELINES, LabelledOnly, make_baseline
 from graphssl.evaluation.calibrated import RidgeProbability
 from graphssl.evaluation.nearest import NearestNeighborProbe
-from graphssl.evaluation.protocols import evaluate, make_splits, make_task
-from graphssl.evaluation.segmentation_protocol import SegmentationStudy, check_segmentation, run_segmentation
+from graphssl.evaluation.protocols import Task, evaluate, make_mask_task, make_splits, make_task
+from graphssl.evaluation.segmenter import MeanMask, Segmenter
 from graphssl.evaluation.tuning import InnerUnit, Tuned
 from graphssl.experiment.config import COMPARISONS, EvaluationSettings, Experiment
 from graphssl.experiment.explanation import write_explanation
@@ -50,9 +49,13 @@ from graphssl.training.finetune import finetune
 from graphssl.training.fit import TrainingSettings
 from graphssl.training.model import Model, pooled_table
 from graphssl.training.pretrain import pretrain, untrained
-from graphssl.training.segment import SegmentationSettings, finetune_segmentation
+from graphssl.training.segment import finetune_segmentation
 from graphssl.training.transfer import Transfer, transfer
 from graphssl.training.transfer_images import transfer_images
+
+Method = ConnectomeClassifier | NearestNeighborProbe | LabelledOnly | Segmenter | MeanMask
+# What segments images, and what it is compared with.
+SEGMENTERS, MEAN_MASK = ("pretrained", "pretrained_probe", "scratch", "scratch_probe"), "mean_mask"
 
 
 def run_pretrain(experiment: Experiment, configuration: str, *, progress: bool = False) -> dict[str, Any]:
@@ -88,8 +91,7 @@ def run_finetune(experiment: Experiment, configuration: str, *, model: str | Non
             written.
     """
     cohort, _ = experiment.cohort.load()
-    if experiment.segmentation is None:
-        make_task(cohort, experiment.target, experiment.classes, "finetune")
+    _task(experiment, cohort, "finetune")
     given, carried = (None, None) if model is None else _model_for(experiment, cohort, model)
     with _opened(experiment, "finetune", configuration, cohort) as folder:
         start = given or _pretrained(experiment, cohort, folder, progress)
@@ -113,10 +115,8 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
         Where results and report are.
     """
     cohort, truth = experiment.cohort.load()
-    if experiment.segmentation is not None:
-        return _evaluate_segmentation(experiment, experiment.segmentation, cohort, configuration, progress)
-    settings, left_out = _served(experiment.evaluation, cohort)
-    task = make_task(cohort, experiment.target, experiment.classes, settings.protocol)
+    settings, left_out = _served(experiment, cohort)
+    task = _task(experiment, cohort, settings.protocol)
     splits = make_splits(cohort, task, settings.protocol, settings.n_splits)
     details = {
         "seeds": list(settings.seeds),
@@ -124,7 +124,8 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
         "protocol": {"name": settings.protocol, "n_splits": len(splits), "splits_hash": _joint_hash([s.hash for s in splits])},
         "left_out": left_out,
     }
-    methods = {name: make_method(name, experiment, cohort) for name in (*settings.methods, *settings.baselines)}
+    names = (*settings.methods, *settings.baselines, *((MEAN_MASK,) if task.masks else ()))
+    methods = {name: make_method(name, experiment, cohort) for name in names}
     methods |= {f"{name}_tuned": make_tuned(name, experiment, cohort) for name in settings.tuned}
     with _opened(experiment, "evaluate", configuration, cohort, details) as folder:
         folder.write_splits(splits)
@@ -132,8 +133,9 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
             cohort,
             methods,
             protocol=settings.protocol,
-            target=task.target,
-            classes=task.classes,
+            target=experiment.target,
+            classes=task.classes if task.masks is None else None,
+            masks=task.masks,
             seeds=settings.seeds,
             label_fractions=settings.label_fractions,
             n_splits=settings.n_splits,
@@ -155,44 +157,9 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
         write_results(folder.path / "results.jsonl", [*evaluation.results, *_probe_sites(experiment, start, cohort)])
         if len(evaluation.choices):
             folder.write_text("tuning.csv", evaluation.choices.to_csv(index=False))
-        with file_written_whole(folder.path / "predictions.parquet") as aside:
+        # Of masks a row an image and class; the report reads what is predicted of subjects.
+        with file_written_whole(folder.path / ("predictions.parquet" if task.masks is None else "segmentations.parquet")) as aside:
             evaluation.predictions.to_parquet(aside, index=False)
-        report = write_report(folder.path)
-    return {"run": str(folder.path), "results": str(folder.path / "results.jsonl"), "report": str(report)}
-
-
-def _evaluate_segmentation(
-    experiment: Experiment, segmentation: SegmentationSettings, cohort: Cohort, configuration: str, progress: bool
-) -> dict[str, Any]:
-    """Evaluate segmentation on folds, keep a model trained on everybody, and write the report."""
-    settings = experiment.evaluation
-    study = SegmentationStudy(
-        experiment.encoder or ResNet(),
-        objective_of(experiment),
-        experiment.builder,
-        segmentation,
-        _silent(experiment.pretraining),
-        _silent(experiment.finetuning),
-    )
-    methods = tuple(dict.fromkeys((*settings.methods, "mean_mask")))  # what is known without a look at the image
-    check_segmentation(study, cohort, methods, settings.protocol)
-    details = {"seeds": list(settings.seeds), "task": {"target": "segmentation"}, "protocol": {"name": settings.protocol}}
-    with _opened(experiment, "evaluate", configuration, cohort, details) as folder:
-        results, splits = run_segmentation(
-            study,
-            cohort,
-            methods=methods,
-            protocol=settings.protocol,
-            seeds=settings.seeds,
-            label_fractions=settings.label_fractions,
-            n_splits=settings.n_splits,
-            folder=folder.path / "units",
-        )
-        folder.write_splits(splits)
-        start = _pretrained(experiment, cohort, folder, progress)
-        tuned = _finetuned(experiment, start, cohort, folder, progress)
-        _write_history(folder, {"pretrain": start.history, "finetune": tuned.history})
-        write_results(folder.path / "results.jsonl", results)
         report = write_report(folder.path)
     return {"run": str(folder.path), "results": str(folder.path / "results.jsonl"), "report": str(report)}
 
@@ -238,7 +205,7 @@ def embed(model: str | Path, cohort: str | Path, out: str | Path) -> pd.DataFram
     return table
 
 
-def make_method(name: str, experiment: Experiment, cohort: Cohort | None = None) -> ConnectomeClassifier | NearestNeighborProbe | LabelledOnly:
+def make_method(name: str, experiment: Experiment, cohort: Cohort | None = None) -> Method:
     """A method of ours or a baseline as an estimator.
 
     Args:
@@ -249,6 +216,10 @@ def make_method(name: str, experiment: Experiment, cohort: Cohort | None = None)
     Raises:
         ConfigError: If edges are to be cut of an encoder that has none, or an encoder is of one atlas where there are several, or of other data.
     """
+    if name == MEAN_MASK:
+        return MeanMask(experiment.builder if isinstance(experiment.builder, ImageBuilder) else None)
+    if experiment.segmentation is not None and name not in SEGMENTERS:
+        raise ConfigError(f"Expected methods of segmentation among {', '.join(SEGMENTERS)}; found {name!r}.")
     if name in BASELINES:
         return make_baseline(name, _atlases(experiment), experiment.class_weight)
     if name == "pretrained_linear":
@@ -274,6 +245,8 @@ def make_method(name: str, experiment: Experiment, cohort: Cohort | None = None)
         finetuning=_silent(experiment.finetuning),
         class_weight=experiment.class_weight,
     )
+    if experiment.segmentation is not None:
+        return Segmenter(method, experiment.segmentation)
     return NearestNeighborProbe(method) if name.endswith("_knn") else method
 
 
@@ -289,8 +262,13 @@ def objective_of(experiment: Experiment) -> AbstractObjective:
     return experiment.objective or default_objective(experiment.encoder or GraphTransformer())
 
 
-def _served(settings: EvaluationSettings, cohort: Cohort) -> tuple[EvaluationSettings, dict[str, str]]:
+def _served(experiment: Experiment, cohort: Cohort) -> tuple[EvaluationSettings, dict[str, str]]:
     """The settings without a baseline that the cohort has nothing for, and why it was left out."""
+    settings = experiment.evaluation
+    if experiment.segmentation is not None:
+        why = "it is of classes of subjects, not of masks"
+        without = replace(settings, baselines=(), audited=(), tuned={}, scores=(), ensembles={})
+        return without, dict.fromkeys((*settings.baselines, *settings.tuned, *settings.scores, *settings.ensembles), why)
     if "covariates" not in settings.baselines or any(cohort.schema.named("covariate")):
         return settings, {}
     baselines, audited = (tuple(name for name in names if name != "covariates") for names in (settings.baselines, settings.audited))
@@ -298,6 +276,12 @@ def _served(settings: EvaluationSettings, cohort: Cohort) -> tuple[EvaluationSet
     return replace(settings, baselines=baselines, audited=audited, ensembles=ensembles), {
         "covariates": "no column of the table has the role 'covariate'"
     }
+
+
+def _task(experiment: Experiment, cohort: Cohort, protocol: str) -> Task:
+    if experiment.segmentation is None:
+        return make_task(cohort, experiment.target, experiment.classes, protocol)
+    return make_mask_task(cohort, protocol, experiment.builder.images if isinstance(experiment.builder, ImageBuilder) else None)
 
 
 def _opened(

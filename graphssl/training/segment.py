@@ -30,6 +30,7 @@ class SegmentationSettings:
         deep_supervision: Whether coarser scales learn by themselves too.
         view: What is done to images and masks before, such as `ForegroundCrop` where volumes are large.
         frozen: Whether the encoder is left as it is, and the decoder alone is trained.
+        window: Voxels of a window that slides over images to be segmented; the whole image when left out.
     """
 
     losses: Mapping[str, float] | None = None
@@ -38,6 +39,7 @@ class SegmentationSettings:
     deep_supervision: bool = True
     view: AbstractView | None = None
     frozen: bool = False
+    window: tuple[int, ...] | None = None
 
 
 SEGMENTATION = SegmentationSettings()
