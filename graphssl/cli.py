@@ -155,7 +155,8 @@ def meta_train(words: Sequence[str]) -> None:
     if not found:  # one of several processes, which took part in training
         return
     lines = [
-        f"{name}: AUROC " + ", ".join(f"{value:.3f} with {k} of each class" for k, value in scores.items()) for name, scores in found["auroc"].items()
+        f"{name}: AUROC " + ", ".join(f"{value:.3f} with {k} of each class" for k, value in scores.items())
+        for name, scores in {**found["auroc"], **found["baselines"]}.items()
     ]
     _print("\n".join([*lines, f"Encoder: {found['encoder']}", f"Report: {found['report']}"]), found, parsed)
 

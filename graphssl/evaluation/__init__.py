@@ -4,6 +4,7 @@ from graphssl.evaluation.audits import site_probe
 from graphssl.evaluation.baselines import BASELINES, make_baseline
 from graphssl.evaluation.challenges import CHALLENGE_SCORES
 from graphssl.evaluation.explain import Saliency, integrated_gradients, saliency
+from graphssl.evaluation.few_shot import few_shot_baselines
 from graphssl.evaluation.nearest import NearestNeighborProbe
 from graphssl.evaluation.permutation import refit_permutation_test
 from graphssl.evaluation.protocols import Evaluation, evaluate
@@ -26,6 +27,7 @@ __all__ = [
     "attention_rollout",
     "evaluate",
     "evaluate_segmentation",
+    "few_shot_baselines",
     "integrated_gradients",
     "make_baseline",
     "randomisation_check",

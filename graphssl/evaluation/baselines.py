@@ -103,6 +103,11 @@ def make_baseline(name: str, atlases: Sequence[str] | None = None, class_weight:
     return LabelledOnly(Pipeline([("features", SharedConnectivity(atlases, _KINDS[kind])), ("scaler", scaler), ("model", model)]))
 
 
+def reads_regions(name: str) -> bool:
+    """Whether the baseline of that name reads connectivity of regions, and no columns."""
+    return bool(set(name.split("_")) & set(_KINDS))
+
+
 class LabelledOnly(ClassifierMixin, BaseEstimator):
     """Fits a classifier on the subjects whose label is not withheld (`-1`), for it cannot use the others.
 

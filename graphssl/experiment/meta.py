@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ import pandas as pd
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from graphssl.data.builder import AbstractBuilder
 from graphssl.data.event_tokens import EventTokenizer
 from graphssl.data.image_builder import ImageBuilder
 from graphssl.data.table import ColumnTokenizer
 from graphssl.data.timeline import TimelineTokenizer
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError, DataError, InputError
+from graphssl.evaluation import BASELINES, few_shot_baselines
 from graphssl.experiment.config import CohortSource, known_keys, one_builder
 from graphssl.experiment.parser import Parser, nearest, reason
 from graphssl.experiment.runs import RunFolder, describe
@@ -27,6 +29,7 @@ from graphssl.objectives.base import AbstractObjective
 from graphssl.reports import write_meta_report
 from graphssl.training.meta import (
     STRATEGIES,
+    AdaptiveStep,
     MetaLearning,
     MetaSettings,
     Similarity,
@@ -36,6 +39,7 @@ from graphssl.training.meta import (
     adaptation_curve,
     gradient_cosine,
     meta_train,
+    rates_by_source,
     representation_similarity,
     sources_by_site,
     task_gradients,
@@ -121,6 +125,8 @@ class Adaptation:
     learning_rate: float = 0.05
 
 
+# Baselines that read one dataset; harmonisation of sites needs several.
+FEW_SHOT = tuple(name for name in BASELINES if "combat" not in name)
 META = MetaLearning()
 SETTINGS = MetaSettings()
 ADAPTATION = Adaptation()
@@ -132,9 +138,11 @@ class MetaExperiment:
     Args:
         name: Name of the run and of its folder.
         sources: Datasets to learn from.
-        target: Dataset to adapt to, one source of it; without one nothing is adapted.
+        target: Dataset to adapt to; each of several sites in turn. Without one nothing is adapted.
         strategy: Strategy whose model is kept: `direct`, `single_source`, `joint`, `meta` or `meta_reweighted`.
-        compare: Strategies to adapt beside it.
+        compare: Strategies to adapt beside it, on the same draws of the target's labelled subjects.
+        baselines: Baselines beside them, trained on these labelled subjects, and on all sources (see `graphssl.evaluation.BASELINES`); a ridge on
+            correlations, or logistic regression on the table, when left out.
         meta: Algorithm, inner steps and weights of sources of the last two.
         single_source: Name of the source of `single_source`; the largest when left out.
         encoder: The encoder.
@@ -163,6 +171,7 @@ class MetaExperiment:
         target: Dataset | None = None,
         strategy: str = "meta_reweighted",
         compare: tuple[str, ...] = (),
+        baselines: tuple[str, ...] | None = None,
         meta: MetaLearning = META,
         single_source: str | None = None,
         encoder: AbstractEncoder | None = None,
@@ -186,8 +195,13 @@ class MetaExperiment:
                 raise ConfigError(f"Expected strategies among {', '.join(STRATEGIES)}; found {wanted!r}.{nearest(wanted, list(STRATEGIES))}")
         self.name, self.sources, self.target, self.strategy, self.compare = name, sources, target, strategy, compare
         self.meta, self.single_source, self.encoder, self.objective = meta, single_source, encoder, objective
+        for wanted in baselines or ():
+            if wanted not in FEW_SHOT:
+                raise ConfigError(f"Expected baselines among {', '.join(FEW_SHOT)}; found {wanted!r}.{nearest(wanted, list(FEW_SHOT))}")
         self.builder = one_builder(builder=builder, columns=columns, timeline=timeline, events=events, population=population, images=images)
         self.settings, self.adaptation, self.similarity, self.seed, self.output = settings, adaptation, similarity, seed, output
+        reader = self.builder or (None if encoder is None else encoder.default_builder())
+        self.baselines = _default_baselines(reader) if baselines is None else baselines
         self.n_smoke: int | None = None
 
     @property
@@ -209,22 +223,20 @@ class MetaExperiment:
         """
         return self._small([source for dataset in self.sources for source in dataset.load()])
 
-    def load_target(self) -> Source | None:
-        """The target.
+    def load_targets(self) -> list[Source]:
+        """The targets, each to adapt to in turn; none where none was given.
 
         Raises:
-            ConfigError: If it is several sources.
+            ConfigError: If there are several, and sources are weighted by their agreement with one.
             InputError: If the cohort cannot be read, or has no such target or site.
         """
-        if self.target is None:
-            return None
-        found = self.target.load()
-        if len(found) > 1:
+        found = [] if self.target is None else self._small(self.target.load())
+        if len(found) > 1 and self.meta.weighting is not None and self.meta.weighting.needs_target:
             raise ConfigError(
-                f"Expected one target, found {len(found)} sites: {', '.join(source.name for source in found[:5])}. "
-                "Name one with target.sites, or set target.by_site to false."
+                f"Expected one target for {type(self.meta.weighting).__name__}, found {len(found)} sites: "
+                f"{', '.join(source.name for source in found[:5])}. Name one with target.sites, or set target.by_site to false."
             )
-        return self._small(found)[0]
+        return found
 
     def _small(self, sources: list[Source]) -> list[Source]:
         """In a smoke run, three sources at most, of a few subjects of each class."""
@@ -282,39 +294,48 @@ def run_meta_train(experiment: MetaExperiment, configuration: str, *, progress: 
         progress: Whether to show progress on stderr.
 
     Returns:
-        Where model and report are, and the AUROC on the target by strategy and number of labelled subjects; nothing in those processes of torchrun or
-        SLURM that only take part in training.
+        Where model and report are, and the AUROC on the targets by strategy, or baseline, and number of labelled subjects; nothing in those processes
+        of torchrun or SLURM that only take part in training.
 
     Raises:
         InputError: If the data cannot be read, or do not fit one another.
     """
-    sources, target = experiment.load_sources(), experiment.load_target()
-    if target is not None:
+    sources, targets = experiment.load_sources(), experiment.load_targets()
+    for target in targets:
         _check_apart(sources, target)
-    kept = _feasible(experiment.adaptation, target)
     place, wanted = Path(experiment.output) / experiment.name, experiment.strategies
     if not is_first(experiment.settings.devices * experiment.settings.nodes):
         for name, strategy in wanted.items():
-            _trained(experiment, name, strategy, sources, target, place, progress=False)
+            _trained(experiment, name, strategy, sources, targets, place, progress=False)
         return {}
     folder = RunFolder(place, "meta-train", configuration)
-    details = {"seeds": [experiment.seed], "sources": [_told(source) for source in sources], "target": _told(target) if target else None}
-    with folder.opened((target or sources[0]).cohort, details):
-        models = {name: _trained(experiment, name, strategy, sources, target, place, progress) for name, strategy in wanted.items()}
+    details = {"seeds": [experiment.seed], "sources": [_told(source) for source in sources], "targets": [_told(target) for target in targets]}
+    with folder.opened((targets or sources)[0].cohort, details):
+        baselines = _baselines(experiment, sources, targets)  # first, for data that a baseline cannot read should not cost a training
+        models = {name: _trained(experiment, name, strategy, sources, targets, place, progress) for name, strategy in wanted.items()}
     models[experiment.strategy].save_pretrained(folder.path / "encoder")
     folder.write_text("sources.csv", pd.concat([_by_source(name, model, sources) for name, model in models.items()]).to_csv(index=False))
-    curves = pd.DataFrame()
-    if target is not None and kept.n_support:
-        curves = pd.concat([_curve(name, model, target, kept, experiment.seed) for name, model in models.items()])
-        folder.write_text("adaptation.csv", curves.to_csv(index=False))
+    generated = [(name, model) for name, model in models.items() if isinstance(model.update, AdaptiveStep) and model.head is not None]
+    rates = [_rates(name, model, experiment, sources) for name, model in generated]
+    if rates:
+        folder.write_text("rates.csv", pd.concat(rates).to_csv(index=False))
+    curves = _adapted(experiment, models, targets)
+    for name, table in (("adaptation", curves), ("baselines", baselines)):
+        if len(table):
+            folder.write_text(f"{name}.csv", table.to_csv(index=False))
     if experiment.similarity and len(sources) > 1:
         folder.write_json("similarity.json", [found.to_dict() for found in _similarities(experiment, models[experiment.strategy], sources)])
     report = write_meta_report(folder.path)
-    return {"encoder": str(folder.path / "encoder"), "report": str(report), "sources": [source.name for source in sources], "auroc": _scores(curves)}
+    return {
+        "encoder": str(folder.path / "encoder"),
+        "report": str(report),
+        "sources": [source.name for source in sources],
+        **_scores(curves, baselines),
+    }
 
 
 def _trained(
-    experiment: MetaExperiment, name: str, strategy: Strategy, sources: Sequence[Source], target: Source | None, place: Path, progress: bool
+    experiment: MetaExperiment, name: str, strategy: Strategy, sources: Sequence[Source], targets: Sequence[Source], place: Path, progress: bool
 ) -> Model:
     return meta_train(
         sources,
@@ -323,23 +344,47 @@ def _trained(
         strategy=strategy,
         builder=experiment.builder,
         settings=replace(experiment.settings, progress=progress),
-        target=None if target is None else target.cohort,
+        target=targets[0].cohort if targets else None,
         seed=experiment.seed,
         folder=place / "checkpoints" / name,
     )
 
 
-def _curve(name: str, model: Model, target: Source, adaptation: Adaptation, seed: int) -> pd.DataFrame:
-    curve = adaptation_curve(
-        model,
-        target,
-        n_support=adaptation.n_support,
-        n_draws=adaptation.n_draws,
-        n_steps=adaptation.n_steps,
-        learning_rate=adaptation.learning_rate,
-        seed=seed,
-    )
-    return curve.assign(strategy=name)
+def _adapted(experiment: MetaExperiment, models: Mapping[str, Model], targets: Sequence[Source]) -> pd.DataFrame:
+    """Every model adapted to every target that has labels, and subjects enough."""
+    adaptation, curves = experiment.adaptation, []
+    for target in targets:
+        how = {**_draws(experiment, target), "n_steps": adaptation.n_steps, "learning_rate": adaptation.learning_rate}
+        for name, model in models.items() if how["n_support"] else ():
+            curves.append(adaptation_curve(model, target, **how).assign(strategy=name, target=target.name))
+    return pd.concat(curves) if curves else pd.DataFrame()
+
+
+def _baselines(experiment: MetaExperiment, sources: Sequence[Source], targets: Sequence[Source]) -> pd.DataFrame:
+    """Baselines on the same draws."""
+    atlases = experiment.builder.atlases if isinstance(experiment.builder, ConnectomeBuilder) else None
+    drawn = [(target, _draws(experiment, target)) for target in targets]
+    found = [
+        few_shot_baselines(experiment.baselines, target, sources, **how, atlases=atlases).assign(target=target.name)
+        for target, how in drawn
+        if how["n_support"]
+    ]
+    return pd.concat(found) if found else pd.DataFrame()
+
+
+def _draws(experiment: MetaExperiment, target: Source) -> dict[str, Any]:
+    adaptation = experiment.adaptation
+    return {"n_support": _feasible(adaptation.n_support, target), "n_draws": adaptation.n_draws, "seed": experiment.seed}
+
+
+def _rates(name: str, model: Model, experiment: MetaExperiment, sources: Sequence[Source]) -> pd.DataFrame:
+    return rates_by_source(model, sources, n_support=experiment.settings.n_support, seed=experiment.seed).assign(strategy=name)
+
+
+def _default_baselines(builder: AbstractBuilder | None) -> tuple[str, ...]:
+    if builder is None or isinstance(builder, ConnectomeBuilder):
+        return ("ridge_correlation",)
+    return ("logistic_pixels",) if isinstance(builder, ImageBuilder) else ("logistic_table",)
 
 
 def _similarities(experiment: MetaExperiment, model: Model, sources: Sequence[Source]) -> list[Similarity]:
@@ -392,19 +437,23 @@ def _check_apart(sources: Sequence[Source], target: Source) -> None:
             )
 
 
-def _feasible(adaptation: Adaptation, target: Source | None) -> Adaptation:
+def _feasible(n_support: Sequence[int], target: Source) -> list[int]:
     """Numbers of labelled subjects that leave at least as many of each class to be scored, up to five."""
-    if target is None or target.classes is None:
-        return replace(adaptation, n_support=())
-    room = min(target.counts)
-    return replace(adaptation, n_support=tuple(k for k in adaptation.n_support if k + min(k, 5) <= room))
+    room = 0 if target.classes is None else min(target.counts)
+    return [k for k in n_support if k + min(k, 5) <= room]
 
 
-def _scores(curves: pd.DataFrame) -> dict[str, dict[str, float]]:
+def _scores(curves: pd.DataFrame, baselines: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
+    """Mean AUROC over targets and draws, by name and number of labelled subjects."""
     if not len(curves):
-        return {}
-    last = curves[curves["step"] == curves["step"].max()]
-    means = last.groupby(["strategy", "n_support"])["auroc"].mean()
+        return {"auroc": {}, "baselines": {}}
+    last = curves[curves["step"] == curves["step"].max()].rename(columns={"strategy": "name"})
+    named = baselines.assign(name=baselines["method"] + " on the " + baselines["trained_on"]) if len(baselines) else baselines
+    return {"auroc": _means(last), "baselines": _means(named) if len(named) else {}}
+
+
+def _means(scores: pd.DataFrame) -> dict[str, dict[str, float]]:
+    means = scores.groupby(["name", "n_support", "target"])["auroc"].mean().groupby(level=[0, 1]).mean()
     return {str(name): {str(k): float(value) for k, value in part.droplevel(0).items()} for name, part in means.groupby(level=0)}
 
 

@@ -15,23 +15,16 @@ from scipy.spatial.distance import squareform
 
 from graphssl.errors import DataError, RunFolderError
 from graphssl.folders import file_written_whole
+from graphssl.reports.adaptation import adaptation_figure, compared, label, scored, summarised
 from graphssl.reports.canvas import INCH, canvas, png
 from graphssl.reports.markup import Html, Picture, facts, figure, folded, paragraph, section, table, tag, text
-from graphssl.reports.names import interval, listed, number
+from graphssl.reports.names import count, interval, listed, method_phrase, number, p_value, signed
+from graphssl.reports.source_rates import rates_figure, rates_summary
 from graphssl.reports.style import CSS
-from graphssl.statistics.metrics import mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-STRATEGY_LABELS = {
-    "direct": "Target alone (random start)",
-    "single_source": "One source",
-    "joint": "All sources jointly",
-    "meta": "Meta-learning",
-    "meta_reweighted": "Meta-learning, adaptive rates",
-}
-_COLOURS = {"direct": "#3b4754", "single_source": "#e69f00", "joint": "#d55e00", "meta": "#56b4e9", "meta_reweighted": "#0b5cad"}
 _PALETTE = ("#0b5cad", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#3b4754", "#a8321f")
 _RATES = {"loss": "Loss of the query", "weight": "Weight of the source", "learning_rate": "Inner learning rate", "weight_decay": "Inner weight decay"}
 
@@ -44,7 +37,9 @@ class MetaRun:
         folder: Where it is.
         manifest: `manifest.json`.
         sources: `sources.csv`: loss, weight and rates by strategy, epoch and source.
-        adaptation: `adaptation.csv`: scores on the target by strategy, number of labelled subjects, draw and step; None without a target.
+        adaptation: `adaptation.csv`: scores by strategy, target, number of labelled subjects, draw and step; None without a target.
+        baselines: `baselines.csv`: scores of baselines on the same draws; None likewise.
+        rates: `rates.csv`: generated rates by strategy, source and tensor; None where none were generated.
         similarity: `similarity.json`; empty where it was not measured.
         configuration: Text of `config.yaml`.
     """
@@ -53,6 +48,8 @@ class MetaRun:
     manifest: dict[str, Any]
     sources: pd.DataFrame
     adaptation: pd.DataFrame | None
+    baselines: pd.DataFrame | None
+    rates: pd.DataFrame | None
     similarity: list[dict[str, Any]]
     configuration: str
 
@@ -76,12 +73,17 @@ def read_meta_run(folder: str | os.PathLike[str]) -> MetaRun:
     try:
         manifest = dict(json.loads((path / "manifest.json").read_text(encoding="utf-8")))
         similarity = json.loads((path / "similarity.json").read_text(encoding="utf-8")) if (path / "similarity.json").is_file() else []
-        sources = pd.read_csv(path / "sources.csv", dtype={"source": "str", "strategy": "str"}, keep_default_na=False, na_values=[""])
-        adaptation = pd.read_csv(path / "adaptation.csv") if (path / "adaptation.csv").is_file() else None
+        sources, adaptation, baselines, rates = (_read(path / f"{name}.csv") for name in ("sources", "adaptation", "baselines", "rates"))
         configuration = (path / "config.yaml").read_text(encoding="utf-8") if (path / "config.yaml").is_file() else ""
     except (ValueError, TypeError) as error:
         raise DataError(f"Expected whole files in the run folder {path}, found a damaged one ({error}). Run the step that wrote it again.") from error
-    return MetaRun(path, manifest, sources, adaptation, similarity, configuration)
+    assert sources is not None
+    return MetaRun(path, manifest, sources, adaptation, baselines, rates, similarity, configuration)
+
+
+def _read(path: Path) -> pd.DataFrame | None:
+    names = dict.fromkeys(("source", "strategy", "target", "tensor", "method", "trained_on"), "str")
+    return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""]) if path.is_file() else None
 
 
 def write_meta_report(run_folder: str | os.PathLike[str]) -> Path:
@@ -107,7 +109,7 @@ def write_meta_report(run_folder: str | os.PathLike[str]) -> Path:
 def _render(run: MetaRun) -> str:
     sections = [
         ("setting", "What was run", _setting(run)),
-        ("adaptation", "Adaptation to the target", _adaptation(run)),
+        ("adaptation", "Adaptation to the target" if len(_targets(run)) < 2 else "Adaptation to each target", _adaptation(run)),
         ("sources", "What was learned from each source", _sources(run)),
         ("similarity", "How alike the sources are", _similarity(run)),
         ("reproduce", "Configuration and versions", _reproduce(run)),
@@ -126,35 +128,34 @@ def _render(run: MetaRun) -> str:
 
 
 def _verdict(run: MetaRun) -> str:
-    """The headline: what the kept strategy scores on the target, and the target alone beside it."""
+    """The headline: what the kept strategy scores on the target, and beside it the target alone and the best baseline."""
     n_sources = len(run.sources["source"].unique())
     if run.adaptation is None:
         return f"Meta-trained on {n_sources} sources; no target was given."
-    scores = last_scores(run.adaptation)
+    scores = summarised(scored(run.adaptation, run.baselines))
     kept, k = str(run.adaptation["strategy"].iloc[0]), int(scores["n_support"].min())
-    score = _at(scores, kept, k)
-    beside = "" if kept == "direct" or "direct" not in set(scores["strategy"]) else f", {number(_at(scores, 'direct', k))} from random weights"
-    name = str((run.manifest.get("target") or {}).get("source", "the target"))
-    return f"{_label(kept)}: AUROC {number(score)} on {name} with {k} labelled subjects of each class{beside}."
+    beside = "" if kept == "direct" or "direct" not in set(scores["method"]) else f", {number(_at(scores, 'direct', k))} from random weights"
+    baselines = scores[scores["method"].str.contains(":") & (scores["n_support"] == k)].sort_values("auroc")
+    if len(baselines):
+        best = baselines.iloc[-1]
+        name, _, where = str(best["method"]).partition(":")
+        beside += f", {number(best['auroc'])} by {method_phrase(name)} of the {where}"
+    targets = _targets(run)
+    where = targets[0] if len(targets) == 1 else f"{len(targets)} targets"
+    return f"{label(kept)}: AUROC {number(_at(scores, kept, k))} on {where} with {k} labelled {_subjects(k)} of each class{beside}."
 
 
-def last_scores(adaptation: pd.DataFrame) -> pd.DataFrame:
-    """AUROC after the last step by strategy and number of labelled subjects, with its interval over draws.
+def _targets(run: MetaRun) -> list[str]:
+    return [] if run.adaptation is None else [str(name) for name in run.adaptation["target"].unique()]
 
-    Args:
-        adaptation: Rows of `adaptation.csv`.
-    """
-    last = adaptation[adaptation["step"] == adaptation["step"].max()]
-    rows = []
-    for (strategy, k), part in last.groupby(["strategy", "n_support"], sort=False):
-        found = mean_interval(part["auroc"].to_numpy(dtype=float))
-        rows.append((strategy, int(k), found.estimate, found.low, found.high, len(part), int(part["n_query"].min())))
-    return pd.DataFrame(rows, columns=["strategy", "n_support", "auroc", "low", "high", "n_draws", "n_query"])
+
+def _subjects(n: int) -> str:
+    return "subject" if n == 1 else "subjects"
 
 
 def _setting(run: MetaRun) -> Iterator[Html]:
-    sources, target = run.manifest.get("sources", []), run.manifest.get("target")
-    datasets = [*sources, *([target] if target else [])]
+    sources, targets = run.manifest.get("sources", []), run.manifest.get("targets", [])
+    datasets = [*sources, *targets]
     rows = []
     for place, dataset in enumerate(datasets):
         what = "source" if place < len(sources) else "target"
@@ -176,20 +177,59 @@ def _adaptation(run: MetaRun) -> Iterator[Html]:
     if run.adaptation is None:
         yield paragraph("No target was given, or it has no labels or too few of them (adaptation.csv).", "soft")
         return
-    scores = last_scores(run.adaptation)
-    yield figure(adaptation_figure(run.adaptation))
-    n_steps = int(run.adaptation["step"].max())
-    rows = [
-        (_label(row["strategy"]), row["n_support"], number(row["auroc"]), interval(row["low"], row["high"]), row["n_draws"], row["n_query"])
-        for row in scores.sort_values(["n_support", "strategy"], kind="stable").to_dict("records")
-    ]
-    head = ("Strategy", "Labelled, each class", "AUROC", "95% interval", "Draws", "Scored")
-    yield table(head, rows, caption=f"After {n_steps} gradient steps, on all who were not drawn.", numeric=(1, 2, 3, 4, 5))
-    yield paragraph(
-        "Draws are of one target, and share most of the subjects who are scored: the interval tells how much the draw of labelled subjects matters, "
-        "not how another target would score.",
-        "soft",
-    )
+    yield figure(adaptation_figure(run.adaptation, run.baselines))
+    scores = scored(run.adaptation, run.baselines)
+    table_of, several = summarised(scores), len(_targets(run)) > 1
+    kept, n_steps = str(run.adaptation["strategy"].iloc[0]), int(run.adaptation["step"].max())
+    head = ("Method", "AUROC", "95% interval", "Spread", "Difference of the kept one", "95% interval", "p")
+    for k in sorted(table_of["n_support"].unique()):
+        part = table_of[table_of["n_support"] == k]
+        rows = [_row(row, scores, kept, _n_classes(run)) for row in part.to_dict("records")]
+        strong = [place for place, method in enumerate(part["method"]) if method == kept]
+        first = part.iloc[0]
+        of = f"{count(int(first['n_targets']), 'target')}, " if several else ""
+        caption = (
+            f"{k} labelled {_subjects(int(k))} of each class: {of}{count(int(first['n_draws']), 'draw')}; after {count(n_steps, 'gradient step')}, "
+            f"on all who were not drawn ({'at least ' if several else ''}{first['n_query']})."
+        )
+        yield table(head, rows, caption=caption, numeric=range(1, len(head)), strong=strong)
+    yield paragraph(_SEVERAL if several else _ONE, "soft")
+    if several:
+        yield folded("By target", *_by_target(scores))
+
+
+_ONE = (
+    "Draws are of one target, and share most of the subjects who are scored: interval and spread of a score tell how much the draw of labelled "
+    "subjects matters, not how another target would score. Differences are paired by draw and tested by the corrected resampled t test, which allows "
+    "for what draws share. p values are not corrected for the number of comparisons. Baselines are trained on the same labelled subjects, or once on "
+    "all sources."
+)
+_SEVERAL = (
+    "Every target counts once: intervals and spread (standard deviation) are over targets, of each the mean over draws. Differences are paired by "
+    "target (Hodges–Lehmann estimate, Wilcoxon's signed-rank test; fewer than six targets allow no interval). p values are not corrected for the "
+    "number of comparisons. Baselines are trained on the same labelled subjects, or once on all sources."
+)
+
+
+def _row(row: Mapping[str, Any], scores: pd.DataFrame, kept: str, n_classes: int) -> tuple[str, ...]:
+    shown = (label(row["method"]), number(row["auroc"]), interval(row["low"], row["high"]), number(row["spread"]))
+    if row["method"] == kept:
+        return (*shown, "–", "–", "–")
+    found = compared(scores, kept, str(row["method"]), int(row["n_support"]), n_classes)
+    p = p_value(found.p_value) if found.p_value == found.p_value else "–"
+    return (*shown, signed(found.difference), interval(found.low, found.high, sign=True), p)
+
+
+def _by_target(scores: pd.DataFrame) -> Iterator[Html]:
+    for k, part in scores.groupby("n_support"):
+        means = part.pivot_table(index="target", columns="method", values="auroc", sort=False)
+        rows = [(name, *(number(value) for value in values)) for name, values in zip(means.index, means.to_numpy(), strict=True)]
+        caption = f"AUROC with {k} of each class, mean over draws."
+        yield table(("Target", *(label(str(name)) for name in means)), rows, caption=caption, numeric=range(1, 1 + means.shape[1]))
+
+
+def _n_classes(run: MetaRun) -> int:
+    return max(len(target.get("classes", [])) for target in run.manifest["targets"])
 
 
 def _sources(run: MetaRun) -> Iterator[Html]:
@@ -198,19 +238,35 @@ def _sources(run: MetaRun) -> Iterator[Html]:
         yield paragraph("Nothing was learned from the sources.", "soft")
     for strategy in strategies:
         part = run.sources[run.sources["strategy"] == strategy]
-        shown = [name for name in _RATES if part[name].notna().any()]
-        yield tag("h3", _label(strategy))
+        shown = [name for name in _RATES if part[name].notna().any() and (name != "weight" or _differs(part))]
+        yield tag("h3", label(strategy))
         yield figure(_source_figure(part, shown, strategy))
         last = part[part["epoch"] == part["epoch"].max()]
         rows = [(row["source"], *(f"{row[name]:.4g}" for name in shown)) for _, row in last.iterrows()]
         yield table(("Source", *(_RATES[name] for name in shown)), rows, caption="In the last meta-epoch.", numeric=range(1, len(shown) + 1))
+        rates = None if run.rates is None else run.rates[run.rates["strategy"] == strategy]
+        if rates is not None and len(rates):
+            yield from _rates(rates)
+
+
+def _differs(part: pd.DataFrame) -> bool:
+    """Whether sources do not all count alike."""
+    return bool(part.groupby("epoch")["weight"].agg(lambda weights: weights.max() - weights.min()).gt(1e-6).any())
+
+
+def _rates(rates: pd.DataFrame) -> Iterator[Html]:
+    yield figure(rates_figure(rates))
+    found = rates_summary(rates)
+    rows = [(row["source"], *(f"{row[name]:.4g}" for name in found.columns[1:])) for _, row in found.iterrows()]
+    head = ("Source", "Learning rate", "lowest", "highest", "Weight decay", "lowest", "highest")
+    yield table(head, rows, caption="Generated rates of the trained model: mean, lowest and highest over tensors.", numeric=range(1, 7))
 
 
 def _similarity(run: MetaRun) -> Iterator[Html]:
     if not run.similarity:
         yield paragraph("Similarity was not measured (similarity.json).", "soft")
     for record in run.similarity:
-        yield tag("h3", str(record["measure"]).capitalize())
+        yield tag("h3", _first_upper(str(record["measure"])))
         yield figure(similarity_figure(record))
         yield paragraph(_outside(record))
 
@@ -233,36 +289,6 @@ def _reproduce(run: MetaRun) -> Iterator[Html]:
     versions = run.manifest.get("versions") or {}
     yield facts(versions.items()) if versions else paragraph("Versions were not recorded.", "soft")
     yield folded("Configuration (config.yaml)", tag("pre", tag("code", run.configuration or "It was not kept.")))
-
-
-def adaptation_figure(adaptation: pd.DataFrame) -> Picture:
-    """AUROC on the target by gradient step, a panel a number of labelled subjects, a line a strategy."""
-    numbers = sorted(adaptation["n_support"].unique())
-    strategies = [str(name) for name in adaptation["strategy"].unique()]
-    width = min(10.5, max(7.6, 1.6 + 3.0 * len(numbers)))
-    with canvas(width, 3.5, columns=len(numbers)) as (drawn, panels):
-        for axes, k in zip(np.atleast_1d(panels), numbers, strict=True):
-            for strategy in strategies:
-                part = adaptation[(adaptation["n_support"] == k) & (adaptation["strategy"] == strategy)]
-                found = [mean_interval(values.to_numpy(dtype=float)) for _, values in part.groupby("step")["auroc"]]
-                steps = np.sort(part["step"].unique())
-                colour = _COLOURS.get(strategy, "#3b4754")
-                axes.plot(steps, [one.estimate for one in found], color=colour, linewidth=1.8, marker="o", markersize=3, label=_label(strategy))
-                axes.fill_between(steps, [one.low for one in found], [one.high for one in found], color=colour, alpha=0.12, linewidth=0)
-            axes.axhline(0.5, color="#97a1ac", linewidth=1, linestyle=":")
-            axes.set(title=f"{k} of each class", xlabel="Gradient steps")
-            low, high = axes.get_ylim()
-            axes.set_ylim(max(low, 0.0), min(high, 1.0))
-            axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.grid(axis="y", color="#e7ebef", linewidth=0.8)
-        np.atleast_1d(panels)[0].set_ylabel("AUROC on the target")
-        handles, labels = np.atleast_1d(panels)[0].get_legend_handles_labels()
-        drawn.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2 if width < 9 else 3)
-        image = png(drawn)
-    last = last_scores(adaptation).to_dict("records")
-    means = "; ".join(f"{_label(row['strategy'])} with {row['n_support']}: {number(row['auroc'])}" for row in last)
-    caption = "Mean over draws of the labelled subjects with its 95% interval. At step 0 no labelled subject of the target was used. Dotted: chance."
-    return Picture(image, f"Line charts of AUROC by gradient step. After the last: {means}.", caption, round(width * INCH))
 
 
 def similarity_figure(record: Mapping[str, Any]) -> Picture:
@@ -292,15 +318,14 @@ def similarity_figure(record: Mapping[str, Any]) -> Picture:
             above_threshold_color="#3b4754",
             leaf_font_size=9.5,
         )
-        tree.set_xlabel("Distance: one minus the value, mean of both directions")
+        tree.set_xlabel("Distance: one minus the value")
         image = png(drawn)
     off = ~np.eye(len(names), dtype=bool)
     most = np.unravel_index(np.nanargmax(np.where(off, values, -np.inf)), values.shape)
     alt = f"Heat map and dendrogram of {record['measure']} between {listed(map(str, names))}; most alike: {names[most[0]]} and {names[most[1]]}."
-    caption = (
-        f"{str(record['measure']).capitalize()}; rows are trained on, columns adapted to, where it has a direction. Values in brackets lie within "
-        "the 95% interval of permutations. Dendrogram: average linkage."
-    )
+    direction = "" if np.allclose(values, values.T, equal_nan=True) else "; rows are trained on, columns adapted to"
+    told = "Values in brackets lie within the 95% interval of permutations. Dendrogram: average linkage."
+    caption = f"{_first_upper(str(record['measure']))}{direction}. {told}"
     return Picture(image, alt, caption, round(width * INCH))
 
 
@@ -325,7 +350,7 @@ def _source_figure(part: pd.DataFrame, shown: list[str], strategy: str) -> Pictu
         handles, labels = np.atleast_1d(panels)[0].get_legend_handles_labels()
         drawn.legend(handles, labels, frameon=False, loc="outside lower center", ncols=6)
         image = png(drawn)
-    alt = f"{listed(_RATES[name] for name in shown)} by meta-epoch for the sources {listed(sources)}, {_label(strategy)}."
+    alt = f"{listed(_RATES[name] for name in shown)} by meta-epoch for the sources {listed(sources)}, {label(strategy)}."
     return Picture(image, alt, "Means over the tasks of a meta-epoch; rates are means over the tensors that are adapted.", round(width * INCH))
 
 
@@ -348,9 +373,9 @@ def _array(rows: list[list[float | None]]) -> npt.NDArray[np.float64]:
     return np.asarray([[np.nan if value is None else value for value in row] for row in rows], dtype=np.float64)
 
 
-def _label(strategy: str) -> str:
-    return STRATEGY_LABELS.get(strategy, strategy)
+def _first_upper(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
-def _at(scores: pd.DataFrame, strategy: str, k: int) -> float:
-    return float(scores.loc[(scores["strategy"] == strategy) & (scores["n_support"] == k), "auroc"].iloc[0])
+def _at(scores: pd.DataFrame, method: str, k: int) -> float:
+    return float(scores.loc[(scores["method"] == method) & (scores["n_support"] == k), "auroc"].iloc[0])

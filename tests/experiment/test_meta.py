@@ -63,7 +63,34 @@ def test_a_run_folder_holds_model_curves_similarities_and_report(run):
     assert "Meta-learning, adaptive rates: AUROC" in page
     manifest = json.loads((folder / "manifest.json").read_text())
     assert [source["source"] for source in manifest["sources"]] == ["site-1", "site-2", "site-3", "other"]
-    assert manifest["target"]["counts"] == [18, 18]
+    assert [target["counts"] for target in manifest["targets"]] == [[18, 18]]
+
+
+def test_baselines_stand_on_the_same_draws_and_rates_are_kept_by_tensor(run):
+    folder, _ = run
+    baselines, curve = pd.read_csv(folder / "baselines.csv"), pd.read_csv(folder / "adaptation.csv")
+    # One of the sources is in another atlas, so connectivity is not learned from all of them.
+    assert set(zip(baselines["method"], baselines["trained_on"], strict=True)) == {("ridge_correlation", "target")}
+    assert set(baselines["draw"]) == set(curve["draw"])
+    assert set(baselines["n_query"]) == set(curve["n_query"])
+    rates = pd.read_csv(folder / "rates.csv")
+    assert set(rates["strategy"]) == {"meta_reweighted"}
+    assert set(rates["source"]) == {"site-1", "site-2", "site-3", "other"}
+    assert "head.weight" in set(rates["tensor"])
+
+
+def test_each_of_several_sites_is_a_target_in_turn(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    several = {**SOURCES, "sources": SOURCES["sources"][:1], "compare": ["direct"], "strategy": "joint", "similarity": False}
+    several["target"] = {"cohort": cohort(n_subjects=48, sites=2, seed=9, name="small"), "target": "diagnosis"}
+    several["baselines"] = ["logistic_correlation"]
+    (tmp_path / "several.yaml").write_text(yaml.safe_dump(several))
+    assert main(["meta-train", "--config", "several.yaml", "--quiet"]) == 0
+    said = capsys.readouterr().out
+    assert "logistic_correlation on the sources: AUROC" in said
+    curve = pd.read_csv(tmp_path / "runs" / "tiny" / "adaptation.csv")
+    assert set(curve["target"]) == {"site-1", "site-2"}
+    assert "on 2 targets with 3 labelled subjects" in (tmp_path / "runs" / "tiny" / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_model_can_be_fine_tuned(run):
@@ -117,7 +144,14 @@ def test_sites_are_chosen_by_name():
     [
         ({"strategy": "metta"}, "strategies among direct, .*found 'metta'. Did you mean 'meta'"),
         ({"sources": []}, "at least one dataset among the sources, found none"),
-        ({"target": {"cohort": cohort(), "target": "diagnosis"}}, "Expected one target, found 3 sites: site-1, site-2, site-3. Name one"),
+        (
+            {
+                "target": {"cohort": cohort(seed=9, name="small"), "target": "diagnosis"},
+                "meta": {"weighting": {"class_path": "graphssl.training.meta.GradientAgreement"}},
+            },
+            "Expected one target for GradientAgreement, found 3 sites: site-1, site-2, site-3. Name one",
+        ),
+        ({"baselines": ["ridge_corelation"]}, "baselines among .*found 'ridge_corelation'. Did you mean 'ridge_correlation'"),
         ({"target": {"cohort": cohort(), "target": "diagnosis", "sites": ["site-1"]}}, "target's subjects in no source, found 20 of 'site-1'"),
         ({"settings": {"n_support": 30}}, "at least 40 subjects of the class"),
         ({"builder": {}, "columns": {}}, "Expected one of builder, columns, timeline, events, population, images, .*found builder and columns"),
@@ -148,7 +182,7 @@ def test_wrong_input_is_refused_and_nothing_is_written(change, message, tmp_path
 def test_simulated_cohorts_take_the_place_of_absent_ones(reader):
     absent = {"cohort": {"path": "nowhere"}, "target": "outcome"}
     experiment = _experiment({"name": "small", "sources": [absent, absent], "target": absent, **reader}, smoke=True)
-    sources, target = experiment.load_sources(), experiment.load_target()
+    sources, (target,) = experiment.load_sources(), experiment.load_targets()
     assert len(sources) == 3
     assert target.name.startswith("target")
     assert min(*target.counts, *(count for source in sources for count in source.counts)) >= 4

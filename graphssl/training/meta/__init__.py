@@ -22,6 +22,7 @@ from graphssl.training.meta.reptile import reptile_gradients
 from graphssl.training.meta.reweighting import AbstractWeighting, EqualWeights, GradientAgreement, UncertaintyWeights
 from graphssl.training.meta.similarity import Similarity, gradient_cosine, representation_similarity, task_gradients, transfer_matrix
 from graphssl.training.meta.source_batches import SourceBatches, centred_on
+from graphssl.training.meta.source_rates import rates_by_source
 from graphssl.training.meta.stack import Stacked, stack
 from graphssl.training.meta.strategies import STRATEGIES, DirectLearning, JointTraining, MetaLearning, SingleSource, Strategy
 from graphssl.training.meta.tasks import Source, Task, TaskSampler, sources_by_site
@@ -67,6 +68,7 @@ __all__ = [
     "meta_train",
     "prototypes",
     "query_losses",
+    "rates_by_source",
     "rates_of_tasks",
     "representation_similarity",
     "reptile_gradients",

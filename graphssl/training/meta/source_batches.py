@@ -55,7 +55,7 @@ class SourceBatches:
                 "of its support. Set transductive to false."
             )
         self.sources, self.device = {source.name: source for source in sources}, torch.device("cpu")
-        self.builder_ = builder if is_fitted else clone(builder).fit(_together(sources, builder))
+        self.builder_ = builder if is_fitted else clone(builder).fit(together(sources, of_regions=_reads_regions_only(builder)))
         self.batches: dict[str, Batch] = _named_alike({source.name: self._batch(source) for source in sources})
         self._rows = {name: _rows_by_subject(batch.subject_ids) for name, batch in self.batches.items()}
 
@@ -100,7 +100,7 @@ class SourceBatches:
     def _batch(self, source: Source) -> Batch:
         builder, others = self.builder_, [other for other in self.sources.values() if other.name != source.name]
         if isinstance(builder, PopulationBuilder) and others:
-            builder = builder.among(_together(others, builder))
+            builder = builder.among(together(others))
         return self._made(builder, source.cohort.select(list(source.labels)))
 
     def _made(self, builder: AbstractBuilder, cohort: Cohort) -> Batch:
@@ -146,14 +146,24 @@ def with_network_names(batch: ConnectomeBatch, names: tuple[str, ...]) -> Connec
 def _named_alike(batches: dict[str, Batch]) -> dict[str, Batch]:
     """Batches whose networks are counted by the names of all of them, since cohorts may know different networks of one atlas."""
     names = {name for batch in batches.values() if isinstance(batch, ConnectomeBatch) for name in batch.network_names}
-    together = tuple(sorted(names))
-    return {name: with_network_names(batch, together) if isinstance(batch, ConnectomeBatch) else batch for name, batch in batches.items()}
+    in_order = tuple(sorted(names))
+    return {name: with_network_names(batch, in_order) if isinstance(batch, ConnectomeBatch) else batch for name, batch in batches.items()}
 
 
-def _together(sources: Sequence[Source], builder: AbstractBuilder) -> Cohort:
-    """The subjects of all sources as one cohort; of connectomes without their columns, which may differ."""
+def together(sources: Sequence[Source], *, of_regions: bool = False) -> Cohort:
+    """The subjects of all sources as one cohort.
+
+    Args:
+        sources: The sources, whose columns are the same.
+        of_regions: Whether only region data are wanted; columns may then differ, and are left out, and subjects are named `source/subject`.
+
+    Raises:
+        SchemaError: If columns differ, or a subject is in two sources.
+        AtlasError: If atlases of one name have other labels.
+        DataError: If region data or images do not fit.
+    """
     parts = [source.cohort.select(list(source.labels)) for source in sources]
-    if not _reads_regions_only(builder):
+    if not of_regions:
         joined = parts[0]
         for part in parts[1:]:
             joined = joined | part
