@@ -39,7 +39,7 @@ class PyramidTransformer(AbstractImageEncoder):
         drop_path: Share of the residual branches that are dropped in training (Huang et al., ECCV 2016).
 
     Raises:
-        ConfigError: If stages differ in number, or heads do not divide a width.
+        ConfigError: If stages differ in number, heads do not divide a width, or the share is none.
     """
 
     def __init__(
@@ -65,6 +65,8 @@ class PyramidTransformer(AbstractImageEncoder):
             )
         for width, n_heads in zip(widths, heads, strict=True):
             check_heads(width, n_heads)
+        if not 0 <= drop_path < 1:
+            raise ConfigError(f"Expected a share drop_path of branches in [0, 1), found {drop_path}.")
         self.in_channels, self.volume_channels, self.stem_width, self.drop_path = in_channels, volume_channels, stem_width, drop_path
         self.widths, self.depths, self.decoder_depths = tuple(widths), tuple(depths), tuple(decoder_depths)
         self.heads, self.reductions = tuple(heads), tuple(reductions)

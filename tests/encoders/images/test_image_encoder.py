@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from graphssl.data import ImageBuilder
-from graphssl.encoders import Embedding, PyramidTransformer, ResNet, SliceTransformer, TextureEncoder, VisionTransformer
+from graphssl.encoders import Embedding, PyramidTransformer, ResNet, SliceTransformer, SwinTransformer, TextureEncoder, VisionTransformer
 from graphssl.errors import ConfigError
 from graphssl.graphs import ConnectomeBuilder
 
@@ -25,6 +25,7 @@ CASES = {
         {"rank": 3, "width": 12, "depth": 2, "heads": 2, "n_maps": 1, "patch_size": (2, 4, 4), "readout": "class"},
         (3, 1, 4, 8, 8),
     ),
+    "swin": (SwinTransformer, {"rank": 2, "width": 12, "depths": (1,) * 4, "heads": (1, 2, 3, 4), "window_size": 4}, (3, 1, 64, 64)),
     "pyramid": (PyramidTransformer, PYRAMID, (3, 1, 32, 32)),
     "pyramid 3D": (PyramidTransformer, PYRAMID, (3, 1, 8, 24, 24)),
     "slices": (SliceTransformer, SLICES, (3, 1, 7, 16, 16)),

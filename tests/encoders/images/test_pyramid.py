@@ -96,6 +96,8 @@ def test_stages_must_agree():
         make(decoder_depths=(1, 1, 1))
     with pytest.raises(ConfigError, match="multiple of the 5 heads"):
         make(heads=(1, 2, 5))
+    with pytest.raises(ConfigError, match=r"Expected a share drop_path of branches in \[0, 1\), found 1.0"):
+        make(drop_path=1.0)
 
 
 def test_images_and_volumes_may_have_other_channels(make_images):
