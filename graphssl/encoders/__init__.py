@@ -20,6 +20,7 @@ from graphssl.encoders.images import (
 from graphssl.encoders.linear_encoder import LinearEncoder
 from graphssl.encoders.mlp import MLP
 from graphssl.encoders.patient_network import PatientNetwork
+from graphssl.encoders.place_encoder import PlaceEncoder
 from graphssl.encoders.population_encoder import AbstractPopulationEncoder
 from graphssl.encoders.population_gnn import PopulationGNN
 from graphssl.encoders.population_transformer import PopulationTransformer
@@ -49,6 +50,7 @@ __all__ = [
     "LinearEncoder",
     "PatchDecoder",
     "PatientNetwork",
+    "PlaceEncoder",
     "PopulationGNN",
     "PopulationTransformer",
     "PyramidTransformer",

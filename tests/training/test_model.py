@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from graphssl.data import Cohort, ColumnTokenizer, Schema
-from graphssl.encoders import GIN, BrainNetworkTransformer, GraphTransformer, LinearEncoder, TableTransformer
+from graphssl.encoders import GIN, BrainNetworkTransformer, GraphTransformer, LinearEncoder, PlaceEncoder, TableTransformer
 from graphssl.errors import AtlasError, CheckpointError, DataError, RunFolderError, SchemaError
 from graphssl.graphs import ConnectomeBuilder
 from graphssl.training import Model, finetune, load_model, untrained
@@ -167,6 +167,7 @@ def test_a_model_predicts_the_same_to_the_last_bit_after_a_round_trip(families, 
         GIN(8, 1, spacing_mm=40.0, readout="attention"),
         BrainNetworkTransformer("toy", 12, width=8, depth=1, heads=2),
         LinearEncoder("toy", 12, width=4),
+        PlaceEncoder(4, spacing_mm=40.0),
     ],
     ids=lambda encoder: type(encoder).__name__,
 )

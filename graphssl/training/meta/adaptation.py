@@ -15,7 +15,7 @@ from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
 from graphssl.errors import ConfigError, DataError
 from graphssl.graphs.connectome import ConnectomeBuilder
-from graphssl.statistics.metrics import score_all
+from graphssl.statistics.metrics import auroc
 from graphssl.training.meta.inner import GradientStep, InnerLoop, Parameters, Update, adapt, as_function
 from graphssl.training.meta.meta_train import LabelledLoss
 from graphssl.training.meta.source_batches import centred_on
@@ -145,7 +145,7 @@ def _scores(module: LabelledLoss, parameters: Parameters, query: tuple[Batch, Te
         loss = torch.nn.functional.cross_entropy(logits, query[1])
     probability = np.asarray(logits.double().softmax(dim=1))
     labels = query[1].numpy()
-    return float(loss), float(score_all(labels, probability[:, 1] if probability.shape[1] == 2 else probability)["auroc"])
+    return float(loss), auroc(labels, probability[:, 1] if probability.shape[1] == 2 else probability)
 
 
 def _module(model: Model, n_classes: int) -> LabelledLoss:
