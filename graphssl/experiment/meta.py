@@ -117,12 +117,14 @@ class Adaptation:
         n_draws: Draws of them.
         n_steps: Gradient steps.
         learning_rate: Of these steps.
+        learned: Whether models that learned what a step does (generated rates, Meta-SGD) take such steps instead.
     """
 
     n_support: tuple[int, ...] = (5, 10, 20)
     n_draws: int = 10
     n_steps: int = 10
     learning_rate: float = 0.05
+    learned: bool = False
 
 
 # Baselines that read one dataset; harmonisation of sites needs several.
@@ -355,6 +357,7 @@ def _adapted(experiment: MetaExperiment, models: Mapping[str, Model], targets: S
     adaptation, curves = experiment.adaptation, []
     for target in targets:
         how = {**_draws(experiment, target), "n_steps": adaptation.n_steps, "learning_rate": adaptation.learning_rate}
+        how["learned"] = adaptation.learned
         for name, model in models.items() if how["n_support"] else ():
             curves.append(adaptation_curve(model, target, **how).assign(strategy=name, target=target.name))
     return pd.concat(curves) if curves else pd.DataFrame()

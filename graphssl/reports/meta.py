@@ -19,7 +19,7 @@ from graphssl.reports.adaptation import adaptation_figure, compared, label, scor
 from graphssl.reports.canvas import INCH, canvas, png
 from graphssl.reports.markup import Html, Picture, facts, figure, folded, paragraph, section, table, tag, text
 from graphssl.reports.names import count, interval, listed, method_phrase, number, p_value, signed
-from graphssl.reports.source_rates import rates_figure, rates_summary
+from graphssl.reports.source_rates import rates_figure, rates_sentence, rates_summary
 from graphssl.reports.style import CSS
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ def _render(run: MetaRun) -> str:
     created = str(run.manifest.get("created", "")).replace("T", " ")
     kicker = paragraph(" · ".join(part for part in ("graphssl report", run.folder.name, created) if part), "kicker")
     header = tag("header", kicker, tag("h1", _verdict(run)), links)
-    foot = tag("footer", paragraph("Intervals of means: Student’s t over draws of labelled subjects. Research software; not a medical device."))
+    told = "Intervals of means: Student’s t over draws of labelled subjects, or over targets where there are several."
+    foot = tag("footer", paragraph(f"{told} Research software; not a medical device."))
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{text(run.folder.name)}: graphssl report</title>\n<style>{CSS}</style>\n</head>\n<body>\n{header}\n<main>\n{body}\n</main>\n"
@@ -139,7 +140,7 @@ def _verdict(run: MetaRun) -> str:
     if len(baselines):
         best = baselines.iloc[-1]
         name, _, where = str(best["method"]).partition(":")
-        beside += f", {number(best['auroc'])} by {method_phrase(name)} of the {where}"
+        beside += f", {number(best['auroc'])} by {method_phrase(name)}, trained on the {where}"
     targets = _targets(run)
     where = targets[0] if len(targets) == 1 else f"{len(targets)} targets"
     return f"{label(kept)}: AUROC {number(_at(scores, kept, k))} on {where} with {k} labelled {_subjects(k)} of each class{beside}."
@@ -260,6 +261,7 @@ def _rates(rates: pd.DataFrame) -> Iterator[Html]:
     rows = [(row["source"], *(f"{row[name]:.4g}" for name in found.columns[1:])) for _, row in found.iterrows()]
     head = ("Source", "Learning rate", "lowest", "highest", "Weight decay", "lowest", "highest")
     yield table(head, rows, caption="Generated rates of the trained model: mean, lowest and highest over tensors.", numeric=range(1, 7))
+    yield paragraph(rates_sentence(rates))
 
 
 def _similarity(run: MetaRun) -> Iterator[Html]:
@@ -281,7 +283,7 @@ def _outside(record: Mapping[str, Any]) -> str:
     if not above and not below:
         return f"All pairs lie within the 95% interval of permutations, which stands for: {record['null']}."
     parts = [f"{listed(pairs_, most=8)} {where}" for pairs_, where in ((above, "above"), (below, "below")) if pairs_]
-    return f"Of {len(pairs)} pairs: {'; '.join(parts)} the 95% interval of permutations, which stands for: {record['null']}."
+    return f"Of {count(len(pairs), 'pair')}: {'; '.join(parts)} the 95% interval of permutations, which stands for: {record['null']}."
 
 
 def _reproduce(run: MetaRun) -> Iterator[Html]:

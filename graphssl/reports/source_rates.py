@@ -38,6 +38,20 @@ def rates_figure(rates: pd.DataFrame) -> Picture:
     return Picture(image, alt, f"In the first inner step, mean over draws of tasks, by tensor of the model.{more}", round(width * INCH))
 
 
+def rates_sentence(rates: pd.DataFrame) -> str:
+    """By how much the rates of one tensor differ between sources, at most and in the middle, relative to their mean.
+
+    Args:
+        rates: Rows of `rates.csv` of one strategy.
+    """
+    said = []
+    for what, name in _WHAT.items():
+        by_tensor = rates.groupby("tensor")[what]
+        differing = (by_tensor.max() - by_tensor.min()) / by_tensor.mean()
+        said.append(f"{name.lower()}s by {differing.median():.1%} of their mean in the median tensor and by {differing.max():.1%} at most")
+    return f"Between sources differ {', '.join(said)}."
+
+
 def rates_summary(rates: pd.DataFrame) -> pd.DataFrame:
     """Mean learning rate and weight decay of each source, and by how much the tensors differ: `source`, then mean, lowest and highest of each.
 

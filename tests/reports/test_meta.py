@@ -99,7 +99,7 @@ def test_the_numbers_are_those_of_the_files(run):
     assert "Ridge on correlation, trained on the sources" in page
     assert "small &lt;site&gt;" in page
     assert "from random weights" in page
-    assert "by ridge on correlation of the" in page
+    assert "by ridge on correlation, trained on the" in page
     assert "after 2 gradient steps" in page
     rates = pd.read_csv(run / "rates.csv")
     assert f"{rates.loc[rates['source'] == 'a', 'learning_rate'].mean():.4g}" in page

@@ -33,6 +33,7 @@ def adaptation_curve(
     n_draws: int = 10,
     n_steps: int = 10,
     learning_rate: float = 0.05,
+    learned: bool = False,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Adapt a model to a few labelled subjects of a target by gradient steps, and score it after each on all others.
@@ -47,6 +48,7 @@ def adaptation_curve(
         n_draws: Draws of labelled subjects.
         n_steps: Gradient steps.
         learning_rate: Of these steps.
+        learned: Whether a model that learned what a step does (`model.update`) takes such steps instead.
         seed: Seed of the draws.
 
     Returns:
@@ -62,6 +64,7 @@ def adaptation_curve(
         raise ConfigError(f"Expected a head for the {target.n_classes} classes of {target.name!r}, found one for {model.head.out_features}.")
     if n_draws < 1 or not n_support:
         raise ConfigError(f"Expected at least one draw and one number of labelled subjects, found {n_draws} and {list(n_support)}.")
+    update = model.update if learned and model.update is not None else GradientStep(learning_rate)
     rows = []
     for k in n_support:
         sampler = TaskSampler([target], k, 1, seed)
@@ -69,7 +72,7 @@ def adaptation_curve(
             labelled, others = labelled_and_others(target, sampler.draw(draw)[0])
             builder = builder_for(model, labelled)
             support, query = ((batch := builder.transform(cohort), _classes(target, batch.subject_ids)) for cohort in (labelled, others))
-            scores = adapt_and_score(model, support, query, GradientStep(learning_rate), n_steps=n_steps)
+            scores = adapt_and_score(model, support, query, update, n_steps=n_steps)
             rows += [(k, draw, step, loss, auroc, len(others)) for step, loss, auroc in scores.itertuples(index=False)]
     return pd.DataFrame(rows, columns=list(CURVE))
 

@@ -66,6 +66,18 @@ def test_a_curve_is_made_of_scores_draw_by_draw(model, two_diseases, rows):
     assert found.to_numpy().tolist() == curve[["step", "loss", "auroc"]].to_numpy().tolist()
 
 
+def test_learned_steps_are_taken_where_they_are_asked_for(two_diseases, make_encoder):
+    short = MetaSettings(max_epochs=1, steps_per_epoch=2, n_support=4, n_query=4, accelerator="cpu")
+    model = meta_train(two_diseases[:2], encoder=make_encoder(), strategy=MetaLearning("meta_sgd", learning_rate=0.3), settings=short)
+    target, how = two_diseases[2], {"n_support": (4,), "n_draws": 1, "n_steps": 1}
+    labelled, others = labelled_and_others(target, TaskSampler([target], 4, 1).draw(0)[0])
+    builder = builder_for(model, labelled)
+    sides = [(builder.transform(part), torch.tensor([target.labels[s] for s in part.ids])) for part in (labelled, others)]
+    learned = adaptation_curve(model, target, **how, learned=True)
+    assert learned["loss"].tolist() == adapt_and_score(model, *sides, model.update, n_steps=1)["loss"].tolist()
+    assert learned["loss"].iloc[1] != adaptation_curve(model, target, **how)["loss"].iloc[1]
+
+
 def test_the_head_alone_is_a_logistic_regression_on_pooled_vectors(model, rows):
     (support, labels), (query, query_labels) = rows
     with torch.no_grad():
