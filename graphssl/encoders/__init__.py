@@ -7,6 +7,7 @@ from graphssl.encoders.gnn import GAT, GCN, GIN
 from graphssl.encoders.graph_transformer import GraphTransformer
 from graphssl.encoders.images import (
     AbstractImageEncoder,
+    FrameEncoder,
     PatchDecoder,
     PyramidTransformer,
     ResNet,
@@ -46,6 +47,7 @@ __all__ = [
     "BrainNetworkTransformer",
     "Embedding",
     "EventTransformer",
+    "FrameEncoder",
     "GraphTransformer",
     "LinearEncoder",
     "PatchDecoder",

@@ -14,10 +14,12 @@ from graphssl.evaluation.rollout import attention_rollout
 from graphssl.evaluation.segmentation import evaluate_segmentation, segmentation_scores
 from graphssl.evaluation.segmenter import MeanMask, Segmenter
 from graphssl.evaluation.tuning import Tuned
+from graphssl.evaluation.voting import CrossVoting, confirmed, probability_grids
 
 __all__ = [
     "BASELINES",
     "CHALLENGE_SCORES",
+    "CrossVoting",
     "Evaluation",
     "MeanMask",
     "NearestNeighborProbe",
@@ -25,11 +27,13 @@ __all__ = [
     "Segmenter",
     "Tuned",
     "attention_rollout",
+    "confirmed",
     "evaluate",
     "evaluate_segmentation",
     "few_shot_baselines",
     "integrated_gradients",
     "make_baseline",
+    "probability_grids",
     "randomisation_check",
     "refit_permutation_test",
     "refit_saliencies",

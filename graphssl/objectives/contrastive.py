@@ -57,7 +57,8 @@ def nt_xent(first: Float[Tensor, "B D"], second: Float[Tensor, "B D"], subjects:
 def nt_xent_logits(first: Tensor, second: Tensor, subjects: Tensor, temperature: float) -> tuple[Float[Tensor, "2B 2B"], Int[Tensor, "2B"]]:
     """Scaled cosines of every view to every other, minus infinity where there is nothing to tell apart, and the column to find."""
     n = len(first)
-    vectors = F.normalize(torch.cat([first, second]).float(), dim=1)
+    both_views = torch.cat([first, second])
+    vectors = F.normalize(both_views.to(torch.promote_types(both_views.dtype, torch.float32)), dim=1)
     target = (torch.arange(2 * n, device=first.device) + n) % (2 * n)
     both = subjects.repeat(2)
     left_out = (both.unsqueeze(0) == both.unsqueeze(1)).scatter(1, target.unsqueeze(1), value=False)

@@ -13,7 +13,7 @@ from graphssl.encoders.base import AbstractEncoder
 from graphssl.objectives.base import Loss
 from graphssl.objectives.queue import Queue
 from graphssl.objectives.teacher import Teacher, check_momentum
-from graphssl.objectives.two_views import AbstractTwoViews, check_positive
+from graphssl.objectives.two_views import AbstractTwoViews, check_positive, subject_names
 from graphssl.views.base import AbstractView
 
 
@@ -108,5 +108,5 @@ def momentum_logits(
 
 def owner_numbers(batch: Batch) -> Int[Tensor, "B"]:
     """A number a subject that is the same in every minibatch and every run: 63 bits of a hash of its id."""
-    numbers = {subject: int.from_bytes(hashlib.blake2b(subject.encode(), digest_size=8).digest()) >> 1 for subject in set(batch.subject_ids)}
-    return torch.tensor([numbers[subject] for subject in batch.subject_ids], device=batch.device)
+    numbers = {subject: int.from_bytes(hashlib.blake2b(subject.encode(), digest_size=8).digest()) >> 1 for subject in set(subject_names(batch))}
+    return torch.tensor([numbers[subject] for subject in subject_names(batch)], device=batch.device)

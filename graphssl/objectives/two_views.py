@@ -10,6 +10,7 @@ from torch import Tensor
 from graphssl.data.batch import Batch
 from graphssl.data.cohort import Cohort
 from graphssl.data.connectome import ConnectomeBatch
+from graphssl.data.image_batch import ImageBatch
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError, DataError
 from graphssl.objectives.base import AbstractObjective, Loss
@@ -72,10 +73,7 @@ class AbstractTwoViews(AbstractObjective):
 
     def look(self, batch: Any, generator: torch.Generator) -> tuple[Any, ...]:
         """Two views of a batch: the view, drawn twice, unless it gives several at once."""
-        if isinstance(self.view, AbstractLooks):
-            views: tuple[Any, ...] = self.view(batch, generator)
-            return views
-        return self.view(batch, generator), self.view(batch, generator)
+        return looks_of(self.view, batch, generator)
 
     def embedded(self, encoder: AbstractEncoder, views: tuple[Any, ...]) -> tuple[Float[Tensor, "B P"], ...]:
         """Pooled vectors of the views that the encoder is to see: all of them."""
@@ -97,6 +95,14 @@ class AbstractTwoViews(AbstractObjective):
         projected = tuple(self.projector(vectors) for vectors in pooled)
         loss = self.compare(projected, views)
         return Loss(loss.total, {**loss.parts, "pooled_spread": spread(pooled[0]), "projected_spread": spread(projected[0])})
+
+
+def looks_of(view: AbstractView, batch: Any, generator: torch.Generator) -> tuple[Any, ...]:
+    """Two looks at each row by a view that gives one, or all that it gives."""
+    if isinstance(view, AbstractLooks):
+        views: tuple[Any, ...] = view(batch, generator)
+        return views
+    return view(batch, generator), view(batch, generator)
 
 
 def check_looks(view: AbstractView | None, *, small_views: bool) -> None:
@@ -129,7 +135,7 @@ def check_subjects(batch: Batch) -> None:
     Raises:
         DataError: If all rows are of one subject.
     """
-    n_subjects = len(set(batch.subject_ids))
+    n_subjects = len(subject_index(batch).unique())
     if n_subjects < 2:
         raise DataError(
             f"Expected at least two subjects in a minibatch to compare, found {n_subjects}. "
@@ -139,5 +145,11 @@ def check_subjects(batch: Batch) -> None:
 
 def subject_index(batch: Batch) -> Tensor:
     """A number a subject `[B]`, the same for all of its rows."""
-    numbers = {subject: number for number, subject in enumerate(dict.fromkeys(batch.subject_ids))}
-    return torch.tensor([numbers[subject] for subject in batch.subject_ids], device=batch.device)
+    names = subject_names(batch)
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return torch.tensor([numbers[name] for name in names], device=batch.device)
+
+
+def subject_names(batch: Batch) -> tuple[str, ...]:
+    """Who each row is of; of images the group, such as the patient that several clips are of."""
+    return batch.groups.get("group", batch.subject_ids) if isinstance(batch, ImageBatch) else batch.subject_ids

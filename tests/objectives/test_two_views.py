@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from graphssl.data import ConnectomeBatch
+from graphssl.data import ConnectomeBatch, ImageBatch
 from graphssl.errors import ConfigError, DataError
 from graphssl.objectives import BYOL, DINO, BarlowTwins, MoCo, NTXent, SwAV
-from graphssl.objectives.two_views import DEFAULT_VIEW, subject_index
+from graphssl.objectives.two_views import DEFAULT_VIEW, check_subjects, subject_index
 from graphssl.views import AbstractView, MultiCrop, OverlappingCrops, TimeWindow
 
 KINDS = (BYOL, DINO, BarlowTwins, MoCo, NTXent, SwAV)
@@ -183,3 +183,12 @@ def test_the_view_learns_what_it_must_of_the_cohort(make_cohort):
     learned = learning.for_cohort(cohort)
     assert (learned.view.learned, learned.width) == (cohort.name, 6)
     assert learning.view.learned is None
+
+
+def test_images_of_one_patient_are_one_subject():
+    """Neither sought nor shunned: clips of a patient are rows of their own, held together by their group."""
+    batch = ImageBatch(tuple("abcd"), torch.zeros(4, 1, 2, 2), groups={"group": ("p", "q", "p", "r")})
+    assert subject_index(batch).tolist() == [0, 1, 0, 2]
+    assert subject_index(ImageBatch(tuple("aab"), torch.zeros(3, 1, 2, 2))).tolist() == [0, 0, 1]
+    with pytest.raises(DataError, match="at least two subjects"):
+        check_subjects(batch[[0, 2]])

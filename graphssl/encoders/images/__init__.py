@@ -1,5 +1,6 @@
 """Encoders of images, volumes and clips."""
 
+from graphssl.encoders.images.frames import FrameEncoder
 from graphssl.encoders.images.image_encoder import AbstractImageEncoder
 from graphssl.encoders.images.pyramid import PyramidTransformer
 from graphssl.encoders.images.resnet import ResNet
@@ -11,6 +12,7 @@ from graphssl.encoders.images.vit import PatchDecoder, VisionTransformer
 
 __all__ = [
     "AbstractImageEncoder",
+    "FrameEncoder",
     "PatchDecoder",
     "PyramidTransformer",
     "ResNet",

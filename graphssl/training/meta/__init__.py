@@ -20,6 +20,7 @@ from graphssl.training.meta.meta_train import LabelledLoss, MetaSettings, meta_t
 from graphssl.training.meta.protonet import ProtoNet, prototypes
 from graphssl.training.meta.reptile import reptile_gradients
 from graphssl.training.meta.reweighting import AbstractWeighting, EqualWeights, GradientAgreement, UncertaintyWeights
+from graphssl.training.meta.sample_weights import MetaContrast, PairWeights
 from graphssl.training.meta.similarity import Similarity, gradient_cosine, representation_similarity, task_gradients, transfer_matrix
 from graphssl.training.meta.source_batches import SourceBatches, centred_on
 from graphssl.training.meta.source_rates import rates_by_source
@@ -41,9 +42,11 @@ __all__ = [
     "InnerLoop",
     "JointTraining",
     "LabelledLoss",
+    "MetaContrast",
     "MetaLearning",
     "MetaSGD",
     "MetaSettings",
+    "PairWeights",
     "ProtoNet",
     "Similarity",
     "SingleSource",
