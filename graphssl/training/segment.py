@@ -1,9 +1,10 @@
 """Fine-tuning for segmentation: an encoder of images and masks in, a model that gives the class of every voxel out."""
 
 import copy
+import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -14,6 +15,7 @@ from graphssl.data.splits import hold_out
 from graphssl.encoders.images.segmentation import DecoderKind
 from graphssl.errors import ConfigError, DataError
 from graphssl.objectives.segmentation import Segmentation
+from graphssl.training.batches import loader
 from graphssl.training.fit import TrainingSettings, fit
 from graphssl.training.model import Model
 from graphssl.views.base import AbstractView
@@ -31,6 +33,8 @@ class SegmentationSettings:
         view: What is done to images and masks before, such as `ForegroundCrop` where volumes are large.
         frozen: Whether the encoder is left as it is, and the decoder alone is trained.
         window: Voxels of a window that slides over images to be segmented; the whole image when left out.
+        min_steps: Steps of the optimiser at least, where few masks make short epochs: epochs and patience are raised as often as it takes, so that
+            shares of the masks compare (as Kalapos & Gyires-Tóth, 2022, do by repeating images).
     """
 
     losses: Mapping[str, float] | None = None
@@ -40,6 +44,7 @@ class SegmentationSettings:
     view: AbstractView | None = None
     frozen: bool = False
     window: tuple[int, ...] | None = None
+    min_steps: int = 0
 
 
 SEGMENTATION = SegmentationSettings()
@@ -90,6 +95,7 @@ def finetune_segmentation(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         objective.prepare(encoder)
+    settings = _long_enough(settings, train, segmentation.min_steps)
     fitted = fit(encoder, objective, train, validation, settings, seed=seed, folder=folder, label="segmentation")
     card = {
         **model.card,
@@ -97,6 +103,13 @@ def finetune_segmentation(
         "classes": list(builder.classes_),
     }
     return Model(builder, encoder.eval(), card=card, history=fitted.history, decoder=objective.decode.eval())
+
+
+def _long_enough(settings: TrainingSettings, train: ImageBatch, min_steps: int) -> TrainingSettings:
+    """The settings with as many times the epochs, and the patience, as make for that number of steps."""
+    steps = settings.max_epochs * len(loader(train, settings.batch_size).sampler)  # type: ignore[arg-type]
+    times = max(1, math.ceil(min_steps / steps))
+    return replace(settings, max_epochs=times * settings.max_epochs, patience=times * settings.patience)
 
 
 def subjects_with_masks(cohort: Cohort, images: str) -> list[str]:

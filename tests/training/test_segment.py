@@ -95,6 +95,13 @@ def test_few_masks_are_enough_and_one_is_not(cohort):
         finetune_segmentation(model, without_masks(cohort, cohort.ids[1:]), settings=quick)
 
 
+def test_few_masks_get_as_many_steps_as_are_asked_for(cohort):
+    few = without_masks(cohort, cohort.ids[3:])  # two to train on: one step an epoch
+    settings = SegmentationSettings(width=4, min_steps=7)
+    tuned = finetune_segmentation(pretrained(cohort), few, segmentation=settings, settings=replace(QUICK, max_epochs=3, patience=3))
+    assert len(tuned.history) == 9
+
+
 def test_subjects_with_masks_are_those_with_one_or_more(cohort):
     assert subjects_with_masks(cohort, "images") == list(cohort.ids[:-2])
 
