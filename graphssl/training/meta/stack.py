@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from graphssl.data.connectome import ConnectomeBatch
+from graphssl.data.image_batch import ImageBatch
 from graphssl.data.records import AbstractRecords
 from graphssl.errors import DataError
 
@@ -54,6 +55,8 @@ def stack(tasks: Sequence[Any]) -> Stacked:
         return _stacked_connectomes(tasks)
     if isinstance(first, AbstractRecords):
         return _stacked_records(tasks)
+    if isinstance(first, ImageBatch):
+        return _stacked_images(tasks)
     if isinstance(first, dict):
         _check_sizes([tuple(task) for task in tasks], "the same entries")
         parts = {key: stack([task[key] for task in tasks]) for key in first}
@@ -63,7 +66,8 @@ def stack(tasks: Sequence[Any]) -> Stacked:
         columns = [stack(column) for column in zip(*tasks, strict=True)]
         return Stacked([column.tensors for column in columns], _sequence(first, [column.template for column in columns]))
     raise DataError(
-        f"Expected batches of connectomes or records, or tensors, found {type(first).__name__}. Take tasks one after the other: path='sequential'."
+        f"Expected batches of connectomes, records or images, or tensors, found {type(first).__name__}. "
+        "Take tasks one after the other: path='sequential'."
     )
 
 
@@ -89,6 +93,16 @@ def _stacked_connectomes(batches: Sequence[ConnectomeBatch]) -> Stacked:
     joined = ConnectomeBatch.cat(batches)
     template = _named(batches[0], {name: _neutral([getattr(batch, name) for batch in batches], name) for name in _names(batches[0])})
     return Stacked(_unflattened(_tensors(joined), (len(batches), n_rows)), template)
+
+
+def _stacked_images(batches: Sequence[ImageBatch]) -> Stacked:
+    held = [name for name in ("images", "masks", "visible") if getattr(batches[0], name) is not None]
+    _check_sizes(
+        [tuple(name for name in held if getattr(batch, name) is not None) for batch in batches], "the same of images, masks and what is visible"
+    )
+    names = _neutral([batch.subject_ids for batch in batches], "subject_ids")
+    tensors = {name: _stacked_tensors([getattr(batch, name) for batch in batches]) for name in held}
+    return Stacked(tensors, replace(batches[0], subject_ids=names, groups={}))
 
 
 def _check_sizes(found: Sequence[Any], what: str) -> None:

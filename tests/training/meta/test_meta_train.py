@@ -42,6 +42,7 @@ from graphssl.training.meta import (
     UncertaintyWeights,
     adaptation_curve,
     as_function,
+    choose_path,
     meta_train,
     query_losses,
     sources_by_site,
@@ -172,6 +173,19 @@ def test_meta_gradients_of_records_are_those_of_small_changes(kind, hospitals):
     assert found == pytest.approx((at(0.03) - at(-0.03)) / 0.06, rel=0.02, abs=2e-4)
 
 
+def assert_paths_agree(model, sources):
+    """Meta-gradients of tasks at once and of one after the other."""
+    batches, tasks = SourceBatches(sources, model.builder, is_fitted=True), TaskSampler(sources, 3, 3).draw(0)
+    loss, parameters = as_function(LabelledLoss(model.encoder.requires_grad_(), 2).eval())
+    sides = [batches.support(task) for task in tasks], [batches.query(task) for task in tasks]
+    assert choose_path(loss, parameters, list(zip(*sides, strict=True))) == "vmap"
+    found = [
+        torch.autograd.grad(query_losses(loss, parameters, *sides, InnerLoop(GradientStep(0.1)), path=path).sum(), list(parameters.values()))
+        for path in ("vmap", "sequential")
+    ]
+    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(*found, strict=True))
+
+
 def test_images(tmp_path):
     sources = sources_by_site(simulate_images(36, size=8, n_sites=3, folder=tmp_path), target="diagnosis")
     short = settings(max_epochs=1, steps_per_epoch=2)
@@ -179,6 +193,8 @@ def test_images(tmp_path):
         encoder = ResNet(width=4, blocks=(1,), stem="small", norm=norm)
         model = meta_train(sources[:2], encoder=encoder, strategy=strategy, settings=short)
         assert adaptation_curve(model, sources[2], n_support=(3,), n_draws=2, n_steps=1)["auroc"].between(0, 1).all()
+        if norm == "group":
+            assert_paths_agree(model, sources)
     with pytest.raises(ConfigError, match="an inner loop without running statistics, found BatchNorm2d"):
         meta_train(sources[:2], encoder=encoder, settings=short)
 

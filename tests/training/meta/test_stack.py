@@ -6,7 +6,8 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from graphssl.data import EventTokenizer, TableBatch, TimelineTokenizer
+from graphssl.data import EventTokenizer, ImageBuilder, TableBatch, TimelineTokenizer
+from graphssl.datasets.simulate_images import simulate_images
 from graphssl.datasets.simulate_stays import simulate_stays
 from graphssl.errors import DataError
 from graphssl.training.meta import stack
@@ -85,6 +86,19 @@ def test_records_of_events_are_stacked_with_their_static_columns(tokenizer):
     assert found.subject_ids == ("row 0 of a task", "row 1 of a task")
     for name, tensor in joined.tensors().items():
         assert torch.equal(found.tensors()[name], tensor[2:])
+
+
+def test_images_are_stacked_with_masks_and_what_is_visible(tmp_path):
+    cohort = simulate_images(6, size=8, folder=tmp_path)
+    batch = ImageBuilder().fit(cohort).transform(cohort)
+    visible = torch.rand(6, 8, 8, generator=torch.Generator().manual_seed(0)) > 0.5
+    tasks = [replace(batch[[0, 1]], visible=visible[:2]), replace(batch[[5, 3]], visible=visible[2:4])]
+    found = part(stack(tasks), 1)
+    assert found.subject_ids == ("row 0 of a task", "row 1 of a task")
+    for name in ("images", "masks", "visible"):
+        assert torch.equal(getattr(found, name), getattr(tasks[1], name))
+    with pytest.raises(DataError, match="the same of images, masks and what is visible in each task"):
+        stack([tasks[0], batch[[2, 4]]])
 
 
 def test_what_cannot_be_stacked_is_refused(make_batch):
