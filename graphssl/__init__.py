@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from graphssl.data import Atlas, Cohort, ConnectomeBatch, RegionData, Schema, Split
     from graphssl.estimators import ConnectomeClassifier, PopulationClassifier
     from graphssl.evaluation import evaluate
+    from graphssl.initializers import initialize
     from graphssl.reports import write_report
     from graphssl.training import Model
     from graphssl.training import load_model as load
@@ -63,6 +64,7 @@ __all__ = [
     "evaluation",
     "finetune",
     "graphs",
+    "initialize",
     "initializers",
     "load",
     "meta_train",
@@ -115,6 +117,7 @@ _HOMES = {
     "Split": ("data", "Split"),
     "evaluate": ("evaluation", "evaluate"),
     "finetune": ("training", "finetune"),
+    "initialize": ("initializers", "initialize"),
     "load": ("training", "load_model"),
     "meta_train": ("training.meta", "meta_train"),
     "pretrain": ("training", "pretrain"),
