@@ -14,6 +14,8 @@ FOLDER = Path(__file__).resolve().parents[1] / "configs"
 META = sorted(FOLDER.rglob("*_meta.yaml"))
 CONFIGURATIONS = sorted(set(FOLDER.rglob("*.yaml")) - set(META))
 
+SIMULATED = ("simulate", "simulate_images", "simulate_modalities")  # whose cohorts are made smaller
+
 
 def named(path):
     return str(path.relative_to(FOLDER))
@@ -23,12 +25,14 @@ def named(path):
 def test_a_configuration_pre_trains_for_one_step(path, tmp_path, monkeypatch, capsys):
     """Where its data are not at hand a simulated cohort stands in for them."""
     monkeypatch.chdir(tmp_path)
-    simulated = yaml.safe_load(path.read_text(encoding="utf-8"))["cohort"]["adapter"].startswith("simulate")
+    simulated = yaml.safe_load(path.read_text(encoding="utf-8"))["cohort"]["adapter"] in SIMULATED
     fewer = ["--cohort.arguments.n_subjects", "24"] if simulated else []
     assert main(["pretrain", "--config", str(path), "--smoke", "--quiet", "--json", *fewer]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["epochs"] == 1
     assert (tmp_path / record["encoder"] / "model.safetensors").is_file()
+    has_teacher = any(f"objectives.{name}\n" in path.read_text(encoding="utf-8") for name in ("BYOL", "DINO", "MoCo", "SliceVolumeDistillation"))
+    assert (tmp_path / record["encoder"]).with_name("target_encoder").is_dir() == has_teacher
 
 
 @pytest.mark.parametrize("path", META, ids=named)

@@ -9,6 +9,7 @@ from graphssl.data.harmonize import SiteHarmonizer
 from graphssl.data.image_batch import ImageBatch
 from graphssl.data.image_builder import ImageBuilder
 from graphssl.data.images import ImageData
+from graphssl.data.mixed_images import MixedImageBuilder, MixedImages
 from graphssl.data.population import PopulationGraph
 from graphssl.data.population_batch import Population, PopulationBatch
 from graphssl.data.records import AbstractRecords
@@ -38,6 +39,8 @@ __all__ = [
     "ImageBatch",
     "ImageBuilder",
     "ImageData",
+    "MixedImageBuilder",
+    "MixedImages",
     "Population",
     "PopulationBatch",
     "PopulationGraph",

@@ -17,6 +17,7 @@ from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
 from graphssl.data.event_tokens import EventTokenizer
 from graphssl.data.image_builder import ImageBuilder
+from graphssl.data.mixed_images import MixedImageBuilder
 from graphssl.data.summaries import EventSummary
 from graphssl.data.table import ColumnTokenizer
 from graphssl.data.timeline import TimelineTokenizer
@@ -235,7 +236,7 @@ class Experiment:
         timeline: How events become bins of time, in place of `columns` where an encoder reads them.
         events: How events become tokens one by one, likewise.
         population: How patients are placed in a population, in place of `columns` where they learn from one another.
-        images: How images, volumes and clips are prepared, where an encoder reads them.
+        images: How images, volumes and clips are prepared, where an encoder reads them; several kinds by `MixedImageBuilder`.
         pretraining: How long and how fast to pre-train.
         finetuning: How long and how fast to fine-tune.
         segmentation: What fine-tuning and evaluation learn from masks, where images have some; the target is then not read. Methods are `pretrained`
@@ -263,7 +264,7 @@ class Experiment:
         timeline: TimelineTokenizer | None = None,
         events: EventTokenizer | None = None,
         population: PopulationBuilder | None = None,
-        images: ImageBuilder | None = None,
+        images: ImageBuilder | MixedImageBuilder | None = None,
         pretraining: TrainingSettings = PRETRAINING,
         finetuning: TrainingSettings = FINETUNING,
         segmentation: SegmentationSettings | None = None,
@@ -343,6 +344,7 @@ def known_keys() -> list[str]:
         PopulationBuilder,
         FeatureGroup,
         ImageBuilder,
+        MixedImageBuilder,
         SegmentationSettings,
     ]
     for base in (AbstractEncoder, AbstractObjective, AbstractView):

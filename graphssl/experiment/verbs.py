@@ -326,6 +326,8 @@ def _pretrained(experiment: Experiment, cohort: Cohort, folder: RunFolder, progr
         folder=folder.path / "checkpoints" / "pretrain",
     )
     model.save_pretrained(folder.path / "encoder")
+    if model.target_encoder is not None:
+        model.with_target_encoder().save_pretrained(folder.path / "target_encoder")
     return model
 
 

@@ -16,6 +16,7 @@ from graphssl.objectives.masked import MaskedConnections, MaskedRegions
 from graphssl.objectives.masked_columns import MaskedColumns
 from graphssl.objectives.masked_events import MaskedEvents
 from graphssl.objectives.masked_patches import MaskedPatches
+from graphssl.objectives.masked_slices import MaskedSlices
 from graphssl.objectives.masked_timeline import MaskedBlocks, MaskedFeatures, MaskedPatients
 from graphssl.objectives.momentum_contrast import MoCo
 from graphssl.objectives.predict_label import PredictLabel
@@ -25,6 +26,7 @@ from graphssl.objectives.restoration import Restoration
 from graphssl.objectives.scarf import Scarf
 from graphssl.objectives.segmentation import Segmentation
 from graphssl.objectives.segmentation_loss import SegmentationLoss
+from graphssl.objectives.slice_volume import SliceVolumeDistillation
 from graphssl.objectives.supervised import Supervised
 from graphssl.objectives.treatment_prediction import TreatmentPrediction
 from graphssl.objectives.weighted import WeightedSum
@@ -49,6 +51,7 @@ __all__ = [
     "MaskedPatches",
     "MaskedPatients",
     "MaskedRegions",
+    "MaskedSlices",
     "MoCo",
     "NTXent",
     "PredictLabel",
@@ -58,6 +61,7 @@ __all__ = [
     "Segmentation",
     "SegmentationLoss",
     "SiteAdversary",
+    "SliceVolumeDistillation",
     "Supervised",
     "SwAV",
     "TreatmentPrediction",

@@ -52,6 +52,11 @@ class AbstractObjective(nn.Module, ABC):
         """Whether it trains on labels, as supervised pre-training does."""
         return False
 
+    @property
+    def target_encoder(self) -> AbstractEncoder | None:
+        """The slow copy of the encoder that it keeps; None where it keeps none."""
+        return None
+
     def for_cohort(self, cohort: Cohort) -> "AbstractObjective":
         """The objective with what it must know of the subjects it will meet; itself where it needs nothing."""
         return self

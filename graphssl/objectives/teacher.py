@@ -23,6 +23,8 @@ class Teacher(nn.Module):
         batch_statistics: Whether batch normalisation uses the minibatch in training; the running means of the one that is followed when not.
     """
 
+    encoder: AbstractEncoder
+
     def __init__(self, encoder: AbstractEncoder, head: nn.Module, *, batch_statistics: bool = True) -> None:
         super().__init__()
         self.encoder, self.head = copy.deepcopy(encoder), copy.deepcopy(head)

@@ -75,6 +75,11 @@ class WeightedSum(AbstractObjective):
         """The sum of the objectives with the labels of some subjects."""
         return WeightedSum({name: objective.with_labels(labels) for name, objective in self.parts.items()}, self.weights, self.each_step)
 
+    @property
+    def target_encoder(self) -> AbstractEncoder | None:
+        """The slow copy of the first that keeps one."""
+        return next((found for objective in self.parts.values() if (found := objective.target_encoder) is not None), None)
+
     def for_cohort(self, cohort: Cohort) -> "WeightedSum":
         """The sum of the objectives with what each must know."""
         return WeightedSum({name: objective.for_cohort(cohort) for name, objective in self.parts.items()}, self.weights, self.each_step)

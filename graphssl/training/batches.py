@@ -6,28 +6,41 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from graphssl.data.batch import Batch
+from graphssl.data.mixed_images import MixedImages
 
 
 class Minibatches(Sampler[list[int]]):
     """Lists of rows. The order depends on seed and epoch only, so that a resumed run sees what an unbroken one would have seen.
 
     Rows of a subject (its atlases) stand in one minibatch, so that objectives can compare them; what is drawn are subjects. Each minibatch takes
-    as many subjects as fit if all had as many rows as the one with the most, so that every epoch has the same number of steps.
+    as many subjects as fit if all had as many rows as the one with the most, so that every epoch has the same number of steps. Where rows are of
+    several kinds, such as images and volumes, a minibatch holds one kind, and a subject's rows of each stand together.
 
     Args:
         subject_ids: Subject of each row.
         size: Rows a minibatch; the last may have fewer, but a single left-over subject joins the ones before. A subject with more rows stays whole.
         seed: Seed of the order.
         shuffle: False keeps the order of the subjects.
+        kinds: Kind of each row; all of one when left out.
+        in_turn: Whether all minibatches of a kind come before those of the next, the kinds in their order; shuffled with them when not.
     """
 
-    def __init__(self, subject_ids: Sequence[str], size: int, *, seed: int = 0, shuffle: bool = True) -> None:
-        rows: dict[str, list[int]] = {}
-        for row, subject in enumerate(subject_ids):
-            rows.setdefault(subject, []).append(row)
-        self.rows = list(rows.values())
-        self.n_subjects = max(1, size // max(map(len, self.rows), default=1))
-        self.seed, self.shuffle = seed, shuffle
+    def __init__(
+        self,
+        subject_ids: Sequence[str],
+        size: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        kinds: Sequence[str] | None = None,
+        in_turn: bool = False,
+    ) -> None:
+        of_kind: dict[str, dict[str, list[int]]] = {}
+        for row, (subject, kind) in enumerate(zip(subject_ids, kinds or [""] * len(subject_ids), strict=True)):
+            of_kind.setdefault(kind, {}).setdefault(subject, []).append(row)
+        self.rows = [list(rows.values()) for rows in of_kind.values()] or [[]]
+        self.n_subjects = [max(1, size // max(map(len, rows), default=1)) for rows in self.rows]
+        self.seed, self.shuffle, self.in_turn = seed, shuffle, in_turn
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -35,17 +48,23 @@ class Minibatches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return max(1, -(-len(self.rows) // self.n_subjects) - (len(self.rows) % self.n_subjects == 1))
+        return sum(max(1, -(-len(rows) // n) - (len(rows) % n == 1)) for rows, n in zip(self.rows, self.n_subjects, strict=True))
 
     def __iter__(self) -> Iterator[list[int]]:
         # The order is made when the first minibatch is asked for: a resumed run makes its iterator before it says which epoch comes.
-        order = torch.arange(len(self.rows))
-        if self.shuffle:
-            order = torch.randperm(len(self.rows), generator=torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch))
-        chunks = list(order.split(self.n_subjects))
-        if len(chunks) > 1 and len(self.rows) % self.n_subjects == 1:
+        generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
+        chunks = [chunk for rows, n in zip(self.rows, self.n_subjects, strict=True) for chunk in self._chunks(rows, n, generator)]
+        if len(self.rows) > 1 and self.shuffle and not self.in_turn:
+            chunks = [chunks[k] for k in torch.randperm(len(chunks), generator=generator).tolist()]
+        yield from chunks
+
+    def _chunks(self, rows: list[list[int]], n_subjects: int, generator: torch.Generator) -> list[list[int]]:
+        """Minibatches of one kind."""
+        order = torch.randperm(len(rows), generator=generator) if self.shuffle else torch.arange(len(rows))
+        chunks = list(order.split(n_subjects))
+        if len(chunks) > 1 and len(rows) % n_subjects == 1:
             chunks[-2:] = [torch.cat(chunks[-2:])]
-        yield from ([row for subject in chunk.tolist() for row in self.rows[subject]] for chunk in chunks)
+        return [[row for subject in chunk.tolist() for row in rows[subject]] for chunk in chunks]
 
 
 class _Rows(Dataset[Batch]):
@@ -57,5 +76,7 @@ class _Rows(Dataset[Batch]):
 
 
 def loader(batch: Batch, size: int, *, seed: int = 0, shuffle: bool = True) -> "DataLoader[Batch]":
-    """A loader of minibatches of a batch that is in memory."""
-    return DataLoader(_Rows(batch), sampler=Minibatches(batch.subject_ids, size, seed=seed, shuffle=shuffle), batch_size=None)
+    """A loader of minibatches of a batch that is in memory, or by reference."""
+    kinds, in_turn = (batch.kinds, batch.in_turn) if isinstance(batch, MixedImages) else (None, False)
+    sampler = Minibatches(batch.subject_ids, size, seed=seed, shuffle=shuffle, kinds=kinds, in_turn=in_turn)
+    return DataLoader(_Rows(batch), sampler=sampler, batch_size=None)

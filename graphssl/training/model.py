@@ -24,6 +24,7 @@ from graphssl.data.cohort import Cohort
 from graphssl.data.event_tokens import EventTokenizer
 from graphssl.data.image_batch import ImageBatch
 from graphssl.data.image_builder import ImageBuilder
+from graphssl.data.mixed_images import MixedImageBuilder, MixedImages
 from graphssl.data.table import ColumnTokenizer
 from graphssl.data.timeline import TimelineTokenizer
 from graphssl.encoders.base import AbstractEncoder
@@ -64,6 +65,7 @@ class Model:
         history: One row an epoch of the last training; not saved.
         card: What the model was trained on and how it scored, for the model card.
         update: What a step of adaptation does, where meta-training learned that too; not saved.
+        target_encoder: The slow copy of the encoder, where pre-training kept one (BYOL, DINO, MoCo); `with_target_encoder` makes a model of it.
         decoder: What gives the class of every voxel; its classes are those that an `ImageBuilder` knows.
     """
 
@@ -75,6 +77,7 @@ class Model:
     history: pd.DataFrame = field(default_factory=pd.DataFrame)
     card: dict[str, Any] = field(default_factory=dict)
     update: nn.Module | None = None
+    target_encoder: AbstractEncoder | None = None
     decoder: SegmentationDecoder | None = None
 
     def __repr__(self) -> str:
@@ -223,6 +226,16 @@ class Model:
             _load(decoder, _with_prefix(weights, "decoder."), source)
         return cls(builder, encoder.eval(), head, classes, target, card=schema.get("card", {}), decoder=decoder)
 
+    def with_target_encoder(self) -> "Model":
+        """The model with the slow copy in place of the encoder.
+
+        Raises:
+            CheckpointError: If pre-training kept none.
+        """
+        if self.target_encoder is None:
+            raise CheckpointError("Expected a model pre-trained with a teacher, found one without. Pre-train with BYOL, DINO or MoCo.")
+        return replace(self, encoder=self.target_encoder, target_encoder=None)
+
     def with_head(self, head: nn.Linear, classes: Sequence[str], target: str, **changes: Any) -> "Model":
         """The model with a head."""
         return replace(self, head=head, classes=tuple(classes), target=target, **changes)
@@ -250,8 +263,9 @@ def embed_rows(encoder: AbstractEncoder, batch: Batch) -> Tensor:
     device = next(encoder.parameters()).device
     encoder.eval()
     with torch.no_grad():
-        chunks = torch.arange(len(batch)).split(encoder.rows_at_once)
-        pooled = torch.cat([encoder(batch[rows.tolist()].to(device)).pooled.cpu() for rows in chunks])
+        of_kind = torch.arange(len(batch)).split(list(map(len, batch.parts.values())) if isinstance(batch, MixedImages) else len(batch))
+        chunks = [chunk.tolist() for rows in of_kind for chunk in rows.split(encoder.rows_at_once)]
+        pooled = torch.cat([encoder(batch[rows].to(device)).pooled.cpu() for rows in chunks])
     encoder.train(was_training)
     return pooled
 
@@ -277,7 +291,7 @@ def by_subject(values: Tensor, subject_ids: Sequence[str], ids: Sequence[str]) -
 
 
 def _builder(record: dict[str, Any]) -> type[AbstractBuilder]:
-    known = (ConnectomeBuilder, ColumnTokenizer, TimelineTokenizer, EventTokenizer, ImageBuilder, PopulationBuilder)
+    known = (ConnectomeBuilder, ColumnTokenizer, TimelineTokenizer, EventTokenizer, ImageBuilder, MixedImageBuilder, PopulationBuilder)
     kinds: dict[str, type[AbstractBuilder]] = {kind.__name__: kind for kind in known}
     if record["class"] not in kinds:
         raise CheckpointError(f"Expected one of the builders {', '.join(kinds)}, found {record['class']!r}. It was saved by another version.")
@@ -340,7 +354,7 @@ def _load(module: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
 
 
 def _model_card(model: Model) -> str:
-    kinds = {ConnectomeBuilder: "connectome", ImageBuilder: "medical-imaging"}
+    kinds = {ConnectomeBuilder: "connectome", ImageBuilder: "medical-imaging", MixedImageBuilder: "medical-imaging"}
     what = next((word for kind, word in kinds.items() if isinstance(model.builder, kind)), "electronic-health-records")
     lines = ["---", "library_name: graphssl", f"tags: [{what}, {type(model.encoder).__name__}, self-supervised]", "---", "", "# " + repr(model), ""]
     lines += [f"- **{key}**: {value}" for key, value in model.card.items()]

@@ -63,7 +63,8 @@ def pretrain(
         "epoch kept": f"{fitted.best_epoch} of {len(fitted.history)}, validation loss {fitted.best_score:.4f} on {len(split.test)} subjects",
         "seed": seed,
     }
-    return Model(model.builder, model.encoder.eval(), history=fitted.history, card=card)
+    target = None if learned.target_encoder is None else learned.target_encoder.eval()
+    return Model(model.builder, model.encoder.eval(), history=fitted.history, card=card, target_encoder=target)
 
 
 def untrained(cohort: Cohort, *, encoder: AbstractEncoder | None = None, builder: AbstractBuilder | None = None, seed: int = 0) -> Model:

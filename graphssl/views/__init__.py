@@ -1,6 +1,7 @@
 """Views: one random look at a sample, drawn first and then applied."""
 
 from graphssl.views.base import AbstractView, Compose
+from graphssl.views.by_rank import ByRank
 from graphssl.views.clip import ClipPair, FramePair
 from graphssl.views.columns import CorruptColumns
 from graphssl.views.dropped import DropBoxes
@@ -21,6 +22,7 @@ __all__ = [
     "BandEnergy",
     "BezierCurve",
     "Blur",
+    "ByRank",
     "ClipPair",
     "Compose",
     "CorruptColumns",

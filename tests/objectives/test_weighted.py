@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from graphssl.errors import ConfigError
-from graphssl.objectives import AbstractObjective, Loss, MaskedRegions, NTXent, WeightedSum
+from graphssl.objectives import BYOL, AbstractObjective, Loss, MaskedRegions, NTXent, WeightedSum
 from graphssl.views import TimeWindow
 
 
@@ -111,3 +111,11 @@ def test_impossible_sums_are_refused():
 def test_it_reads_feature_maps_if_one_of_them_does():
     assert not WeightedSum({"views": NTXent()}).reads_maps
     assert WeightedSum({"views": NTXent(), "regions": MaskedRegions()}).reads_maps
+
+
+def test_its_slow_copy_is_that_of_the_first_that_keeps_one(make_encoder):
+    encoder = make_encoder()
+    whole = WeightedSum({"regions": MaskedRegions(), "byol": BYOL(width=6)})
+    assert whole.target_encoder is None
+    assert whole.prepare(encoder).target_encoder is whole.parts["byol"].teacher.encoder
+    assert WeightedSum({"regions": MaskedRegions()}).prepare(encoder).target_encoder is None

@@ -91,3 +91,38 @@ def test_the_loader_keeps_the_atlases_of_a_subject_together(make_batch):
     found = list(loader(batch, 4, seed=1))
     assert [len(each) for each in found] == [4, 4, 4]
     assert all(sorted(each.subject_ids)[::2] == sorted(each.subject_ids)[1::2] for each in found)
+
+
+@given(n=st.integers(0, 20), m=st.integers(1, 20), size=st.integers(2, 7), seed=st.integers(0, 5), epoch=st.integers(0, 3), in_turn=st.booleans())
+def test_minibatches_never_mix_kinds(n, m, size, seed, epoch, in_turn):
+    kinds = ["image"] * n + ["volume"] * m
+    subjects = [*one_row_each(n), *one_row_each(m)]  # subjects may have both
+    sampler = Minibatches(subjects, size, seed=seed, kinds=kinds, in_turn=in_turn)
+    sampler.set_epoch(epoch)
+    chunks = list(sampler)
+    assert sorted(row for chunk in chunks for row in chunk) == list(range(n + m))
+    assert len(chunks) == len(sampler)
+    found = [{kinds[row] for row in chunk} for chunk in chunks]
+    assert all(len(kind) == 1 for kind in found)
+    order = [next(iter(kind)) for kind in found]
+    if in_turn:
+        assert order == sorted(order)
+
+
+def test_minibatches_of_kinds_are_shuffled_unless_they_come_in_turn():
+    kinds = ["image"] * 12 + ["volume"] * 12
+    orders = set()
+    for epoch in range(4):
+        sampler = Minibatches(one_row_each(24), 3, kinds=kinds)
+        sampler.set_epoch(epoch)
+        orders.add(tuple(kinds[chunk[0]] for chunk in sampler))
+    assert len(orders) == 4
+    assert [kinds[chunk[0]] for chunk in Minibatches(one_row_each(24), 3, kinds=kinds, shuffle=False)] == ["image"] * 4 + ["volume"] * 4
+
+
+def test_a_loader_of_mixed_images_gives_batches_of_one_kind():
+    from graphssl.data import ImageBatch, MixedImages
+
+    parts = {"images": ImageBatch(("a", "b", "c"), torch.zeros(3, 1, 4, 4)), "volumes": ImageBatch(("a", "b", "d"), torch.zeros(3, 1, 2, 4, 4))}
+    found = [batch.rank for batch in loader(MixedImages(parts, in_turn=True), 2)]
+    assert found == [2, 3]

@@ -425,3 +425,22 @@ def test_a_schema_of_other_columns_is_refused(tmp_path):
     fresh_folder = untrained(cohort, encoder=TableTransformer(8, 1, 2), builder=ColumnTokenizer()).save_pretrained(tmp_path / "again")
     with pytest.raises(SchemaError, match=r"Expected the column 'pulse' of the training subjects, found \['lactate', 'ward'\]. Add it"):
         Model.from_pretrained(fresh_folder).embed(Cohort("narrow", table[["lactate", "ward"]], Schema.infer(table[["lactate", "ward"]])))
+
+
+def test_images_of_several_kinds_are_embedded_kind_by_kind_and_saved(tmp_path):
+    from graphssl.data import ImageBuilder, MixedImageBuilder
+    from graphssl.datasets import simulate_modalities
+    from graphssl.encoders import PyramidTransformer
+
+    cohort = simulate_modalities(9, size=16, complete=0.5)
+    encoder = PyramidTransformer(1, 1, (8, 12), (1, 1), (1,), (1, 2), (2, 1), stem_width=4, image_size=(16, 16), volume_size=(8, 16, 16))
+    encoder.rows_at_once = 2
+    builder = MixedImageBuilder({"radiographs": ImageBuilder(size=16), "volumes": ImageBuilder(size=(8, 16, 16))})
+    model = untrained(cohort, encoder=encoder, builder=builder)
+    batch = model.builder.transform(cohort)
+    with torch.no_grad():
+        rows = torch.cat([model.encoder.eval()(part).pooled for part in batch.parts.values()])
+    torch.testing.assert_close(embed_rows(model.encoder, batch), rows, rtol=1e-4, atol=1e-5)
+    expected = torch.stack([rows[[k for k, owner in enumerate(batch.subject_ids) if owner == subject]].mean(dim=0) for subject in cohort.ids])
+    found = Model.from_pretrained(model.save_pretrained(tmp_path / "mixed")).embed(cohort)
+    torch.testing.assert_close(torch.tensor(found.to_numpy()), expected, rtol=1e-4, atol=1e-5)

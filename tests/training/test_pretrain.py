@@ -23,7 +23,7 @@ from sklearn.metrics import roc_auc_score
 from graphssl.data import Cohort, Schema
 from graphssl.data.splits import hold_out
 from graphssl.encoders import GraphTransformer, PopulationTransformer, TableTransformer
-from graphssl.errors import DataError
+from graphssl.errors import CheckpointError, DataError
 from graphssl.graphs import ConnectomeBuilder
 from graphssl.objectives import BYOL, DINO, BarlowTwins, MaskedConnections, MaskedRegions, NTXent, SiteAdversary, WeightedSum
 from graphssl.training import Model, TrainingSettings, finetune, pretrain, untrained
@@ -98,6 +98,20 @@ def test_the_objective_and_its_arguments_are_used(make_cohort, make_encoder, mak
     model = pretrain(make_cohort(), objective=MaskedConnections(0.2, rank=3, pooled_weight=0.0), encoder=make_encoder(), settings=make_settings())
     assert model.card["objective"] == "MaskedConnections {'ratio': 0.2, 'rank': 3, 'pooled_weight': 0.0}"
     assert "train_pooled_error" not in model.history
+
+
+def test_the_slow_copy_comes_out_beside_the_encoder(make_cohort, make_encoder, make_settings, tmp_path):
+    model = pretrain(
+        make_cohort(), objective=BYOL(TimeWindow(0.6), width=8, momentum=0.5), encoder=make_encoder(), settings=make_settings(max_epochs=1)
+    )
+    slow = model.with_target_encoder()
+    assert not same(slow.encoder.state_dict(), weights(model))
+    assert slow.target_encoder is None
+    again = Model.from_pretrained(slow.save_pretrained(tmp_path / "slow"))
+    assert_array_equal(again.embed(make_cohort()), slow.embed(make_cohort()))
+    plain = pretrain(make_cohort(), objective=MaskedRegions(rank=4), encoder=make_encoder(), settings=make_settings(max_epochs=1))
+    with pytest.raises(CheckpointError, match="Expected a model pre-trained with a teacher, found one without"):
+        plain.with_target_encoder()
 
 
 def test_nested_objectives_are_made_anew_and_written_down(make_cohort, make_encoder, make_settings, batches_seen):

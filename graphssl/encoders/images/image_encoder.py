@@ -9,6 +9,7 @@ from torch import Tensor
 from graphssl.data.builder import AbstractBuilder
 from graphssl.data.image_batch import ImageBatch
 from graphssl.data.image_builder import ImageBuilder
+from graphssl.data.mixed_images import MixedImageBuilder
 from graphssl.encoders.base import AbstractEncoder, Embedding
 from graphssl.errors import ConfigError
 
@@ -53,7 +54,7 @@ class AbstractImageEncoder(AbstractEncoder):
         Raises:
             ConfigError: If the builder makes no images.
         """
-        if not isinstance(builder, ImageBuilder):
+        if not isinstance(builder, ImageBuilder | MixedImageBuilder):
             own, found = type(self).__name__, type(builder).__name__
             raise ConfigError(f"Expected ImageBuilder before {own}, found {found}. Give builder=ImageBuilder().")
         return self
