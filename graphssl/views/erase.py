@@ -97,23 +97,24 @@ class LocalShuffle(AbstractIntensityView):
             raise ConfigError(f"Expected at least one window of an extent in (0, 1], found {self.n_windows} of {self.extent}.")
 
     def draw_rows(self, n: int, rank: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Where boxes of the largest extent begin, extents of windows, and where in the boxes these begin `[b, windows, rank]`; seeds `[b, windows]`.
+        """Where boxes of the largest extent begin, extents of windows, and where in the boxes these begin `[b, windows, rank]`; seeds `[b]`.
 
         All but the seeds are shares: of the room for a box, of its extent, and of the room in it.
         """
         start, extent, inside = (torch.rand(n, self.n_windows, rank, generator=generator) for _ in range(3))
-        return start, extent, inside, draw_seeds(n * self.n_windows, generator).view(n, self.n_windows)
+        return start, extent, inside, draw_seeds(n, generator)
 
     def recolour(self, images: Float[Tensor, "b K *S"], what: tuple[Tensor, ...]) -> Float[Tensor, "b K *S"]:
         """The values in their new order; channels and frames move together."""
         shape = torch.tensor(images.shape[2:], device=images.device)
         largest = torch.minimum((shape * self.extent).round().long().clamp(min=2), shape)
         flat = images.flatten(start_dim=2).clone()
-        for start, extent, inside, seeds in zip(*(tensor.unbind(dim=1) for tensor in what), strict=True):
+        keys = uniform(what[3], self.n_windows * int(largest.prod())).view(len(flat), self.n_windows, -1)
+        for start, extent, inside, key in zip(*(tensor.unbind(dim=1) for tensor in (*what[:3], keys)), strict=True):
             size = torch.minimum(2 + (extent * (largest - 1)).long(), largest)
             first = (inside * (largest - size + 1)).long()
             places, valid = _window((start * (shape - largest + 1)).long(), first, size, shape.tolist(), largest.tolist())
-            order = _shuffled(seeds, valid)
+            order = _shuffled(key, valid)
             index = places.unsqueeze(1).expand(-1, flat.shape[1], -1)
             flat.scatter_(2, index, flat.gather(2, places.gather(1, order).unsqueeze(1).expand_as(index)))
         return flat.view_as(images)
@@ -150,10 +151,9 @@ def _window(start: Tensor, first: Tensor, size: Tensor, shape: list[int], larges
     return places, valid
 
 
-def _shuffled(seeds: Tensor, valid: Bool[Tensor, "b V"]) -> Tensor:
+def _shuffled(keys: Tensor, valid: Bool[Tensor, "b V"]) -> Tensor:
     """For each entry the one it is taken from: an order of the valid ones, all others their own."""
-    keys = uniform(seeds, valid.shape[1]).masked_fill(~valid, 2.0)
-    order = keys.argsort(dim=1, stable=True)  # valid entries first, shuffled
+    order = keys.masked_fill(~valid, 2.0).argsort(dim=1, stable=True)  # valid entries first, shuffled
     rank = valid.cumsum(dim=1) - 1
     own = torch.arange(valid.shape[1], device=valid.device).expand_as(rank)
     return torch.where(valid, order.gather(1, rank.clamp(min=0)), own)

@@ -1,5 +1,6 @@
 """Random looks that change intensities: brightness and contrast, gamma, blur, noise, speckle, curves, and the energy of bands of frequencies."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -70,7 +71,7 @@ class Gamma(AbstractIntensityView):
     def recolour(self, images: Float[Tensor, "b K *S"], what: tuple[Tensor, ...]) -> Float[Tensor, "b K *S"]:
         """The new values."""
         unit, low, room = to_unit(images)
-        return unit.pow(rowwise(what[0], images)) * room + low
+        return unit.pow_(rowwise(what[0], images)).mul_(room).add_(low)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Blur(AbstractIntensityView):
 
     def recolour(self, images: Float[Tensor, "b K *S"], what: tuple[Tensor, ...]) -> Float[Tensor, "b K *S"]:
         """The blurred values."""
-        return blurred(images, what[0], reach=max(1, round(3.0 * self.sigma[1])))
+        return blurred(images, what[0], reach=math.ceil(3.0 * self.sigma[1]))
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class ImageNoise(AbstractIntensityView):
         """The noisy values."""
         flat = images.flatten(start_dim=1)
         spread = flat.std(dim=1, correction=0)
-        return (flat + normal(what[1], flat.shape[1]) * (what[0] * spread).unsqueeze(1)).view_as(images)
+        return normal(what[1], flat.shape[1]).mul_((what[0] * spread).unsqueeze(1)).add_(flat).view_as(images)
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,8 @@ class Speckle(AbstractIntensityView):
         """The noisy values."""
         flat = images.flatten(start_dim=1)
         low = flat.amin(dim=1, keepdim=True)
-        factor = 1.0 + normal(what[1], flat.shape[1]) * what[0].unsqueeze(1)
-        return ((flat - low) * factor + low).view_as(images)
+        factor = normal(what[1], flat.shape[1]).mul_(what[0].unsqueeze(1)).add_(1.0)
+        return factor.mul_(flat - low).add_(low).view_as(images)
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ class HistogramShift(AbstractIntensityView):
         """The values on the curve."""
         unit, low, room = to_unit(images)
         points = torch.linspace(0.0, 1.0, self.n_points, device=images.device).expand_as(what[0])
-        return on_curve(unit, points, what[0]) * room + low
+        return on_curve(unit, points, what[0]).mul_(room).add_(low)
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,7 @@ class BezierCurve(AbstractIntensityView):
         unit, low, room = to_unit(images)
         x, y = bezier(what[0]).unbind(dim=-1)
         y = torch.where(what[1].unsqueeze(1), y.flip(1), y)
-        return on_curve(unit, x, y) * room + low
+        return on_curve(unit, x, y).mul_(room).add_(low)
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,8 @@ def to_unit(images: Float[Tensor, "b K *S"]) -> tuple[Tensor, Tensor, Tensor]:
     """Images in [0, 1], with the lowest value and the range of each that lead back."""
     low, high = torch.aminmax(images.flatten(start_dim=1), dim=1)
     room = torch.where(high > low, high - low, 1.0)
-    return ((images - rowwise(low, images)) / rowwise(room, images)).clamp(0.0, 1.0), rowwise(low, images), rowwise(room, images)
+    low, room = rowwise(low, images), rowwise(room, images)
+    return (images - low).div_(room).clamp_(0.0, 1.0), low, room
 
 
 def on_curve(values: Float[Tensor, "b K *S"], x: Float[Tensor, "b points"], y: Float[Tensor, "b points"]) -> Float[Tensor, "b K *S"]:
@@ -296,11 +298,11 @@ def blurred(images: Float[Tensor, "b K *S"], sigma: Float[Tensor, "b"], reach: i
     weights = weights / weights.sum(dim=1, keepdim=True)
     for axis in range(2, images.dim()):
         n = images.shape[axis]
-        places = torch.arange(n, device=images.device)
-        total = torch.zeros_like(images)
-        for offset, weight in zip(offsets.tolist(), weights.T, strict=True):
-            total.addcmul_(images.index_select(axis, (places + offset).clamp(0, n - 1)), rowwise(weight, images))
-        images = total
+        places = torch.arange(-reach, n + reach, device=images.device).clamp(0, n - 1)
+        wide = images.index_select(axis, places)
+        images = wide.narrow(axis, 0, n) * rowwise(weights[:, 0], images)
+        for k in range(1, 2 * reach + 1):
+            images.addcmul_(wide.narrow(axis, k, n), rowwise(weights[:, k], images))
     return images
 
 

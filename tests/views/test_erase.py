@@ -6,7 +6,8 @@ import torch
 
 from graphssl.data import ImageBatch
 from graphssl.errors import ConfigError
-from graphssl.views import Cutout, LocalShuffle
+from graphssl.views import Cutout, LocalShuffle, erase
+from graphssl.views.counter import uniform
 from graphssl.views.erase import in_boxes
 
 
@@ -100,9 +101,12 @@ def test_windows_are_shuffled_one_after_the_other():
     batch = batch_of(5, 1, 12, 12)
     view = LocalShuffle(6, 0.5)
     draw = view.draw(batch, generator())
+    keys = uniform(draw.what[3], 6 * 36).view(5, 6, 36)
     one_by_one = batch.images
     for window in range(6):
-        one_by_one = LocalShuffle(1, 0.5).recolour(one_by_one, tuple(tensor[:, window : window + 1] for tensor in draw.what))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(erase, "uniform", lambda seeds, n, window=window: keys[:, window])
+            one_by_one = LocalShuffle(1, 0.5).recolour(one_by_one, (*(tensor[:, window : window + 1] for tensor in draw.what[:3]), draw.what[3]))
     assert torch.equal(view.apply(batch, draw).images, one_by_one)
 
 
