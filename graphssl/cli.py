@@ -235,9 +235,21 @@ def report(words: Sequence[str]) -> None:
     _print_evaluation({"run": parsed.run, "report": str(page)}, parsed)
 
 
+def methods(words: Sequence[str]) -> None:
+    """list every method: family, what it works on and needs, source, configuration, and what in it is a reconstruction"""
+    from graphssl.methods import as_records, as_text
+    from graphssl.methods import methods as find
+
+    parser = _parser()
+    parser.add_argument("--family", type=str | None, default=None, help="methods of one family, such as contrastive")
+    parsed = _parse(parser, words)
+    chosen = find(parsed.family)
+    print(json.dumps(as_records(chosen), ensure_ascii=False) if parsed.json else as_text(chosen))
+
+
 VERBS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     verb.__name__.replace("_", "-"): (verb, (verb.__doc__ or "").strip())
-    for verb in (demo, validate, build, harmonize, convert_atlas, pretrain, meta_train, finetune, evaluate, embed, explain, report)
+    for verb in (demo, validate, build, harmonize, convert_atlas, pretrain, meta_train, finetune, evaluate, embed, explain, report, methods)
 }
 
 

@@ -256,3 +256,13 @@ def test_lesions_are_segmented_on_folds_and_by_a_model_of_everybody(tmp_path, mo
     assert (deep.encoder.rank, deep.builder.rank_) == (3, 3)
     assert main(["evaluate", "--config", "lesions.yaml", "--name", "other", "--evaluation.methods", "[no_edges]", "--quiet"]) == 2
     assert "Expected methods of segmentation among pretrained" in capsys.readouterr().err
+
+
+def test_methods_are_listed(capsys):
+    assert main(["methods", "--family", "meta"]) == 0
+    assert "configs/methods/meta_uscl.yaml" in capsys.readouterr().out
+    assert main(["methods", "--json"]) == 0
+    records = json.loads(capsys.readouterr().out)
+    assert {"number", "name", "family", "dimensions", "inputs", "config", "page", "source", "reconstruction"} <= set(records[0])
+    assert main(["methods", "--family", "magic"]) == 2
+    assert "Expected a family among predictive" in capsys.readouterr().err

@@ -1,0 +1,424 @@
+"""Every method there is: one record each, from which the command line and the documentation are made."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from graphssl.errors import ConfigError
+
+Family = Literal["predictive", "generative", "contrastive", "clustering", "distillation", "decorrelation", "meta", "supervised"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method is and where to find it.
+
+    Attributes:
+        name: Name.
+        family: What trains: `predictive` (tell what was done, or what comes), `generative` (fill in or restore), `contrastive`, `clustering`,
+            `distillation` (agree with a slow copy, or between two forms of the data), `decorrelation`, `meta` (differentiated through a step) or
+            `supervised`.
+        dimensions: What it works on: `2D`, `3D`, `clips`, `graph` (connectomes), `population`, `table`, `time`.
+        inputs: What it needs.
+        source: Who published it, and where.
+        config: A configuration that runs it, relative to the repository; None of what is used from Python alone.
+        page: Its page, relative to `docs`.
+        reconstruction: What in it is ours and not the publication's, in brief; the page says more.
+        number: Number in the list of publications that the package set out to build, or None.
+    """
+
+    name: str
+    family: Family
+    dimensions: tuple[str, ...]
+    inputs: str
+    source: str
+    config: str | None
+    page: str
+    reconstruction: str
+    number: int | None = None
+
+
+def methods(family: str | None = None) -> tuple[Method, ...]:
+    """All methods, or those of a family, the numbered ones first.
+
+    Raises:
+        ConfigError: If there is no such family.
+    """
+    if family is not None and family not in get_args(Family):
+        raise ConfigError(f"Expected a family among {', '.join(get_args(Family))}; found {family!r}.")
+    chosen = [method for method in METHODS if family in (None, method.family)]
+    return tuple(sorted(chosen, key=lambda method: (method.number is None, method.number or 0)))
+
+
+def as_records(chosen: Iterable[Method]) -> list[dict[str, Any]]:
+    """Methods as plain values, for JSON."""
+    return [{**asdict(method), "dimensions": list(method.dimensions)} for method in chosen]
+
+
+def as_text(chosen: Iterable[Method]) -> str:
+    """Methods in aligned columns, a line each, and what in each is a reconstruction below it."""
+    shown = list(chosen)
+    rows = [(method.name, method.family, " ".join(method.dimensions), method.config or "from Python") for method in shown]
+    widths = [max(map(len, column), default=0) for column in zip(*rows, strict=True)]
+    lines = []
+    for method, row in zip(shown, rows, strict=True):
+        lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        lines += [f"    needs {method.inputs}", f"    from {method.source}", f"    ours: {method.reconstruction}"]
+    return "\n".join(lines)
+
+
+def as_markdown(chosen: Iterable[Method]) -> str:
+    """Methods as a table, for the documentation."""
+    head = "| | method | family | works on | needs | source | configuration | ours |\n|---|---|---|---|---|---|---|---|"
+    rows = [
+        f"| {method.number or ''} | [{method.name}](../{method.page}) | {method.family} | {', '.join(method.dimensions)} | {method.inputs} "
+        f"| {method.source} | {'from Python' if method.config is None else f'`{method.config}`'} | {method.reconstruction} |"
+        for method in chosen
+    ]
+    return "\n".join([head, *rows])
+
+
+_IMAGES = ("2D", "3D", "clips")
+
+METHODS: tuple[Method, ...] = (
+    Method(
+        "Hyper-initialiser",
+        "meta",
+        ("2D", "3D", "graph", "table"),
+        "images, with or without labels; then any network",
+        "Shang et al., 2022, arXiv 2206.03661; Knyazev et al., NeurIPS 2021 and ICML 2023",
+        None,
+        "methods/hyper-initializer.md",
+        "the mechanism is that of GHN-2 and GHN-3; graphs from torch.fx; learning without labels; kernels of volumes",
+        1,
+    ),
+    Method(
+        "UniMiSS: one transformer for images and volumes",
+        "distillation",
+        ("2D", "3D"),
+        "images and volumes of any patients, without labels",
+        "Xie et al., ECCV 2022, arXiv 2112.09356",
+        "configs/methods/unimiss.yaml",
+        "methods/unimiss.md",
+        "images and volumes in one epoch; the centre moves once a step; schedules",
+        2,
+    ),
+    Method(
+        "CSPR: 2D labels pre-train a 3D network",
+        "supervised",
+        ("3D",),
+        "labelled 2D images, then volumes",
+        "Zhang et al., 2022, arXiv 2201.01426",
+        "configs/methods/cspr.yaml",
+        "methods/cspr.md",
+        "sizes; slices of several contrasts for gray images",
+        3,
+    ),
+    Method(
+        "Swin UNETR's pre-training",
+        "generative",
+        _IMAGES,
+        "images, without labels",
+        "Tang et al., CVPR 2022",
+        "configs/methods/swin_unetr.yaml",
+        "methods/swin-unetr.md",
+        "all boxes filled at once; noise in the range of the image; sizes",
+        4,
+    ),
+    Method(
+        "Contrast and online clustering over mixed modalities",
+        "clustering",
+        ("2D", "3D"),
+        "images of one or several modalities, without labels",
+        "Ghesu et al., 2022, arXiv 2201.01283",
+        "configs/methods/online_clustering.yaml",
+        "methods/online-clustering.md",
+        "minibatches by modality and bands of frequencies are from secondary sources; numbers",
+        5,
+    ),
+    Method(
+        "Labels and self-supervision together",
+        "supervised",
+        (*_IMAGES, "graph", "table", "time"),
+        "some labels",
+        "Ghesu et al., 2022, arXiv 2201.01283",
+        "configs/objectives/hybrid.yaml",
+        "methods/hybrid.md",
+        "the schedule of the weight",
+        5,
+    ),
+    Method(
+        "Meta-USCL: learned weights of pairs",
+        "meta",
+        ("clips", "3D"),
+        "clips or volumes, without labels",
+        "Chen et al., IEEE TMI 2022",
+        "configs/methods/meta_uscl.yaml",
+        "methods/meta-uscl.md",
+        "clean pairs from the minibatch; a tried step without momentum",
+        6,
+    ),
+    Method(
+        "Joint image and volume learning, clusters within and between",
+        "clustering",
+        ("3D",),
+        "volumes, without labels",
+        "Nguyen et al., AAAI 2023, arXiv 2212.01893",
+        "configs/methods/image_volume.yaml",
+        "methods/image-volume.md",
+        "masked slices and clusters at once; a projector before the clusters",
+        7,
+    ),
+    Method(
+        "Meta-learning across datasets",
+        "meta",
+        ("graph", "table", "time", "population"),
+        "several cohorts with labels, and a small one",
+        "Yang et al., KDD 2022",
+        "configs/methods/connectome_meta.yaml",
+        "methods/meta-learning.md",
+        "steps are gradients and not their signs; second order; rates through any encoder",
+        9,
+    ),
+    Method(
+        "Contrastive texture learning",
+        "contrastive",
+        _IMAGES,
+        "images, without labels",
+        "Chen, Wang & Ma, 2022, arXiv 2108.05081",
+        "configs/methods/texture.yaml",
+        "methods/texture.md",
+        "network, descriptors, views and voting: the publication has abstracts and no code",
+        14,
+    ),
+    Method(
+        "Segmentation on any encoder",
+        "supervised",
+        ("2D", "3D"),
+        "images and masks",
+        "Wang et al., IET Image Processing 2022 (survey)",
+        "configs/methods/segmentation.yaml",
+        "methods/segmentation.md",
+        "nothing: parts are MONAI's",
+        16,
+    ),
+    Method(
+        "Population graphs, masked columns",
+        "generative",
+        ("population", "table", "time"),
+        "a table or events, without labels",
+        "Pellegrini, Navab & Kazi, Medical Image Analysis 2023",
+        "configs/population/physionet2012_graph.yaml",
+        "methods/population-transformer.md",
+        "inductive neighbours, sampled neighbourhoods, any encoder of a patient alone",
+        17,
+    ),
+    Method(
+        "BYOL in 3D with large minibatches",
+        "distillation",
+        ("3D", "clips"),
+        "volumes or clips, without labels",
+        "Manna et al., 2022, arXiv 2208.00444",
+        "configs/methods/byol_3d.yaml",
+        "methods/byol-3d.md",
+        "exact gradients from kept embeddings in place of accumulated ones",
+        19,
+    ),
+    Method(
+        "Masked patches (masked autoencoder)",
+        "generative",
+        _IMAGES,
+        "images, without labels",
+        "He et al., CVPR 2022",
+        "configs/objectives/masked_patches.yaml",
+        "methods/masked-patches.md",
+        "sizes",
+    ),
+    Method(
+        "Restoration (Models Genesis)",
+        "generative",
+        _IMAGES,
+        "images, without labels",
+        "Zhou et al., MICCAI 2019",
+        "configs/objectives/restoration.yaml",
+        "methods/restoration.md",
+        "forty windows of shuffling; boxes inside and outside drawn independently",
+        8,
+    ),
+    Method(
+        "Relative position",
+        "predictive",
+        _IMAGES,
+        "images, without labels",
+        "Doersch et al., ICCV 2015; Taleb et al., NeurIPS 2020",
+        "configs/objectives/relative_position.yaml",
+        "methods/relative-position.md",
+        "sizes and jitter",
+        8,
+    ),
+    Method(
+        "Jigsaw, Rubik's cube and Rubik's cube+",
+        "predictive",
+        _IMAGES,
+        "images, without labels",
+        "Noroozi & Favaro, ECCV 2016; Zhuang et al., MICCAI 2019; Zhu et al., Medical Image Analysis 2020",
+        "configs/objectives/jigsaw.yaml",
+        "methods/jigsaw.md",
+        "half turns in 2D; orders of more than eight cells; sizes",
+        8,
+    ),
+    Method(
+        "Momentum contrast (MoCo)",
+        "contrastive",
+        (*_IMAGES, "graph", "table", "time"),
+        "any data, without labels",
+        "He et al., CVPR 2020; Chen et al., arXiv 2003.04297",
+        "configs/objectives/moco.yaml",
+        "methods/moco.md",
+        "keys of the same subject are left out; batch normalisation of the projector; views and sizes",
+        10,
+    ),
+    Method(
+        "DeepCluster with a memory",
+        "clustering",
+        (*_IMAGES, "graph", "table", "time"),
+        "any data, without labels",
+        "Caron et al., NeurIPS 2020; Nguyen et al., AAAI 2023",
+        "configs/objectives/deep_cluster.yaml",
+        "methods/deep-cluster.md",
+        "the memory is filled by the first epoch; views and sizes",
+    ),
+    Method(
+        "Contrast of two views (NT-Xent)",
+        "contrastive",
+        (*_IMAGES, "graph", "table", "time"),
+        "any data, without labels",
+        "Chen et al., ICML 2020",
+        "configs/objectives/image_ntxent.yaml",
+        "methods/ntxent.md",
+        "views; rows of one subject are neither sought nor shunned",
+    ),
+    Method(
+        "Barlow Twins",
+        "decorrelation",
+        (*_IMAGES, "graph", "table", "time"),
+        "any data, without labels",
+        "Zbontar et al., ICML 2021",
+        "configs/objectives/barlow_twins.yaml",
+        "methods/barlow-twins.md",
+        "the sum divided by the width; views and sizes",
+        10,
+    ),
+    Method(
+        "Clustering of two views (SwAV)",
+        "clustering",
+        (*_IMAGES, "graph", "table", "time"),
+        "any data, without labels",
+        "Caron et al., NeurIPS 2020",
+        "configs/objectives/swav.yaml",
+        "methods/swav.md",
+        "prototypes normalised when used; schedules in shares of the training; views and sizes",
+        10,
+    ),
+    Method(
+        "Self-distillation (BYOL)",
+        "distillation",
+        (*_IMAGES, "graph", "table", "time"),
+        "any data, without labels",
+        "Grill et al., NeurIPS 2020",
+        "configs/objectives/byol.yaml",
+        "methods/self-distillation.md",
+        "views, sizes and momentum",
+    ),
+    Method(
+        "Self-distillation (DINO)",
+        "distillation",
+        (*_IMAGES, "graph", "table", "time"),
+        "any data, without labels",
+        "Caron et al., ICCV 2021",
+        "configs/objectives/dino.yaml",
+        "methods/self-distillation.md",
+        "views, sizes and momentum",
+        10,
+    ),
+    Method(
+        "Masked regions",
+        "generative",
+        ("graph",),
+        "connectomes, without labels",
+        "Hou et al., KDD 2022; Yang et al., 2024",
+        "configs/objectives/masked_regions.yaml",
+        "methods/masked-regions.md",
+        "the connection as what is predicted; a decoder from the pooled vector",
+    ),
+    Method(
+        "Masked connections",
+        "generative",
+        ("graph",),
+        "connectomes, without labels",
+        "Li et al., KDD 2023",
+        "configs/objectives/masked_connections.yaml",
+        "methods/masked-connections.md",
+        "weighted dense graphs in place of sparse ones",
+    ),
+    Method(
+        "Scan contrast (closed form)",
+        "contrastive",
+        ("graph",),
+        "time series of regions, without labels",
+        "Hatch, Kajarekar & Stolcke, Interspeech 2006",
+        "configs/abide/multi_atlas.yaml",
+        "methods/scan-contrast.md",
+        "halves of a scan take the place of utterances of a speaker; blocks of equal length; the order of steps",
+    ),
+    Method(
+        "Near and far regions (Jensen–Shannon)",
+        "contrastive",
+        ("graph",),
+        "connectomes, without labels",
+        "Yang et al., CHIL 2023; Nowozin et al., NeurIPS 2016",
+        "configs/objectives/jensen_shannon.yaml",
+        "methods/jensen-shannon.md",
+        "which entries of a matrix are edges; all pairs of connectomes in one mean",
+    ),
+    Method(
+        "Alignment of atlases",
+        "contrastive",
+        ("graph",),
+        "connectomes in two or more atlases, without labels",
+        "Tian et al., ECCV 2020; Radford et al., ICML 2021",
+        "configs/objectives/atlas_alignment.yaml",
+        "methods/atlas-alignment.md",
+        "atlases take the place of modalities",
+    ),
+    Method(
+        "Corrupted columns (SCARF)",
+        "contrastive",
+        ("table",),
+        "a table, without labels",
+        "Bahri et al., ICLR 2022",
+        "configs/objectives/scarf.yaml",
+        "methods/scarf.md",
+        "values are drawn from the minibatch; batch normalisation of the projector",
+    ),
+    Method(
+        "Masked time and treatments",
+        "generative",
+        ("time",),
+        "events in time, without labels",
+        "Pellegrini, Navab & Kazi, Medical Image Analysis 2023",
+        "configs/objectives/timeline_tasks.yaml",
+        "methods/timeline-transformer.md",
+        "masks of what was measured; normal scores; the second decoder",
+    ),
+    Method(
+        "Masked events",
+        "generative",
+        ("time",),
+        "single events, without labels",
+        "Tipirneni & Reddy, ACM TKDD 2022",
+        "configs/population/physionet2012_events.yaml",
+        "methods/event-transformer.md",
+        "numbers of events are predicted in place of a forecast; the token of the patient",
+    ),
+)
