@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
+from lightning_fabric import Fabric
 
 from graphssl.data import Cohort
 from graphssl.encoders import GraphTransformer
@@ -22,6 +24,8 @@ from graphssl.training.meta import (
     MetaLearning,
     MetaSettings,
     SingleSource,
+    SourceBatches,
+    TaskSampler,
     UncertaintyWeights,
     meta_train,
     sources_by_site,
@@ -49,12 +53,13 @@ def trained(cohort, name, folder, devices=1):
 
 
 def in_one_of_two_processes(folder):
-    """What each process of torchrun does: all cases, a run of which one process fails, checkpoints of which one process finds none, and the verb."""
+    """What each process of torchrun does: all cases, a stopped run, a run that one process has no checkpoint of, one that fails in one, and the verb."""
     torch.set_num_threads(1)
     cohort, rank = Cohort.load(f"{folder}/cohort"), cluster().global_rank()
     for name in CASES:
         model = trained(cohort, name, f"{folder}/two/{name}", devices=2)
         model.history.to_csv(f"{folder}/{name} {rank}.csv", index=False)
+    trained(cohort, "maml", f"{folder}/stopped", devices=2).history.to_csv(f"{folder}/stopped {rank}.csv", index=False)
     try:
         trained(cohort, "maml", f"{folder}/{('two/maml', 'none')[rank]}", devices=2)
     except GraphSSLError as error:
@@ -102,6 +107,7 @@ def two(cohort, tmp_path_factory):
     """A folder in which two processes of torchrun have done all cases, and what they said."""
     folder = tmp_path_factory.mktemp("two")
     cohort.save(folder / "cohort")
+    stop_after_an_epoch(cohort, folder / "stopped")
     (folder / "meta.yaml").write_text(yaml.safe_dump(CONFIGURATION))
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__, str(folder)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
@@ -149,26 +155,61 @@ def test_the_verb_writes_in_the_first_process_alone(two):
     assert (run / "encoder" / "model.safetensors").is_file()
 
 
-@pytest.mark.enable_socket
-def test_new_processes_go_on_from_where_one_alone_stopped(cohort, tmp_path, monkeypatch):
-    note, stopped = module._Run._note, tmp_path / "stopped"
+def stop_after_an_epoch(cohort, folder):
+    """Train alone, and be interrupted in the second meta-epoch."""
+    note = module._Run._note
 
     def interrupted(self, epoch, *rest):
         if epoch == 1:
             raise KeyboardInterrupt
         note(self, epoch, *rest)
 
-    monkeypatch.setattr(module._Run, "_note", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        trained(cohort, "maml", stopped)
-    monkeypatch.undo()
-    assert len(read_checkpoint(stopped / "last.ckpt")["history"]) == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module._Run, "_note", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trained(cohort, "maml", folder)
+    assert len(read_checkpoint(folder / "last.ckpt")["history"]) == 1
+
+
+def test_two_processes_go_on_from_where_one_alone_stopped(two, cohort, tmp_path):
+    folder, _ = two
+    alone = trained(cohort, "maml", tmp_path)
+    history = pd.read_csv(folder / "stopped 1.csv")
+    assert history["epoch"].tolist() == [0, 1]
+    assert np.allclose(history, alone.history, rtol=1e-4, atol=1e-5)
+    assert_same_state(read_checkpoint(folder / "stopped" / "last.ckpt"), read_checkpoint(tmp_path / "last.ckpt"))
+
+
+@pytest.mark.slow
+@pytest.mark.enable_socket
+def test_new_processes_go_on_from_where_one_alone_stopped(cohort, tmp_path):
+    stopped = tmp_path / "stopped"
+    stop_after_an_epoch(cohort, stopped)
     together, alone = trained(cohort, "maml", stopped, devices=2), trained(cohort, "maml", tmp_path / "alone")
     assert together.history["epoch"].tolist() == [0, 1]
     assert np.allclose(together.history, alone.history, rtol=1e-4, atol=1e-5)
     assert_same_state(read_checkpoint(stopped / "last.ckpt"), read_checkpoint(tmp_path / "alone" / "last.ckpt"))
     weights = read_checkpoint(stopped / "last.ckpt")["weights"]
     assert all(torch.equal(value, weights[f"0.encoder.{name}"]) for name, value in together.encoder.state_dict().items())
+
+
+def test_new_processes_can_be_sent_what_they_need(cohort, tmp_path, monkeypatch):
+    """What Lightning's launcher sends is whole on the other side; the slow test beside starts real ones."""
+    sent = []
+
+    def launched(fabric, function):
+        sent.append(ForkingPickler.loads(bytes(ForkingPickler.dumps(function))))
+        return GraphSSLError("not started")
+
+    monkeypatch.setattr(Fabric, "launch", launched)
+    with pytest.raises(GraphSSLError, match="not started"):
+        trained(cohort, "agreement", tmp_path, devices=2)
+    (function, (_, sampler, batches, *_)) = sent[0].args
+    assert function is module._train_together
+    expected = sources_by_site(cohort, target="diagnosis")
+    assert [task.support for task in sampler.draw(3)] == [task.support for task in TaskSampler(expected, 3, 3).draw(3)]
+    ours = SourceBatches(expected, batches.builder_, is_fitted=True).batches
+    assert all(torch.equal(batches.batches[name].weights, batch.weights) for name, batch in ours.items())
 
 
 def test_one_process_alone_shares_nothing():
