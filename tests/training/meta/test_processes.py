@@ -53,7 +53,7 @@ def trained(cohort, name, folder, devices=1):
 
 
 def in_one_of_two_processes(folder):
-    """What each process of torchrun does: all cases, a stopped run, a run that one process has no checkpoint of, one that fails in one, and the verb."""
+    """What each process of torchrun does: all cases, a stopped run, one with a checkpoint in one process alone, one that fails in one, the verb."""
     torch.set_num_threads(1)
     cohort, rank = Cohort.load(f"{folder}/cohort"), cluster().global_rank()
     for name in CASES:
