@@ -3,22 +3,24 @@
     python benchmarks/studies/few_shot.py sites --data ../shared/data --select --out selection.csv
     python benchmarks/studies/few_shot.py sites --data ../shared/data --out sites.csv
 
-`sites`: ABIDE I; sites with at least `--min_source` subjects of each class are sources, each smaller one is a target in turn. `atlases`: the same,
-but half of the sources are in AAL116 and half in HO111, the targets in CC200: `--way places` reads all by coordinates, `converted` brings sources to
-CC200 by maps fitted on their subjects with both atlases, and `native` has them in CC200, which is what the other two are to reach. `hospitals`: UCI
-heart disease; each of four hospitals is the target in turn, the others are its sources.
+`sites`: ABIDE I; sites with at least `--min_source` subjects of each class are sources, each smaller one is a target in turn. `large_sites`: each
+source is the target of the others in turn, for numbers of labelled subjects that small sites do not have. `atlases`: as `sites`, but half of the
+sources are in AAL116 and half in HO111, the targets in CC200: `--way places` reads all by coordinates, `converted` brings sources to CC200 by maps
+fitted on their subjects with both atlases, and `native` has them in CC200, which is what the other two are to reach. `hospitals`: UCI heart disease;
+each of four hospitals is the target in turn, the others are its sources.
 
 A strategy learns from the sources once a seed; the model is then adapted to k labelled subjects of each class of a target and scored on its other
 subjects, draw by draw, the same draws for all.
 
 How each strategy trains and adapts is chosen on sources alone, each (of at most 100 subjects) in turn a pseudo-target of the others (`--select` for
-`sites`, whose choice stands below in `SITES` and serves `atlases` too; anew for each target of `hospitals`). Targets are scored once, with that.
+`sites`, whose choice stands below in `SITES` and serves `large_sites` and `atlases` too; anew for each target of `hospitals`). Targets are scored
+once, with that.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -42,6 +44,7 @@ from graphssl.evaluation.calibrated import RidgeProbability
 from graphssl.graphs import ConnectomeBuilder
 from graphssl.statistics.metrics import auroc
 from graphssl.training.meta import (
+    AbstractWeighting,
     DirectLearning,
     GradientStep,
     JointTraining,
@@ -63,6 +66,7 @@ from graphssl.training.model import Model
 
 Floats = npt.NDArray[np.float64]
 N_STEPS = 10  # of adaptation, at most
+N_REHEARSED = 10
 
 
 @dataclass(frozen=True)
@@ -90,11 +94,13 @@ class Adaptation:
         rate: Learning rate of the steps; None for the steps that were learned with the model.
         head_only: Whether the encoder is left as it is.
         n_steps: Steps.
+        rehearse: Whether subjects of the sources are learned from beside the target's, `N_REHEARSED` of each class of each.
     """
 
     rate: float | None
     head_only: bool = False
     n_steps: int = N_STEPS
+    rehearse: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,20 +112,24 @@ class Grid:
         inner: Learning rates of inner steps.
         algorithms: Algorithms of meta-learning without generated rates.
         reweighted: Those with generated rates.
+        weightings: Weightings of their sources.
         rates: Learning rates of adaptation, all weights.
         head_rates: Of the head alone.
         direct_rates: The first of both for random weights, which need larger ones.
         direct_head_rates: The second.
+        rehearsal_rates: Learning rates of adaptation of all weights with rehearsal.
     """
 
-    lengths: Sequence[tuple[float, int]] = ((3e-4, 30), (1e-3, 30))
-    inner: Sequence[float] = (0.01,)
-    algorithms: Sequence[Algorithm] = ("maml", "first_order", "anil", "reptile", "meta_sgd")
-    reweighted: Sequence[Algorithm] = ("maml", "first_order")
-    rates: Sequence[float] = (0.003, 0.01, 0.03)
-    head_rates: Sequence[float] = (0.01, 0.03, 0.1)
+    lengths: Sequence[tuple[float, int]] = ((1e-3, 30), (3e-4, 100))
+    inner: Sequence[float] = (0.01, 0.1)
+    algorithms: Sequence[Algorithm] = ("first_order",)
+    reweighted: Sequence[Algorithm] = ("first_order",)
+    weightings: Sequence[AbstractWeighting | None] = (None,)
+    rates: Sequence[float] = (0.001, 0.003, 0.01)
+    head_rates: Sequence[float] = (0.03,)
     direct_rates: Sequence[float] = (0.03, 0.1, 0.3, 1.0)
     direct_head_rates: Sequence[float] = (0.3, 1.0, 3.0)
+    rehearsal_rates: Sequence[float] = (0.003, 0.01, 0.03)
 
 
 @dataclass(frozen=True)
@@ -146,12 +156,13 @@ class Study:
 
 
 # What `sites --select` chose.
+_REWEIGHTED = MetaLearning("first_order", 0.1, adaptive=True)
 SITES: dict[str, tuple[Training, Adaptation]] = {
     "direct": (Training("direct", DirectLearning()), Adaptation(0.1, n_steps=3)),
-    "single_source": (Training("single_source", SingleSource(), 1e-3), Adaptation(0.003, n_steps=1)),
-    "joint": (Training("joint", JointTraining(), 3e-4), Adaptation(0.003, n_steps=4)),
-    "meta": (Training("meta", MetaLearning("first_order", 0.01), 1e-3), Adaptation(0.003, n_steps=2)),
-    "meta_reweighted": (Training("meta_reweighted", MetaLearning("first_order", 0.01, adaptive=True), 1e-3), Adaptation(0.003, n_steps=2)),
+    "single_source": (Training("single_source", SingleSource(), 1e-3), Adaptation(0.001, n_steps=2)),
+    "joint": (Training("joint", JointTraining(), 1e-3), Adaptation(0.003, n_steps=1, rehearse=True)),
+    "meta": (Training("meta", MetaLearning("first_order", 0.1), 3e-4, 100), Adaptation(0.01, n_steps=7, rehearse=True)),
+    "meta_reweighted": (Training("meta_reweighted", _REWEIGHTED, 3e-4, 100), Adaptation(0.03, n_steps=3, rehearse=True)),
 }
 
 
@@ -159,7 +170,7 @@ def main() -> None:
     """Choose, or score the targets and print the tables."""
     options = parsed()
     torch.set_num_threads(1)
-    study = {"sites": sites, "atlases": atlases, "hospitals": hospitals}[options.study](options)
+    study = {"sites": sites, "large_sites": large_sites, "atlases": atlases, "hospitals": hospitals}[options.study](options)
     if options.select:
         sources = study.groups[0][0]
         print_selection(selection(study, sources, options, options.out, at_most=100))
@@ -179,6 +190,13 @@ def sites(options: argparse.Namespace) -> Study:
     cohort, _ = _abide(options, options.atlas)
     large, small = _large_and_small(cohort, options)
     return Study(_linear(cohort, options.atlas), ConnectomeBuilder(), [(large, small)], 10, options.min_source - 10, _connectome_baselines)
+
+
+def large_sites(options: argparse.Namespace) -> Study:
+    """The large sites of ABIDE I, each in turn the target of the others."""
+    study = sites(options)
+    large = study.groups[0][0]
+    return replace(study, groups=[([other for other in large if other is not one], [one]) for one in large])
 
 
 def atlases(options: argparse.Namespace) -> Study:
@@ -218,10 +236,12 @@ def hospitals(options: argparse.Namespace) -> Study:
         inner=(0.05,),
         algorithms=("maml", "first_order", "anil"),
         reweighted=("maml",),
+        weightings=(None, UncertaintyWeights()),
         rates=(0.01, 0.03, 0.1),
         head_rates=(0.03, 0.3),
         direct_rates=(0.03, 0.1, 0.3),
         direct_head_rates=(0.1, 0.3, 1.0),
+        rehearsal_rates=(),
     )
     return Study(TableMLP(width=32, depth=1), ColumnTokenizer(), groups, 4, 4, _table_baselines, grid)
 
@@ -240,7 +260,7 @@ def candidates(name: str, grid: Grid) -> Iterator[Training]:
     if name == "meta_reweighted":
         for rate, *length in inner:
             for algorithm in grid.reweighted:
-                yield from (Training(name, MetaLearning(algorithm, rate, adaptive=True, weighting=by), *length) for by in (None, _UNCERTAINTY))
+                yield from (Training(name, MetaLearning(algorithm, rate, adaptive=True, weighting=by), *length) for by in grid.weightings)
 
 
 def adaptations(training: Training, grid: Grid) -> list[Adaptation]:
@@ -248,11 +268,12 @@ def adaptations(training: Training, grid: Grid) -> list[Adaptation]:
     direct = training.name == "direct"
     rates, head_rates = (grid.direct_rates, grid.direct_head_rates) if direct else (grid.rates, grid.head_rates)
     plain = [*(Adaptation(rate) for rate in rates), *(Adaptation(rate, head_only=True) for rate in head_rates)]
+    if not direct:
+        plain += [Adaptation(rate, rehearse=True) for rate in grid.rehearsal_rates]
     learns = isinstance(training.strategy, MetaLearning) and (training.strategy.adaptive or training.strategy.algorithm == "meta_sgd")
     return [*plain, Adaptation(None)] if learns else plain
 
 
-_UNCERTAINTY = UncertaintyWeights()  # one, since candidates are told apart by equality
 STRATEGIES = ("direct", "single_source", "joint", "meta", "meta_reweighted")
 
 
@@ -269,10 +290,10 @@ def selection(study: Study, sources: list[Source], options: argparse.Namespace, 
             started = time.process_time()
             model = _trained(study, others, training, seed=0)
             for way in adaptations(training, study.grid):
-                curve = np.mean([_curve(model, *task, way) for task in _tasks(model, held, k, options.select_draws)], axis=0)
-                rows += [(held.name, training, way.rate, way.head_only, step, value) for step, value in enumerate(curve)]
+                curve = np.mean(_curves(model, others, training, way, _tasks(model, held, k, options.select_draws)), axis=0)
+                rows += [(held.name, training, way.rate, way.head_only, way.rehearse, step, value) for step, value in enumerate(curve)]
             print(held.name, training, f"{time.process_time() - started:.0f} CPU-seconds", flush=True)
-        found = pd.DataFrame(rows, columns=["held", "training", "rate", "head_only", "step", "auroc"])
+        found = pd.DataFrame(rows, columns=["held", "training", "rate", "head_only", "rehearse", "step", "auroc"])
         if out is not None:
             found.to_csv(out, index=False)
     return found
@@ -280,20 +301,20 @@ def selection(study: Study, sources: list[Source], options: argparse.Namespace, 
 
 def choice(rows: pd.DataFrame) -> dict[str, tuple[Training, Adaptation]]:
     """The best training and adaptation of each strategy, by the mean over pseudo-targets."""
-    means = rows.groupby(["training", "rate", "head_only", "step"], dropna=False, sort=False)["auroc"].mean()
+    means = rows.groupby(["training", "rate", "head_only", "rehearse", "step"], dropna=False, sort=False)["auroc"].mean()
     chosen = {}
     for name in STRATEGIES:
         of_name = means[[training.name == name for training in means.index.get_level_values("training")]]
-        training, rate, head_only, step = of_name.index[int(of_name.to_numpy().argmax())]
-        chosen[name] = (training, Adaptation(None if np.isnan(rate) else rate, bool(head_only), int(step)))
+        training, rate, head_only, rehearse, step = of_name.index[int(of_name.to_numpy().argmax())]
+        chosen[name] = (training, Adaptation(None if np.isnan(rate) else rate, bool(head_only), int(step), bool(rehearse)))
     return chosen
 
 
 def print_selection(rows: pd.DataFrame) -> None:
     """What was chosen, with its score on the pseudo-targets, and the best of every candidate."""
     for training, of_training in rows.groupby("training", sort=False):
-        table = of_training.groupby(["rate", "head_only", "step"], dropna=False)["auroc"].mean()
-        print(f"{table.max():.3f}", training, "rate, head only, step", *table.idxmax())
+        table = of_training.groupby(["rate", "head_only", "rehearse", "step"], dropna=False)["auroc"].mean()
+        print(f"{table.max():.3f}", training, "rate, head only, rehearsal, step", *table.idxmax())
     for name, (training, way) in choice(rows).items():
         print(f'    "{name}": ({training}, {way}),')
 
@@ -307,7 +328,7 @@ def scored(
             model = _trained(study, sources, training, seed)
             for target in targets:
                 for k in _numbers(target, options.k):
-                    values = [_curve(model, *task, way)[-1] for task in _tasks(model, target, k, options.draws)]
+                    values = _curves(model, sources, training, way, _tasks(model, target, k, options.draws))[:, -1]
                     yield _rows(name, target, k, seed, values)
         print("seed", seed, f"{time.process_time():.0f} CPU-seconds", flush=True)
     for target in targets:
@@ -389,11 +410,33 @@ def _trained(study: Study, sources: list[Source], training: Training, seed: int)
     return meta_train(sources, encoder=study.encoder, strategy=training.strategy, builder=study.builder, settings=settings, seed=seed)
 
 
-def _curve(model: Model, support: tuple, query: tuple, way: Adaptation) -> Floats:
-    """AUROC before any step and after each."""
+def _curves(model: Model, sources: list[Source], training: Training, way: Adaptation, tasks: list[tuple[tuple, tuple]]) -> Floats:
+    """AUROC of each draw before any step and after each."""
     update = model.update if way.rate is None else GradientStep(way.rate)
     assert update is not None
-    return adapt_and_score(model, support, query, update, n_steps=way.n_steps, head_only=way.head_only)["auroc"].to_numpy()
+    known = tuple([training.strategy.choose(sources)] if isinstance(training.strategy, SingleSource) else sources)
+    curves = []
+    for draw, (support, query) in enumerate(tasks):
+        learned = _beside(support, _rehearsed(known, draw)) if way.rehearse else support
+        curves.append(adapt_and_score(model, learned, query, update, n_steps=way.n_steps, head_only=way.head_only)["auroc"])
+    return np.asarray(curves)
+
+
+def _beside(support: tuple, rehearsed: list[tuple]) -> tuple:
+    batches, labels = zip(support, *rehearsed, strict=True)
+    return type(batches[0]).cat(batches), torch.cat(labels)
+
+
+@cache
+def _rehearsed(sources: tuple[Source, ...], draw: int) -> list[tuple]:
+    """Some subjects of each source, others in each draw."""
+    batches = _source_batches(sources)
+    return [batches.support(task) for task in TaskSampler(sources, N_REHEARSED, 1, 0).draw(draw)]
+
+
+@cache
+def _source_batches(sources: tuple[Source, ...]) -> SourceBatches:
+    return SourceBatches(sources, ConnectomeBuilder())
 
 
 def _numbers(target: Source, numbers: Sequence[int]) -> list[int]:
@@ -449,7 +492,7 @@ def _target_alone(sources: list[Source], target: Source, labelled: Cohort, other
 
 @cache
 def _source_edges(sources: tuple[Source, ...]) -> tuple[Floats, npt.NDArray[np.int64], RidgeProbability]:
-    batches = SourceBatches(sources, ConnectomeBuilder())
+    batches = _source_batches(sources)
     parts = [batches.take(source.name, list(source.labels), list(source.labels.values())) for source in sources]
     features, labels = np.concatenate([_edges(batch) for batch, _ in parts]), np.concatenate([np.asarray(y) for _, y in parts])
     return features, labels, RidgeProbability().fit(features, labels)
@@ -487,7 +530,7 @@ def _joined(sources: tuple[Source, ...]) -> tuple[Cohort, list[int], LabelledOnl
 def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Options of a command line, of this one when left out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("study", choices=["sites", "atlases", "hospitals"])
+    parser.add_argument("study", choices=["sites", "large_sites", "atlases", "hospitals"])
     parser.add_argument("--way", choices=["places", "converted", "native"], default="places")
     parser.add_argument("--data", default="../shared/data")
     parser.add_argument("--out", default="few_shot.csv")
