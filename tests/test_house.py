@@ -13,7 +13,7 @@ import pytest
 import graphssl
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ("pytorch_lightning", "lightning", "nilearn", "nibabel", "monai", "dgl", "torch_geometric", "matplotlib", "h5py")
+HEAVY = ("pytorch_lightning", "lightning", "nilearn", "nibabel", "monai", "dgl", "torch_geometric", "matplotlib", "h5py", "einops", "pydicom", "av")
 MODULES = sorted(module.name for module in pkgutil.walk_packages(graphssl.__path__, "graphssl."))
 
 

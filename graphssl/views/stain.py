@@ -181,6 +181,8 @@ class StainNormalise(AbstractIntensityView):
         which, templates = what
         for k, space in enumerate(self.spaces):
             rows = (which == k).nonzero().flatten()
+            if not len(rows):
+                continue
             values = to_space(images[rows], space)
             mean, spread = _moments(values)
             wanted_mean, wanted_spread = templates[rows, k].chunk(2, dim=1)

@@ -1,6 +1,7 @@
 """Files of images decoded: every kind written small, read back, and damaged."""
 
 import gzip
+import sys
 
 import nibabel
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from graphssl.data.image_files import array_names, array_of, content_hash, read_picture
-from graphssl.errors import DataError
+from graphssl.errors import DataError, MissingExtraError
 
 RAMP = (np.arange(60, dtype=np.uint8).reshape(5, 12) * 4).astype(np.uint8)
 
@@ -192,6 +193,14 @@ def test_values_that_are_no_numbers_are_refused(tmp_path):
     np.savez(tmp_path / "text.npz", images=np.array([[["a"]]]))
     with pytest.raises(DataError, match="Expected numbers in .*text.npz"):
         read_picture(tmp_path / "text.npz", "images[0]", 2)
+
+
+@pytest.mark.parametrize(("name", "package"), [("film.mp4", "av"), ("slice.dcm", "pydicom"), ("photo.png", "PIL.Image")])
+def test_a_missing_package_names_the_extra(tmp_path, monkeypatch, name, package):
+    (tmp_path / name).touch()
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=rf"{package} is needed to read .*pip install 'graphssl\[imaging\]'"):
+        read_picture(tmp_path / name, "", 2)
 
 
 def test_the_hash_is_that_of_the_bytes(tmp_path, write_dicom):

@@ -69,6 +69,11 @@ def test_spaces_are_drawn_and_each_row_is_changed_in_its_own():
         assert torch.allclose(alone.images[0], seen[row], atol=1e-5)
 
 
+def test_one_row_is_changed_in_one_space_without_a_warning():
+    view = StainNormalise().fit(tissue().images)
+    assert view(tissue()[[0]], generator()).shape == (1, 3, 24, 24)
+
+
 def test_a_mixture_keeps_what_goes_together_and_single_numbers_do_not():
     images = tissue(80, 16).images
     numbers = torch.cat([to_space(images, "HED").mean(dim=(2, 3)), to_space(images, "HED").std(dim=(2, 3), correction=0)], dim=1)
