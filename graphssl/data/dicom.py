@@ -109,7 +109,10 @@ def _even_gap(heights: npt.NDArray[np.float64], place: Path) -> float:
 
 def _values(image: Any) -> npt.NDArray[Any]:
     pixels = require("pydicom.pixels", extra="imaging", purpose="read DICOM images")
-    values = image.pixel_array
+    try:
+        values = image.pixel_array
+    except Exception as error:  # damaged bytes, or a compression that nothing here reads
+        raise DataError(f"Expected pixels that can be decoded in {image.filename}, found none: a damaged or truncated file ({error}).") from error
     if image.get("PhotometricInterpretation") == "MONOCHROME1":  # high values are dark
         bits = int(image.BitsStored)
         values = (2**bits - 1 if int(image.get("PixelRepresentation", 0)) == 0 else -1) - values.astype(np.int64)

@@ -13,6 +13,9 @@ from torch.nn import functional as F
 from graphssl.errors import ConfigError, DataError
 from graphssl.views.image import AbstractSpatialView, How, between, check_range
 
+# Along an axis, that a voxel of a smaller image is the mean of.
+_MOST_PLACES = 4
+
 
 @dataclass(frozen=True)
 class Flip(AbstractSpatialView):
@@ -167,6 +170,9 @@ class Crop(AbstractSpatialView):
 class ResizedCrop(AbstractSpatialView):
     """Cut a box of random size and shape out of anywhere and interpolate it to one size, as the Inception networks did (Szegedy et al., CVPR 2015).
 
+    Where images have a multiple of the result's voxels along an axis, each voxel is the mean of as many places, so that what is fine does not turn
+    into what is coarse.
+
     Args:
         size: Voxels of the result along each axis of space, or one number for all.
         scale: Lowest and highest share of the area or volume that is cut out.
@@ -199,9 +205,11 @@ class ResizedCrop(AbstractSpatialView):
         extent, start = what
         shape = torch.tensor(values.shape[2:], device=values.device, dtype=torch.float32)
         size = sizes(self.size, values.dim() - 2)
-        scale = extent * shape / torch.tensor(size, device=values.device)
-        shift = (start + extent / 2 - 0.5) * shape
-        return resample(values, torch.diag_embed(scale), shift, size, how)
+        places = [1 if how == "nearest" else min(max(n // wanted, 1), _MOST_PLACES) for n, wanted in zip(values.shape[2:], size, strict=True)]
+        fine = [wanted * n for wanted, n in zip(size, places, strict=True)]
+        scale = extent * shape / torch.tensor(fine, device=values.device)
+        found = resample(values, torch.diag_embed(scale), (start + extent / 2 - 0.5) * shape, fine, how)
+        return found if max(places) == 1 else F.interpolate(found, size, mode="area")
 
 
 def rotate90(values: Float[Tensor, "b K *S"], turns: Tensor, plane: Sequence[int] = (-2, -1)) -> Float[Tensor, "b K *S"]:

@@ -99,17 +99,24 @@ def test_boxes_of_volumes():
     assert torch.equal(found[1], values[1, :, 2:4, 0:3, 0:4])
 
 
-def test_resized_crops_are_boxes_interpolated():
-    batch = batch_of(3, 1, 20, 30)
+@pytest.mark.parametrize(("shape", "places"), [((14, 12), (1, 1)), ((20, 30), (2, 3)), ((90, 15), (4, 1))])
+def test_resized_crops_are_boxes_interpolated(shape, places):
+    """Each voxel the mean of several places, where there are several to one."""
+    batch = batch_of(3, 1, *shape)
     view = ResizedCrop((8, 8), scale=(0.3, 0.6))
     draw = view.draw(batch, generator())
     seen = view.apply(batch, draw).images
     for row, (extent, start) in enumerate(zip(*draw.what, strict=True)):
-        n = np.array([20, 30])
-        places = [(np.arange(8) + 0.5) / 8 * float(extent[k]) * n[k] + float(start[k]) * n[k] - 0.5 for k in range(2)]
-        grid = np.stack(np.meshgrid(*places, indexing="ij"))
+        fine = [8 * n for n in places]
+        along = [((np.arange(m) + 0.5) / m * float(extent[k]) + float(start[k])) * shape[k] - 0.5 for k, m in enumerate(fine)]
+        grid = np.stack(np.meshgrid(*along, indexing="ij"))
         expected = ndimage.map_coordinates(batch.images[row, 0].double().numpy(), grid, order=1, mode="nearest")
-        assert np.allclose(seen[row, 0], expected, atol=1e-4)
+        assert np.allclose(seen[row, 0], expected.reshape(8, places[0], 8, places[1]).mean(axis=(1, 3)), atol=1e-4)
+
+
+def test_stripes_do_not_turn_into_others_where_a_crop_shrinks_them():
+    stripes = ImageBatch(("a",) * 20, (torch.arange(64) % 2).float().expand(20, 1, 64, 64))
+    assert (ResizedCrop(16, scale=(0.8, 1.0))(stripes, generator()).images - 0.5).abs().mean() < 0.1
 
 
 @pytest.mark.parametrize("rank", [2, 3])
