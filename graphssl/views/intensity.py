@@ -127,7 +127,7 @@ class ImageNoise(AbstractIntensityView):
         """The noisy values."""
         flat = images.flatten(start_dim=1)
         spread = flat.std(dim=1, correction=0)
-        return normal(what[1], flat.shape[1]).mul_((what[0] * spread).unsqueeze(1)).add_(flat).view_as(images)
+        return normal(what[1], flat.shape[1]).to(flat).mul_((what[0] * spread).unsqueeze(1)).add_(flat).view_as(images)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class Speckle(AbstractIntensityView):
         """The noisy values."""
         flat = images.flatten(start_dim=1)
         low = flat.amin(dim=1, keepdim=True)
-        factor = normal(what[1], flat.shape[1]).mul_(what[0].unsqueeze(1)).add_(1.0)
+        factor = normal(what[1], flat.shape[1]).to(flat).mul_(what[0].unsqueeze(1)).add_(1.0)
         return factor.mul_(flat - low).add_(low).view_as(images)
 
 

@@ -294,7 +294,7 @@ def resample(
     result = torch.tensor(tuple(size), device=device, dtype=torch.float32)
     unit = matrices * result.view(1, 1, -1) / source.view(1, -1, 1)
     grid = _grid(unit, 2.0 * shift / source, size)
-    return F.grid_sample(values, grid, mode="bilinear" if how == "linear" else "nearest", padding_mode="border", align_corners=False)
+    return F.grid_sample(values, grid.to(values.dtype), mode="bilinear" if how == "linear" else "nearest", padding_mode="border", align_corners=False)
 
 
 def sizes(size: int | Sequence[int], rank: int) -> tuple[int, ...]:

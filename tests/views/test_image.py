@@ -76,6 +76,14 @@ def test_steps_replay_and_rows_do_not_hear_of_one_another(view, kind):
 
 
 @pytest.mark.parametrize("view", VIEWS + SIZED, ids=lambda view: type(view).__name__)
+def test_double_precision_stays_double(view):
+    batch = batch_of("volume")
+    twice = view(replace(batch, images=batch.images.double()), generator())
+    assert twice.images.dtype == torch.float64
+    assert torch.allclose(twice.images.float(), view(batch, generator()).images, atol=1e-4)
+
+
+@pytest.mark.parametrize("view", VIEWS + SIZED, ids=lambda view: type(view).__name__)
 def test_frames_of_a_clip_are_seen_alike(view):
     """A clip of one frame repeated stays one frame repeated, but for noise."""
     clip = batch_of("clip")
