@@ -10,10 +10,12 @@ from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError
 from graphssl.objectives.base import Loss
 from graphssl.objectives.heads import used_share
-from graphssl.objectives.multi_crop import AbstractMultiCrop, check_share, pairs
+from graphssl.objectives.multi_crop import AbstractMultiCrop, check_share, cross_entropies
 from graphssl.objectives.queue import Queue
 from graphssl.objectives.two_views import check_positive
 from graphssl.views.base import AbstractView
+
+_LARGEST_EXPONENT = 80.0
 
 
 class SwAV(AbstractMultiCrop):
@@ -75,8 +77,7 @@ class SwAV(AbstractMultiCrop):
         if self.queue_size and self.training and self.progress >= self.queue_from:
             self.queue.note(vectors=torch.stack(projected[:2], dim=1))
         used = used_share(torch.softmax(torch.cat(scores[:2]).detach() / self.temperature, dim=1))
-        losses = [swapped(scores[other], assigned[whole], self.temperature) for whole, other in pairs(2, len(scores))]
-        return Loss(torch.stack(losses).mean(), {"prototypes_used": used})
+        return Loss(cross_entropies(scores, assigned, self.temperature), {"prototypes_used": used})
 
     def after_step(self, encoder: AbstractEncoder, progress: float) -> None:
         """Note how far the training is, and let the queue take in the vectors of the step."""
@@ -99,13 +100,20 @@ def sinkhorn(scores: Float[Tensor, "B K"], epsilon: float = 0.05, n_iterations: 
         epsilon: Softness.
         n_iterations: Rounds of normalising columns, then rows.
     """
-    logs = scores / epsilon
-    for _ in range(n_iterations):  # logarithms, since exp(1 / epsilon) leaves single precision soon
+    low, high = torch.aminmax(scores)
+    if float(high - low) > _LARGEST_EXPONENT * epsilon:  # exponentials would leave single precision
+        return _sinkhorn_of_logarithms(scores / epsilon, n_iterations)
+    kernel = torch.exp(torch.add(-high / epsilon, scores, alpha=1 / epsilon))
+    n_rows, n_prototypes = kernel.shape
+    rows = kernel.new_ones(n_rows)
+    for _ in range(n_iterations):
+        columns = n_rows / n_prototypes / (rows @ kernel)
+        rows = 1 / (kernel @ columns)
+    return rows.unsqueeze(1) * kernel * columns
+
+
+def _sinkhorn_of_logarithms(logs: Float[Tensor, "B K"], n_iterations: int) -> Float[Tensor, "B K"]:
+    for _ in range(n_iterations):
         logs = logs - logs.logsumexp(dim=0, keepdim=True)
         logs = logs - logs.logsumexp(dim=1, keepdim=True)
     return logs.exp()
-
-
-def swapped(scores: Float[Tensor, "B K"], assigned: Float[Tensor, "B K"], temperature: float = 0.1) -> Float[Tensor, ""]:
-    """Cross-entropy of a view's softmax with the assignment of the other view (SwAV, equation 2)."""
-    return -(assigned * torch.log_softmax(scores / temperature, dim=1)).sum(dim=1).mean()

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.objectives.base import Loss
 from graphssl.objectives.heads import projector, used_share
-from graphssl.objectives.multi_crop import AbstractMultiCrop, check_share, pairs
+from graphssl.objectives.multi_crop import AbstractMultiCrop, check_share, cross_entropies
 from graphssl.objectives.teacher import Teacher, check_momentum, momentum_at
 from graphssl.objectives.two_views import AbstractTwoViews, check_positive
 from graphssl.views.base import AbstractView
@@ -136,10 +136,10 @@ class DINO(AbstractMultiCrop):
     def agreement(self, compared: list[tuple[list[Tensor], list[Tensor]]]) -> Loss:
         """The sum, over scores of views and what the teacher says of the whole ones, of the mean loss of all pairs of two views."""
         temperature = self.teacher_temperature_now()
-        losses = []
-        for scores, taught in compared:
-            found = [dino(scores[b], taught[a], self.center, self.temperature, temperature) for a, b in pairs(len(taught), len(scores))]
-            losses.append(torch.stack(found).mean())
+        losses = [
+            cross_entropies(scores, [torch.softmax((answer - self.center) / temperature, dim=1) for answer in taught], self.temperature)
+            for scores, taught in compared
+        ]
         answers = torch.cat([answer for _, taught in compared for answer in taught])
         if self.training:  # the centre moves after the step, so that the same step gives the same loss
             self._taught.append(answers)
@@ -166,23 +166,3 @@ class DINO(AbstractMultiCrop):
 def byol(predicted: Float[Tensor, "B D"], target: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
     """Mean squared distance of normalised vectors, `2 - 2 cos` (BYOL, equation 2); no gradient reaches the target."""
     return 2 - 2 * F.cosine_similarity(predicted.float(), target.detach().float(), dim=1).mean()
-
-
-def dino(
-    scores: Float[Tensor, "B K"],
-    taught: Float[Tensor, "B K"],
-    center: Float[Tensor, "K"],
-    temperature: float = 0.1,
-    teacher_temperature: float = 0.04,
-) -> Float[Tensor, ""]:
-    """Cross-entropy of the encoder's shares with the teacher's centred and sharpened ones (DINO, algorithm 1); no gradient reaches the teacher.
-
-    Args:
-        scores: The encoder's scores of the prototypes.
-        taught: The teacher's scores of another view.
-        center: What is taken from the teacher's scores.
-        temperature: Temperature of the encoder's softmax.
-        teacher_temperature: Temperature of the teacher's softmax.
-    """
-    target = torch.softmax((taught.detach() - center) / teacher_temperature, dim=1)
-    return -(target * torch.log_softmax(scores.float() / temperature, dim=1)).sum(dim=1).mean()

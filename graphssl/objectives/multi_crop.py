@@ -1,6 +1,7 @@
 """What clustering and distillation by prototypes share: small views beside the two whole ones, and prototypes that wait before they move."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -84,6 +85,15 @@ def check_share(**values: float) -> None:
         raise ConfigError(f"Expected {', '.join(values)} to be a share of the training in [0, 1], found {wrong}.")
 
 
-def pairs(n_whole: int, n_views: int) -> list[tuple[int, int]]:
-    """Which whole view teaches which other view: all pairs but a view with itself."""
-    return [(whole, other) for whole in range(n_whole) for other in range(n_views) if other != whole]
+def cross_entropies(scores: Sequence[Float[Tensor, "B K"]], targets: Sequence[Float[Tensor, "B K"]], temperature: float) -> Float[Tensor, ""]:
+    """Mean cross-entropy of every view's softmax with what is aimed at in every other whole view, over rows and pairs of views.
+
+    Args:
+        scores: Scores of the prototypes by view, the whole ones first.
+        targets: Shares of the prototypes by whole view; they get no gradient.
+        temperature: Temperature of the softmax.
+    """
+    logs = torch.log_softmax(torch.stack(list(scores), dim=1) / temperature, dim=2)  # [B, V, K]
+    products = torch.stack(list(targets), dim=1).detach() @ logs.mT  # [B, W, V]
+    n_pairs = len(targets) * (len(scores) - 1)
+    return -(products.mean(dim=0).sum() - products.diagonal(dim1=1, dim2=2).mean(dim=0).sum()) / n_pairs

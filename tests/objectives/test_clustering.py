@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from graphssl.errors import ConfigError
 from graphssl.objectives import SwAV
-from graphssl.objectives.clustering import sinkhorn, swapped
+from graphssl.objectives.clustering import _sinkhorn_of_logarithms, sinkhorn
+from graphssl.objectives.multi_crop import cross_entropies
 
 
 def generator(seed=0):
@@ -28,6 +29,11 @@ def slow_sinkhorn(scores, epsilon, n_iterations):
     return [[value * n for value in row] for row in q]
 
 
+def swapped(scores, assigned, temperature=0.1):
+    """Cross-entropy of a view's softmax with the assignment of the other view, equation 2."""
+    return cross_entropies([scores, scores], [assigned, assigned], temperature)
+
+
 @settings(max_examples=20, deadline=None)
 @given(n=st.integers(1, 6), k=st.integers(1, 5), n_iterations=st.integers(1, 4), seed=st.integers(0, 99))
 def test_assignments_are_those_of_the_paper(n, k, n_iterations, seed):
@@ -40,6 +46,12 @@ def test_many_rounds_fill_all_prototypes_alike():
     found = sinkhorn(torch.rand(12, 4, generator=generator()), 0.2, 200)
     torch.testing.assert_close(found.sum(dim=1), torch.ones(12))
     torch.testing.assert_close(found.sum(dim=0), torch.full((4,), 3.0))
+
+
+@pytest.mark.parametrize("epsilon", [0.03, 0.05, 0.5])
+def test_both_ways_to_assign_are_one(epsilon):
+    scores = 2 * torch.rand(9, 5, generator=generator(), dtype=torch.float64) - 1
+    torch.testing.assert_close(sinkhorn(scores, epsilon), _sinkhorn_of_logarithms(scores / epsilon, 3))
 
 
 def test_hard_assignments_stay_finite():
@@ -114,7 +126,7 @@ def test_no_gradient_goes_through_assignments(make_resnet, make_patients, noise)
         with torch.no_grad():
             scores = [objective.prototypes(objective.projector(encoder(view).pooled)).float() for view in views]
             assigned = assigned or [torch.tensor(slow_sinkhorn(each, 0.05, 3)) for each in scores]
-            return float(swapped(scores[0].double(), assigned[1]) + swapped(scores[1].double(), assigned[0])) / 2, assigned
+            return float(swapped(scores[0].double(), assigned[1].double()) + swapped(scores[1].double(), assigned[0].double())) / 2, assigned
 
     _, assigned = held()
     for row, column in ((0, 0), (2, 5)):

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from graphssl.errors import ConfigError
 from graphssl.objectives import BYOL, DINO
-from graphssl.objectives.distillation import byol, dino
+from graphssl.objectives.distillation import byol
+from graphssl.objectives.multi_crop import cross_entropies
 
 KINDS = (BYOL, DINO)
 
@@ -45,6 +46,12 @@ def slow_dino(scores, taught, center, temperature, teacher_temperature):
         shares = softmax([s / temperature for s in mine])
         total -= sum(t * math.log(s) for t, s in zip(target, shares, strict=True))
     return total / len(scores)
+
+
+def dino(scores, taught, center, temperature=0.1, teacher_temperature=0.04):
+    """The objective's loss of one view against the teacher's answer to another."""
+    target = torch.softmax((taught - center) / teacher_temperature, dim=1)
+    return cross_entropies([scores, scores], [target, target], temperature)
 
 
 @settings(max_examples=20, deadline=None)

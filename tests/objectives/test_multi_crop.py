@@ -5,7 +5,7 @@ import torch
 
 from graphssl.errors import ConfigError
 from graphssl.objectives import DINO, SwAV
-from graphssl.objectives.multi_crop import check_share, pairs
+from graphssl.objectives.multi_crop import check_share, cross_entropies
 
 KINDS = (DINO, SwAV)
 
@@ -14,9 +14,17 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def test_all_pairs_but_a_view_with_itself():
-    assert pairs(2, 2) == [(0, 1), (1, 0)]
-    assert pairs(2, 4) == [(0, 1), (0, 2), (0, 3), (1, 0), (1, 2), (1, 3)]
+@pytest.mark.parametrize("n_views", [2, 3, 5])
+def test_all_pairs_count_but_a_view_with_itself(n_views):
+    scores = list(torch.randn(n_views, 4, 6, generator=generator(), dtype=torch.float64).requires_grad_().unbind())
+    targets = list(torch.rand(2, 4, 6, generator=generator(1), dtype=torch.float64).softmax(dim=2).unbind())
+    slow, n = 0.0, 0
+    for whole in range(2):
+        for other in range(n_views):
+            if whole != other:
+                for row in range(4):
+                    slow, n = slow - (targets[whole][row] * torch.log_softmax(scores[other][row] / 0.3, dim=0)).sum(), n + 1
+    torch.testing.assert_close(cross_entropies(scores, targets, 0.3), slow / n)
 
 
 @pytest.mark.parametrize("kind", KINDS)
