@@ -8,8 +8,8 @@ rows, 3000 prototypes, two large and six small crops and a queue of 512 rows; DI
 CPU seconds of one thread of a later step, in a process of its own; the median of the repeats counts. `equal` says that losses and gradients agree to
 1e-5 of their largest value where both are given double precision (in single precision lightly's sum over DINO's prototypes is off by 1e-4).
 
-lightly is installed by `pip install --no-deps lightly`: its packages ask for torchvision when they are imported, its losses do not, so the files of the
-losses are imported and the packages are not. Where it is absent nothing is compared.
+lightly is installed by `pip install --no-deps lightly`: its packages ask for torchvision when they are imported, its losses do not, so the files of
+the losses are imported and the packages are not. Where it is absent nothing is compared.
 """
 
 import argparse

@@ -5,25 +5,19 @@ from graphssl.encoders.event_transformer import EventTransformer
 from graphssl.encoders.images import AbstractImageEncoder
 from graphssl.encoders.table_encoder import AbstractTableEncoder
 from graphssl.encoders.timeline_encoder import AbstractTimelineEncoder
-from graphssl.errors import ConfigError
 from graphssl.objectives.base import AbstractObjective
 from graphssl.objectives.masked import MaskedRegions
 from graphssl.objectives.masked_columns import MaskedColumns
 from graphssl.objectives.masked_events import MaskedEvents
 from graphssl.objectives.masked_timeline import MaskedFeatures
+from graphssl.objectives.restoration import Restoration
 
 
 def default_objective(encoder: AbstractEncoder) -> AbstractObjective:
-    """What hides parts of what the encoder reads: columns of tables, variables of timelines, numbers of events, regions of connectomes.
-
-    Raises:
-        ConfigError: If it reads images, of which there is more than one thing to learn.
-    """
+    """What hides parts of what the encoder reads (columns of tables, variables of timelines, numbers of events, regions) or, of images, restores it."""
     reader = encoder.reader
     if isinstance(reader, AbstractImageEncoder):
-        raise ConfigError(
-            f"Expected an objective for {type(reader).__name__}, found none. Name one of the image objectives; `graphssl methods` lists them."
-        )
+        return Restoration()
     if isinstance(reader, EventTransformer):
         return MaskedEvents()
     if isinstance(reader, AbstractTimelineEncoder):

@@ -1,7 +1,7 @@
 """What is pre-trained on where nothing is said."""
 
-from graphssl.encoders import EventTransformer, GraphTransformer, PopulationTransformer, TableTransformer, TimelineTransformer
-from graphssl.objectives import MaskedColumns, MaskedEvents, MaskedFeatures, MaskedRegions, default_objective
+from graphssl.encoders import EventTransformer, GraphTransformer, PopulationTransformer, ResNet, TableTransformer, TimelineTransformer
+from graphssl.objectives import MaskedColumns, MaskedEvents, MaskedFeatures, MaskedRegions, Restoration, default_objective
 
 
 def test_follows_what_the_encoder_reads():
@@ -11,3 +11,4 @@ def test_follows_what_the_encoder_reads():
     assert isinstance(default_objective(EventTransformer()), MaskedEvents)
     assert isinstance(default_objective(PopulationTransformer()), MaskedColumns)
     assert isinstance(default_objective(PopulationTransformer(patient=TimelineTransformer())), MaskedFeatures)
+    assert isinstance(default_objective(ResNet()), Restoration)
