@@ -14,7 +14,7 @@ from graphssl.objectives.restoration import Restoration
 
 
 def default_objective(encoder: AbstractEncoder) -> AbstractObjective:
-    """What hides parts of what the encoder reads (columns of tables, variables of timelines, numbers of events, regions) or, of images, restores it."""
+    """What hides parts of what the encoder reads (columns, variables of timelines, numbers of events, regions) or, of images, restores it."""
     reader = encoder.reader
     if isinstance(reader, AbstractImageEncoder):
         return Restoration()
