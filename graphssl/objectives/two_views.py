@@ -135,7 +135,7 @@ def check_subjects(batch: Batch) -> None:
     Raises:
         DataError: If all rows are of one subject.
     """
-    n_subjects = len(subject_index(batch).unique())
+    n_subjects = len(set(batch.subject_ids))
     if n_subjects < 2:
         raise DataError(
             f"Expected at least two subjects in a minibatch to compare, found {n_subjects}. "

@@ -7,7 +7,7 @@ from sklearn.base import clone
 
 from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
-from graphssl.data.splits import hold_out
+from graphssl.data.splits import Split, hold_out
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.encoders.graph_transformer import GraphTransformer
 from graphssl.objectives.base import AbstractObjective
@@ -49,7 +49,7 @@ def pretrain(
         DataError: If the cohort is too small or lacks region data.
     """
     settings = settings or TrainingSettings()
-    split = hold_out(cohort.ids, groups=cohort.groups.tolist(), test_fraction=validation_fraction, seed=seed)
+    split = _held_out(cohort, validation_fraction, seed)
     train = cohort.select(split.train)
     model = untrained(train, encoder=encoder, builder=builder, seed=seed)
     objective = objective or default_objective(model.encoder)
@@ -80,6 +80,15 @@ def untrained(cohort: Cohort, *, encoder: AbstractEncoder | None = None, builder
     fitted = clone(builder or encoder.default_builder()).fit(cohort)
     encoder = encoder.for_builder(fitted)
     return Model(fitted, fresh(encoder, seed))
+
+
+def _held_out(cohort: Cohort, fraction: float, seed: int) -> Split:
+    """A share of the subjects; where all of them are of one family, such as clips of one patient, a larger one: contrast needs somebody else."""
+    split = hold_out(cohort.ids, groups=cohort.groups.tolist(), test_fraction=fraction, seed=seed)
+    while len(split.test) > 1 and cohort.groups.loc[list(split.test)].nunique() < 2 and fraction < 0.5:
+        fraction = min(0.5, 1.3 * fraction)
+        split = hold_out(cohort.ids, groups=cohort.groups.tolist(), test_fraction=fraction, seed=seed)
+    return split
 
 
 def _prepared(objective: AbstractObjective, encoder: AbstractEncoder, seed: int) -> AbstractObjective:

@@ -20,8 +20,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 
-from graphssl.data import Cohort, Schema
+from graphssl.data import Cohort, Column, Schema
 from graphssl.data.splits import hold_out
+from graphssl.datasets import simulate_images
 from graphssl.encoders import GraphTransformer, PopulationTransformer, TableTransformer
 from graphssl.errors import CheckpointError, DataError
 from graphssl.graphs import ConnectomeBuilder
@@ -331,3 +332,15 @@ def test_patients_are_pretrained_saved_and_finetuned_as_connectomes_are(tmp_path
     assert "**numbers**: lactate, pulse" in (tmp_path / "model" / "README.md").read_text()
     with pytest.raises(DataError, match="Expected a model of connectomes, found one of numbers, categories"):
         _ = model.connectomes
+
+
+def test_validation_holds_two_patients_where_each_has_many_images():
+    """Contrast is between patients: the images of one alone would say nothing."""
+    cohort = simulate_images(40, size=8)
+    patients = pd.Series([f"p{k // 10}" for k in range(40)], index=cohort.subjects.index, dtype="str")
+    cohort = cohort.with_column(Column("patient", "categorical", "group", categories=tuple(sorted(set(patients)))), patients)
+    held = module._held_out(cohort, 0.25, seed=0)
+    assert cohort.groups.loc[list(held.test)].nunique() == 2
+    assert not set(cohort.groups.loc[list(held.test)]) & set(cohort.groups.loc[list(held.train)])
+    alone = simulate_images(20, size=8)
+    assert module._held_out(alone, 0.1, seed=0) == hold_out(alone.ids, groups=alone.groups.tolist(), test_fraction=0.1, seed=0)
