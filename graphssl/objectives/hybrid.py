@@ -62,6 +62,11 @@ class Hybrid(AbstractObjective):
         """Whether one of them reads feature maps."""
         return self.supervised.reads_maps or self.self_supervised.reads_maps
 
+    @property
+    def target_encoder(self) -> AbstractEncoder | None:
+        """The slow copy of the objective without labels, where it keeps one."""
+        return self.self_supervised.target_encoder
+
     def for_cohort(self, cohort: Cohort) -> "Hybrid":
         """The same of objectives with what each must know."""
         return self._of(self.supervised.for_cohort(cohort), self.self_supervised.for_cohort(cohort))

@@ -62,6 +62,13 @@ def test_fresh_and_epochs():
     assert not Hybrid(PredictLabel(), DINO(Flip())).selects_epoch
 
 
+def test_the_slow_copy_is_that_of_the_second(make_resnet):
+    encoder = make_resnet()
+    distilled = Hybrid(PredictLabel(), DINO(Flip())).with_labels(LABELS).prepare(encoder)
+    assert distilled.target_encoder is distilled.self_supervised.teacher.encoder
+    assert make().prepare(encoder).target_encoder is None
+
+
 def test_both_learn(make_resnet, make_images, train):
     encoder, batch = make_resnet(), make_images(8, 1, 8, 8)
     objective = make().prepare(encoder)

@@ -166,3 +166,23 @@ def test_parts_are_joined_in_order():
     found = joined([encoder(batch[[0, 1]]), encoder(batch[[2, 3, 4]])])
     torch.testing.assert_close(found.pooled, encoder(batch).pooled)
     torch.testing.assert_close(found.maps[-1], encoder(batch).maps[-1])
+
+
+def test_teacher_and_centre_move_once_for_all_parts(monkeypatch):
+    """Of a training of two epochs of two steps, whose minibatches pass in three parts each."""
+    from graphssl.objectives.teacher import Teacher
+    from graphssl.training import TrainingSettings, fit
+
+    moved, follow = [], Teacher.follow
+    monkeypatch.setattr(Teacher, "follow", lambda self, *arguments: (moved.append(arguments[2]), follow(self, *arguments)))
+    centers = {}
+    for n_rows in (None, 2):
+        encoder = network().float()
+        torch.manual_seed(1)
+        objective = DINO(Noise(), width=6, hidden=8, momentum=0.5).prepare(encoder)
+        settings = TrainingSettings(max_epochs=2, batch_size=6, accelerator="cpu", rows_at_once=n_rows)
+        fit(encoder, objective, images(12), None, settings)
+        centers[n_rows] = objective.center
+        assert len(moved) == 4
+        moved.clear()
+    torch.testing.assert_close(centers[2], centers[None], rtol=1e-3, atol=1e-5)
