@@ -83,9 +83,13 @@ def untrained(cohort: Cohort, *, encoder: AbstractEncoder | None = None, builder
 
 
 def _held_out(cohort: Cohort, fraction: float, seed: int) -> Split:
-    """A share of the subjects; where all of them are of one family, such as clips of one patient, a larger one: contrast needs somebody else."""
+    """A share of the subjects; of families such as the clips of a patient two at least, since contrast needs somebody else."""
+    n_families = cohort.groups.nunique()
+    has_families = n_families < len(cohort)
+    if has_families:
+        fraction = min(0.5, max(fraction, 1 / max(2, n_families)))
     split = hold_out(cohort.ids, groups=cohort.groups.tolist(), test_fraction=fraction, seed=seed)
-    while len(split.test) > 1 and cohort.groups.loc[list(split.test)].nunique() < 2 and fraction < 0.5:
+    while has_families and fraction < 0.5 and cohort.groups.loc[list(split.test)].nunique() < 2:
         fraction = min(0.5, 1.3 * fraction)
         split = hold_out(cohort.ids, groups=cohort.groups.tolist(), test_fraction=fraction, seed=seed)
     return split
