@@ -87,7 +87,7 @@ METHODS: tuple[Method, ...] = (
         ("2D", "3D", "graph", "table"),
         "images, with or without labels; then any network",
         "Shang et al., 2022, arXiv 2206.03661; Knyazev et al., NeurIPS 2021 and ICML 2023",
-        None,
+        "configs/methods/hyper_initializer.yaml",
         "methods/hyper-initializer.md",
         "the mechanism is that of GHN-2 and GHN-3; graphs from torch.fx; learning without labels; kernels of volumes",
         1,

@@ -10,7 +10,7 @@ from graphssl.methods import METHODS, Family, Method, as_markdown, as_records, a
 
 ROOT = Path(__file__).resolve().parents[1]
 # What goes on with a method, or runs one that has a record on other data.
-FURTHER = {"cspr_volumes.yaml", "population_meta.yaml", "tables_meta.yaml", "segmentation_hippocampus.yaml"}
+FURTHER = {"cspr_volumes.yaml", "hyper_initializer_resnet.yaml", "population_meta.yaml", "tables_meta.yaml", "segmentation_hippocampus.yaml"}
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)

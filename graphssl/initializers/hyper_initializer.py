@@ -111,7 +111,7 @@ class HyperInitializer:
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> "HyperInitializer":
-        """Read a folder written by `save_pretrained`.
+        """Read a folder written by `save_pretrained`, or the model folder of a run that pre-trained a `HyperNetwork`.
 
         Raises:
             CheckpointError: If it is no such folder, or a file is missing, truncated, or does not fit the other.
@@ -124,6 +124,10 @@ class HyperInitializer:
             raise CheckpointError(
                 f"Expected config.json and model.safetensors of an initialiser at {source}, found one absent or damaged ({error})."
             ) from error
+        encoder = config.get("encoder", {}) if isinstance(config, dict) else {}
+        if encoder.get("class") == HyperNetwork.__name__:
+            config = {"kind": "initializer", "format": _FORMAT, "hypernetwork": encoder.get("arguments", {}), "card": _card(source)}
+            weights = {name.removeprefix("encoder."): value for name, value in weights.items() if name.startswith("encoder.")}
         if not isinstance(config, dict) or config.get("kind") != "initializer" or config.get("format") != _FORMAT:
             raise CheckpointError(f"Expected an initialiser of format {_FORMAT} at {source}, found another kind of folder, or of another version.")
         try:
@@ -166,6 +170,15 @@ def initialize(
     elif not isinstance(initializer, HyperInitializer):
         initializer = HyperInitializer.from_pretrained(initializer)
     return initializer.initialize(module, leave_out=leave_out, partial=partial, noise=noise, seed=seed)
+
+
+def _card(source: Path) -> dict[str, Any]:
+    """What the model folder of a run says of its training."""
+    try:
+        card = dict(json.loads((source / "schema.json").read_text(encoding="utf-8")).get("card", {}))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"Expected schema.json in the model folder {source}, found it absent or damaged ({error}).") from error
+    return {"trained on" if key == "pre-trained on" else key: value for key, value in card.items()}
 
 
 def _fill(module: nn.Module, weights: Mapping[str, Tensor], noise: float, generator: torch.Generator) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from graphssl.encoders.base import AbstractEncoder, Embedding, check_heads
 from graphssl.encoders.graph_transformer import Block
+from graphssl.errors import ConfigError
 from graphssl.initializers.architecture import OPERATIONS, Architecture
 from graphssl.initializers.architecture_batch import FARTHEST, ArchitectureBatch
 from graphssl.initializers.weight_decoder import WeightDecoder
@@ -49,7 +50,16 @@ class HyperNetwork(AbstractEncoder):
         self.decoder = WeightDecoder(width, side)
 
     def forward(self, batch: ArchitectureBatch) -> Embedding:
-        """Embed architectures; a token an operation."""
+        """Embed architectures; a token an operation.
+
+        Raises:
+            ConfigError: If it is given anything else.
+        """
+        if not isinstance(batch, ArchitectureBatch):
+            raise ConfigError(
+                f"Expected architectures before a HyperNetwork, found {type(batch).__name__}. "
+                "Give a network its weights with graphssl.initialize, and embed with that."
+            )
         tokens = self.kind(batch.kinds) + self.size(_waves(batch.sizes)) + self.from_input(batch.distances[:, 0] + 1)
         for embed, degree in zip(self.degrees, batch.degrees.clamp(max=_MOST_EDGES).unbind(dim=-1), strict=True):
             tokens = tokens + embed(degree)

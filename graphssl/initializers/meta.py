@@ -1,6 +1,7 @@
 """What a hypernetwork learns from: networks drawn at random, which are to be good with the weights that it predicts."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -9,12 +10,13 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from graphssl.data.cohort import Cohort
 from graphssl.data.image_batch import ImageBatch
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError, DataError
 from graphssl.initializers.architecture import architecture_of
 from graphssl.initializers.hypernetwork import HyperNetwork
-from graphssl.initializers.sampler import ArchitectureSampler, SampledNetwork
+from graphssl.initializers.sampler import ArchitectureSampler, Blueprint, SampledNetwork
 from graphssl.objectives.base import AbstractObjective, Loss
 from graphssl.objectives.contrastive import nt_xent
 from graphssl.objectives.segmentation_loss import SegmentationLoss
@@ -29,88 +31,148 @@ SAMPLER = ArchitectureSampler()
 class SampledNetworks(AbstractObjective):
     """The mean loss of several networks drawn at random, whose weights a hypernetwork predicts (Zhang et al., ICLR 2019; GHN-2).
 
-    Normalisation over the batch takes the statistics of the minibatch. A step draws networks, images are those of the minibatch for all of them.
+    A step draws networks, and all of them read the minibatch, whose statistics batch normalisation takes. Labels are looked up by subject id, as in
+    [`PredictLabel`][graphssl.objectives.PredictLabel]; rows without one are left out.
 
     Args:
         task: What the networks are to be good at: `"labels"` of images by cross-entropy in which the classes count alike, `"masks"` by cross-entropy
             and Dice, or `"views"`, without labels: the pooled vectors of two views of an image are to be more alike than those of two images
             (NT-Xent).
-        labels: Class by subject, for `"labels"`.
-        n_classes: Number of classes of labels or masks.
+        target: Column of the labels; the cohort's one target when left out.
         view: The random look at an image, for `"views"`.
         sampler: The family of networks.
         n_networks: Networks a step.
         temperature: Temperature of NT-Xent.
+        n_classes: Classes of the masks; those of the cohort when left out.
 
     Raises:
-        ConfigError: If the task is unknown, or what it needs is not given.
+        ConfigError: If the task is unknown, or two views have no view.
     """
 
     def __init__(
         self,
         task: Task = "labels",
-        labels: Mapping[str, int] | None = None,
-        n_classes: int = 2,
+        target: str | None = None,
         view: AbstractView | None = None,
         sampler: ArchitectureSampler = SAMPLER,
         n_networks: int = 4,
         temperature: float = 0.2,
+        n_classes: int | None = None,
     ) -> None:
         super().__init__()
         if task not in TASKS or n_networks < 1:
             raise ConfigError(f"Expected a task among {', '.join(TASKS)} and one network or more a step, found {task!r} and {n_networks}.")
-        if (task == "labels" and not labels) or (task == "views" and view is None):
-            raise ConfigError(f"Expected the {'labels' if task == 'labels' else 'view'} of the task {task!r}, found none. Give them.")
-        self.task, self.labels, self.n_classes, self.view = task, None if labels is None else dict(labels), n_classes, view
-        self.sampler, self.n_networks, self.temperature = sampler, n_networks, temperature
+        if task == "views" and view is None:
+            raise ConfigError("Expected a view for the task 'views', found none. Give one, such as graphssl.views.ResizedCrop.")
+        self.task, self.target, self.view, self.sampler = task, target, view, sampler
+        self.n_networks, self.temperature, self.n_classes = n_networks, temperature, n_classes
+        self.class_of: dict[str, int] | None = None
         self.overlap = SegmentationLoss({"ce": 1.0, "dice": 1.0}) if task == "masks" else None
-        counts = torch.bincount(torch.tensor(list((labels or {}).values()), dtype=torch.long), minlength=n_classes).clamp(min=1)
-        self.register_buffer("weights", len(labels or {}) / (n_classes * counts.float()), persistent=False)
 
-    weights: Tensor
+    @property
+    def reads_labels(self) -> bool:
+        """Where the task is to predict them."""
+        return self.task == "labels"
+
+    @property
+    def reads_maps(self) -> bool:
+        """No."""
+        return False
+
+    def for_cohort(self, cohort: Cohort) -> "SampledNetworks":
+        """The objective with the labels of a cohort, unless it was given some, or with the number of classes of its masks.
+
+        Raises:
+            DataError: If fewer than two classes are labelled, or there are no masks where they are the task.
+        """
+        told = self.fresh()
+        if self.view is not None:
+            told.view = self.view.for_cohort(cohort)
+        if self.task == "labels" and self.class_of is None:
+            column = cohort.target(self.target).dropna().astype(str)
+            return told.with_labels({str(subject): label for subject, label in column.items()})
+        if self.task == "masks" and self.n_classes is None:
+            classes = [data.classes for data in cohort.images.values() if data.has_masks]
+            if not classes:
+                raise DataError(f"Expected images with segmentation masks in {cohort.name!r} for the task 'masks', found none. Load them with masks.")
+            told.n_classes = max(map(len, classes))
+        return told
+
+    def with_labels(self, labels: Mapping[str, str]) -> "SampledNetworks":
+        """The objective with the labels of some subjects; itself where it reads none.
+
+        Raises:
+            DataError: If there are fewer than two classes.
+        """
+        if self.task != "labels":
+            return self
+        classes = sorted(set(labels.values()))
+        if len(classes) < 2:
+            raise DataError(f"Expected labels of two classes or more, found {classes}. Choose another target, or another task.")
+        told = self.fresh()
+        told.class_of = {subject: classes.index(label) for subject, label in labels.items()}
+        return told
+
+    def fresh(self) -> "SampledNetworks":
+        """A new objective of the same arguments, with the same labels."""
+        new = type(self)(**self.arguments())
+        new.class_of = self.class_of
+        return new
 
     def forward(self, encoder: AbstractEncoder, batch: ImageBatch, generator: torch.Generator) -> Loss:
         """The mean loss; everything random comes from the generator.
 
         Raises:
-            ConfigError: If the encoder is no hypernetwork.
-            DataError: If a label or the masks are missing.
+            ConfigError: If the encoder is no hypernetwork, or labels were not told.
+            DataError: If masks are missing.
         """
         if not isinstance(encoder, HyperNetwork):
-            raise ConfigError(f"Expected a HyperNetwork to train, found {type(encoder).__name__}.")
-        given = self._given(batch, generator)
-        n_outputs = 0 if self.task == "views" else self.n_classes
-        how: dict[str, Any] = {"rank": batch.images.ndim - 2, "in_channels": batch.shape[1], "n_outputs": n_outputs, "decoder": self.task == "masks"}
-        blueprints = [self.sampler.draw(generator, **how) for _ in range(self.n_networks)]
-        with torch.random.fork_rng(devices=[]):  # their own weights are not used
-            networks = [SampledNetwork(blueprint).to(batch.device) for blueprint in blueprints]
+            raise ConfigError(f"Expected a HyperNetwork to train on SampledNetworks, found {type(encoder).__name__}.")
+        images, target, n_outputs = self._given(batch, generator)
+        rank, channels = images.ndim - 2, images.shape[1]
+        drawn = [self.sampler.draw(generator) for _ in range(self.n_networks)]
+        blueprints = [replace(each, rank=rank, in_channels=channels, n_outputs=n_outputs, decoder=self.task == "masks") for each in drawn]
+        networks = [_unfilled(blueprint).to(images.device) for blueprint in blueprints]
         predicted = encoder.predict([architecture_of(network) for network in networks])
-        losses = torch.stack([self._loss(network, weights, given) for network, weights in zip(networks, predicted, strict=True)])
-        return Loss(losses.mean(), {"worst": losses.detach().max()})
+        losses = [self._loss(functional_call(network, weights, (images,)), target) for network, weights in zip(networks, predicted, strict=True)]
+        every = torch.stack(losses)
+        return Loss(every.mean(), {"worst": every.detach().max()})
 
-    def _given(self, batch: ImageBatch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Images, and what is to be told of them: classes, masks, or whose views they are."""
+    def _given(self, batch: ImageBatch, generator: torch.Generator) -> tuple[Tensor, Tensor, int]:
+        """Images, what is to be told of them (classes, masks, or whose views they are), and outputs of a network."""
         if self.task == "views":
             assert self.view is not None
             first, second = self.view(batch, generator), self.view(batch, generator)
-            return torch.cat([first.images, second.images]), subject_index(batch)
+            return torch.cat([first.images, second.images]), subject_index(batch), 0
         if self.task == "masks":
-            if batch.masks is None:
-                raise DataError("Expected images with segmentation masks for the task 'masks', found none. Load them with masks.")
-            return batch.images, batch.masks
-        assert self.labels is not None
-        absent = [subject for subject in batch.subject_ids if subject not in self.labels]
-        if absent:
-            raise DataError(f"Expected a label for every subject of the batch, found none for {absent[:5]}.")
-        return batch.images, torch.tensor([self.labels[subject] for subject in batch.subject_ids], device=batch.device)
+            if batch.masks is None or self.n_classes is None:
+                raise DataError(
+                    "Expected images with segmentation masks, and the number of their classes, found none. Call for_cohort(cohort) first."
+                )
+            return batch.images, batch.masks, self.n_classes
+        if self.class_of is None:
+            raise ConfigError("Expected SampledNetworks that know labels, found none. Call for_cohort(cohort) or with_labels(labels) first.")
+        known = [row for row, subject in enumerate(batch.subject_ids) if subject in self.class_of]
+        target = torch.tensor([self.class_of[batch.subject_ids[row]] for row in known], dtype=torch.long, device=batch.device)
+        return batch.images[known], target, 1 + max(self.class_of.values())
 
-    def _loss(self, network: SampledNetwork, weights: dict[str, Tensor], given: tuple[Tensor, Tensor]) -> Float[Tensor, ""]:
-        images, target = given
-        made: Tensor = functional_call(network, weights, (images,))
+    def _loss(self, made: Tensor, target: Tensor) -> Float[Tensor, ""]:
         if self.task == "views":
             first, second = made.chunk(2)
             return nt_xent(first, second, target, self.temperature)
         if self.overlap is not None:
             total: Tensor = self.overlap(made, target)[0]
             return total
-        return F.cross_entropy(made, target, self.weights)
+        return F.cross_entropy(made, target, self._weights().to(made)) if len(target) else 0.0 * made.sum()
+
+    def _weights(self) -> Float[Tensor, "K"]:
+        """So that all labelled subjects of a class count as much as those of another."""
+        assert self.class_of is not None
+        counts = torch.bincount(torch.tensor(list(self.class_of.values())))
+        return counts.sum() / (len(counts) * counts)
+
+
+def _unfilled(blueprint: Blueprint) -> Any:
+    """A network whose own weights are not used; the caller's random numbers stay as they are."""
+    with torch.random.fork_rng(devices=[]):
+        return SampledNetwork(blueprint)

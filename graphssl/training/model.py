@@ -34,6 +34,7 @@ from graphssl.errors import CheckpointError, DataError
 from graphssl.folders import written_whole
 from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.graphs.population_builder import PopulationBuilder
+from graphssl.initializers.hypernetwork import HyperNetwork
 
 _FORMAT = 2
 # What a builder was fitted on is told in schema.json, the rest of its state in config.json.
@@ -299,8 +300,9 @@ def _builder(record: dict[str, Any]) -> type[AbstractBuilder]:
 
 
 def _encoder(record: dict[str, Any]) -> AbstractEncoder:
-    kind = getattr(encoders, record["class"], None)
-    if record["class"] not in encoders.__all__ or not isinstance(kind, type) or not issubclass(kind, AbstractEncoder):
+    known = {name: getattr(encoders, name) for name in encoders.__all__} | {HyperNetwork.__name__: HyperNetwork}
+    kind = known.get(record["class"])
+    if not isinstance(kind, type) or not issubclass(kind, AbstractEncoder):
         raise CheckpointError(f"Expected an encoder of graphssl.encoders, found {record['class']!r}. It was saved by another version.")
     try:
         return kind(**record["arguments"])

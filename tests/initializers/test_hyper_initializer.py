@@ -121,6 +121,20 @@ def test_a_folder_that_is_none_or_truncated_is_refused(initializer, tmp_path):
         HyperInitializer.from_pretrained(folder)
 
 
+def test_a_model_folder_says_what_it_was_trained_on(initializer, tmp_path):
+    folder = initializer.save_pretrained(tmp_path / "encoder")
+    record = {"format": 2, "encoder": {"class": "HyperNetwork", "arguments": initializer.hypernetwork.arguments()}}
+    (folder / "config.json").write_text(json.dumps(record))
+    weights = load_file(folder / "model.safetensors")
+    save_file({f"encoder.{name}": value for name, value in weights.items()}, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match="Expected schema.json in the model folder .*, found it absent or damaged"):
+        HyperInitializer.from_pretrained(folder)
+    (folder / "schema.json").write_text(json.dumps({"card": {"pre-trained on": "images"}}))
+    loaded = HyperInitializer.from_pretrained(folder)
+    assert loaded.card == {"trained on": "images"}
+    assert all(value.equal(weights[name]) for name, value in loaded.hypernetwork.state_dict().items())
+
+
 def test_weights_that_do_not_fit_the_configuration_are_refused(initializer, tmp_path):
     folder = initializer.save_pretrained(tmp_path / "initializer")
     weights = load_file(folder / "model.safetensors")

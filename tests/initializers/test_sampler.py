@@ -14,11 +14,11 @@ KINDS = ("conv3", "conv5", "separable", "dilated", "pool", "attention")
 
 
 def blueprint(**changes):
-    return replace(Blueprint(2, 1, (8, 16), (1, 1), ("conv3", "conv3"), "batch", True), **changes)
+    return replace(Blueprint((8, 16), (1, 1), ("conv3", "conv3"), "batch", True), **changes)
 
 
 def test_what_is_drawn_lies_in_the_family_and_comes_from_the_generator():
-    sampler = ArchitectureSampler(stages=(2, 3), blocks=(1, 2), widths=(8, 24))
+    sampler = ArchitectureSampler(stages=(2, 3), blocks=(1, 2), widths=(8, 24), norms=("batch", "group"))
     drawn = [sampler.draw(torch.Generator().manual_seed(seed)) for seed in range(200)]
     for each in drawn:
         assert len(each.widths) == len(each.blocks) == len(each.kinds)
@@ -28,7 +28,7 @@ def test_what_is_drawn_lies_in_the_family_and_comes_from_the_generator():
     assert {n for each in drawn for n in each.blocks} == {1, 2}
     assert {width for each in drawn for width in each.widths} == {8, 24}
     assert {kind for each in drawn for kind in each.kinds} == set(KINDS)
-    assert {each.norm for each in drawn} == {"batch", "group", "layer"}
+    assert {each.norm for each in drawn} == {"batch", "group"}
     assert {each.residual for each in drawn} == {True, False}
     assert sampler.draw(torch.Generator().manual_seed(3)) == drawn[3]
 
