@@ -106,9 +106,10 @@ def sinkhorn(scores: Float[Tensor, "B K"], epsilon: float = 0.05, n_iterations: 
     kernel = torch.exp(torch.add(-high / epsilon, scores, alpha=1 / epsilon))
     n_rows, n_prototypes = kernel.shape
     rows = kernel.new_ones(n_rows)
-    for _ in range(n_iterations):
-        columns = n_rows / n_prototypes / (rows @ kernel)
-        rows = 1 / (kernel @ columns)
+    with torch.autocast(kernel.device.type, enabled=False):  # in full precision, also where the training is in half of it
+        for _ in range(n_iterations):
+            columns = n_rows / n_prototypes / (rows @ kernel)
+            rows = 1 / (kernel @ columns)
     return rows.unsqueeze(1) * kernel * columns
 
 

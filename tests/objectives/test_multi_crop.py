@@ -27,6 +27,18 @@ def test_all_pairs_count_but_a_view_with_itself(n_views):
     torch.testing.assert_close(cross_entropies(scores, targets, 0.3), slow / n)
 
 
+def test_mixed_precision_leaves_assignments_and_losses_as_they_are():
+    from graphssl.objectives.clustering import sinkhorn
+
+    scores = list((2 * torch.rand(4, 16, 500, generator=generator()) - 1).unbind())
+    expected = sinkhorn(scores[0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assigned = sinkhorn(scores[0])
+        loss = cross_entropies(scores, [assigned, assigned], 0.1)
+    torch.testing.assert_close(assigned, expected)
+    torch.testing.assert_close(loss, cross_entropies(scores, [expected, expected], 0.1))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_small_views_pass_the_encoder_at_once_and_train_it(make_resnet, make_patients, crops, kind):
     torch.manual_seed(1)
