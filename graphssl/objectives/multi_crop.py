@@ -95,6 +95,6 @@ def cross_entropies(scores: Sequence[Float[Tensor, "B K"]], targets: Sequence[Fl
     """
     logs = torch.log_softmax(torch.stack(list(scores), dim=1) / temperature, dim=2)  # [B, V, K]
     with torch.autocast(logs.device.type, enabled=False):  # sums over thousands of prototypes in full precision
-        products = torch.stack(list(targets), dim=1).detach() @ logs.mT  # [B, W, V]
+        products = torch.stack(list(targets), dim=1).detach().to(logs) @ logs.mT  # [B, W, V]
     n_pairs = len(targets) * (len(scores) - 1)
     return -(products.mean(dim=0).sum() - products.diagonal(dim1=1, dim2=2).mean(dim=0).sum()) / n_pairs
