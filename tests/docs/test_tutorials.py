@@ -18,6 +18,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 PAGES += [
     ROOT / "docs" / "methods" / "atlas-autoencoder.md",
     ROOT / "docs" / "methods" / "atlas-transport.md",
+    ROOT / "docs" / "methods" / "hyper-initializer.md",
     ROOT / "docs" / "methods" / "image-encoders.md",
     ROOT / "docs" / "methods" / "maml.md",
     ROOT / "docs" / "methods" / "meta-learning.md",
