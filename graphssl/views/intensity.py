@@ -102,11 +102,11 @@ class Blur(AbstractIntensityView):
 
 
 @dataclass(frozen=True)
-class ImageNoise(AbstractIntensityView):
-    """Add normal noise to every voxel.
+class AbstractNoise(AbstractIntensityView):
+    """Normal noise, as strong in each image as drawn.
 
     Args:
-        std: Lowest and highest standard deviation, in units of the image's spread.
+        std: Lowest and highest standard deviation.
         p: Share of the rows that are changed.
 
     Raises:
@@ -122,6 +122,16 @@ class ImageNoise(AbstractIntensityView):
     def draw_rows(self, n: int, rank: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Standard deviations `[b]` and seeds `[b]`."""
         return between(self.std[0], self.std[1], (n,), generator), draw_seeds(n, generator)
+
+
+@dataclass(frozen=True)
+class ImageNoise(AbstractNoise):
+    """Add normal noise to every voxel.
+
+    Args:
+        std: Lowest and highest standard deviation, in units of the image's spread.
+        p: Share of the rows that are changed.
+    """
 
     def recolour(self, images: Float[Tensor, "b K *S"], what: tuple[Tensor, ...]) -> Float[Tensor, "b K *S"]:
         """The noisy values."""
@@ -131,26 +141,13 @@ class ImageNoise(AbstractIntensityView):
 
 
 @dataclass(frozen=True)
-class Speckle(AbstractIntensityView):
+class Speckle(AbstractNoise):
     """Noise in proportion to the signal, `x (1 + n)`, as that of ultrasound and optical coherence tomography; above the lowest value of each image.
 
     Args:
         std: Lowest and highest standard deviation of `n`.
         p: Share of the rows that are changed.
-
-    Raises:
-        ConfigError: If the range is out of order.
     """
-
-    std: Sequence[float] = (0.0, 0.2)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("std", self.std, 0.0)
-
-    def draw_rows(self, n: int, rank: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Standard deviations `[b]` and seeds `[b]`."""
-        return between(self.std[0], self.std[1], (n,), generator), draw_seeds(n, generator)
 
     def recolour(self, images: Float[Tensor, "b K *S"], what: tuple[Tensor, ...]) -> Float[Tensor, "b K *S"]:
         """The noisy values."""
