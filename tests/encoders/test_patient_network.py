@@ -12,7 +12,7 @@ def test_patients_are_embedded_alone_and_by_what_can_be_read(population, make_pa
     patients = population.transform(make_patients(5, 1, "n")).patients
     torch.manual_seed(0)
     network = PatientNetwork(8, depth, 2).for_builder(population.tokenizer_).eval()
-    tokens, mask, vectors = network(patients)
+    tokens, mask, vectors, _ = network(patients)
     assert (tokens.shape, vectors.shape) == ((5, 4, 8), (5, 8))
     assert mask.all()
     assert_close(network(patients[[3]]).pooled, vectors[[3]])
