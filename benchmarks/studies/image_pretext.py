@@ -25,7 +25,7 @@ from graphssl.data import Cohort, Column, ImageBuilder, Split
 from graphssl.data.splits import k_fold, label_fraction, published
 from graphssl.datasets import load_images
 from graphssl.encoders import AbstractImageEncoder, FrameEncoder, ResNet, TextureEncoder, VisionTransformer
-from graphssl.objectives import AbstractObjective, Jigsaw, MaskedPatches, NTXent, RelativePosition, Restoration
+from graphssl.objectives import BYOL, AbstractObjective, InpaintRotateContrast, Jigsaw, MaskedPatches, NTXent, RelativePosition, Restoration
 from graphssl.training import Model, TrainingSettings, finetune, pretrain, untrained
 from graphssl.training.meta import MetaContrast
 from graphssl.views import Compose, Flip, FramePair, IntensityJitter, ResizedCrop, texture_preserving
@@ -58,6 +58,10 @@ def breast(data: Path) -> Cohort:
     return load_images(data / "medmnist" / "breastmnist_flatlabels.npz", labels=("malignant", "benign"))
 
 
+def adrenal(data: Path) -> Cohort:
+    return load_images(data / "medmnist" / "adrenalmnist3d.npz", labels=("normal", "hyperplasia"))
+
+
 def lung(data: Path) -> Cohort:
     cohort = load_images(data / "lung_ultrasound_ccby" / "lus_ccby_clips_24x96x96.npz")
     regular = pd.Series(np.where(cohort.subjects["label"] == "regular", "regular", "other"), index=cohort.subjects.index, dtype="str")
@@ -84,6 +88,11 @@ def frames() -> FrameEncoder:
     return FrameEncoder(width=16, blocks=(1, 1, 1), stem="small")
 
 
+def volumes() -> ResNet:
+    return ResNet(rank=3, width=8, blocks=(1, 1, 1), stem="small", norm="group")
+
+
+VOLUMES = Compose((ResizedCrop(20, scale=(0.4, 1.0)), Flip(axes=(-1, -2, -3), p=0.5), IntensityJitter()))
 FRAMES = Compose((ResizedCrop(32, scale=(0.7, 1.0)), Flip(), IntensityJitter()))
 
 STUDIES = {
@@ -102,6 +111,21 @@ STUDIES = {
             "`RelativePosition`": Variant(small, lambda: RelativePosition(jitter=2)),
             "`Jigsaw`, 2 × 2": Variant(small, lambda: Jigsaw((2, 2), n_orders=24)),
             "`MaskedPatches`": Variant(patches, lambda: MaskedPatches(width=48)),
+        },
+    ),
+    "adrenal": Study(
+        adrenal,
+        official,
+        "label",
+        ("normal", "hyperplasia"),
+        lambda: ImageBuilder(size=24, scale="unit"),
+        4,
+        32,
+        True,
+        {
+            "`InpaintRotateContrast`": Variant(volumes, InpaintRotateContrast),
+            "`Restoration`": Variant(volumes, Restoration),
+            "`BYOL` on volumes": Variant(volumes, lambda: BYOL(VOLUMES)),
         },
     ),
     "lung": Study(
