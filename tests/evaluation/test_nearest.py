@@ -1,6 +1,7 @@
 """Votes of the nearest subjects, against sums by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
@@ -9,6 +10,8 @@ from graphssl.encoders import ResNet
 from graphssl.errors import DataError
 from graphssl.estimators import WITHHELD, ConnectomeClassifier
 from graphssl.evaluation import NearestNeighborProbe
+from graphssl.objectives import PredictLabel
+from graphssl.training import TrainingSettings
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +43,14 @@ def test_votes_are_those_of_the_formula(cohort, labels):
 def test_with_few_labels_all_of_them_vote(cohort, labels):
     some = np.where(np.arange(24) < 6, labels, WITHHELD)
     assert probe().fit(cohort, some).voters_.n_neighbors == 6
+
+
+def test_pre_training_on_labels_reads_those_that_are_not_withheld(cohort, labels):
+    some = np.where(np.arange(24) < 16, labels, WITHHELD)
+    quick = TrainingSettings(max_epochs=1, batch_size=8, accelerator="cpu")
+    hidden = cohort.with_column(cohort.schema["diagnosis"], pd.Series(np.nan, index=cohort.subjects.index))
+    classifier = ConnectomeClassifier(PredictLabel(), ResNet(blocks=(1,), width=4), pretraining=quick)
+    assert NearestNeighborProbe(classifier).fit(hidden, some).predict_proba(hidden).shape == (24, 2)
 
 
 def test_one_class_is_refused(cohort):
