@@ -28,6 +28,7 @@ from graphssl.evaluation.segmentation import mean_scores
 from graphssl.folders import file_written_whole
 from graphssl.results import Result
 from graphssl.statistics.metrics import score_all
+from graphssl.training.segment import subjects_with_masks
 
 SHUFFLED = "|shuffled_labels"
 CHOICES = ("method", "split", "seed", "label_fraction", "parameter", "value", "inner_score")
@@ -179,8 +180,7 @@ def make_mask_task(cohort: Cohort, protocol: str, images: str | None = None) -> 
     if len(known) != 1:
         raise DataError(f"Expected one kind of images with segmentation masks in {cohort.name!r}, found {list(known) or 'none'}.")
     ((name, data),) = known.items()
-    owners = set(data.table["subject_id"][data.table["mask_path"] != ""])
-    return Task(cohort.name, f"masks of {name}", protocol, {subject: 0 for subject in cohort.ids if subject in owners}, data.classes[1:], name)
+    return Task(cohort.name, f"masks of {name}", protocol, dict.fromkeys(subjects_with_masks(cohort, name), 0), data.classes[1:], name)
 
 
 def make_splits(cohort: Cohort, task: Task, protocol: str, n_splits: int = 5) -> list[Split]:
