@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -105,7 +106,8 @@ def array_of(place: Path, name: str) -> npt.NDArray[Any]:
     """
     status = place.stat()
     try:
-        return _array(str(place), name, status.st_mtime_ns, status.st_size)
+        with _ONE_READER:
+            return _array(str(place), name, status.st_mtime_ns, status.st_size)
     except KeyError as error:
         raise DataError(f"Expected the array {name!r} in {place}, found {sorted(array_names(place))}.") from error
     except (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
@@ -197,6 +199,9 @@ def _read_video(place: Path, part: str, n_axes: int) -> Picture:
 
 _PART = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<number>\d+)\])?")
 _CHANNELS = (1, 2, 3, 4)
+
+# Threads that decode at once read an array once, not each; nor can Python 3.11 parse headers of arrays in two threads (python/cpython#106905).
+_ONE_READER = Lock()
 
 
 @lru_cache(maxsize=4)

@@ -2,6 +2,8 @@
 
 import gzip
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import nibabel
 import numpy as np
@@ -112,6 +114,19 @@ def test_arrays_by_name_and_number(tmp_path):
     assert read_picture(tmp_path / "a.npz", "colour[1]", 2).pixels.max(axis=(1, 2)).tolist() == [0, 0, 9]
     assert read_picture(tmp_path / "a.npz", "volume", 3).pixels.shape == (1, 2, 5, 7)
     assert array_of(tmp_path / "a.npz", "gray") is array_of(tmp_path / "a.npz", "gray")
+
+
+def test_threads_that_decode_at_once_read_an_array_once(tmp_path):
+    """Python 3.11 takes the header of an array for damaged where two threads parse one at the same time."""
+    np.savez(tmp_path / "a.npz", gray=np.zeros((200, 64, 64)))
+    start = Barrier(8)
+
+    def read(_):
+        start.wait()
+        return id(array_of(tmp_path / "a.npz", "gray"))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(read, range(8)))) == 1
 
 
 @pytest.mark.parametrize(
