@@ -24,7 +24,8 @@ if TYPE_CHECKING:
         views,
     )
     from graphssl.atlases import AtlasConverter
-    from graphssl.data import Atlas, Cohort, ConnectomeBatch, RegionData, Schema, Split
+    from graphssl.data import Atlas, Cohort, ConnectomeBatch, MultimodalBatch, MultimodalBuilder, RegionData, Schema, Split
+    from graphssl.encoders import MultimodalEncoder
     from graphssl.estimators import ConnectomeClassifier, PopulationClassifier
     from graphssl.evaluation import evaluate
     from graphssl.initializers import initialize
@@ -48,6 +49,9 @@ __all__ = [
     "ConnectomeClassifier",
     "MetaSettings",
     "Model",
+    "MultimodalBatch",
+    "MultimodalBuilder",
+    "MultimodalEncoder",
     "PopulationClassifier",
     "RegionData",
     "Schema",
@@ -110,6 +114,9 @@ _HOMES = {
     "MAML": ("training.meta", "MAML"),
     "MetaSettings": ("training.meta", "MetaSettings"),
     "Model": ("training", "Model"),
+    "MultimodalBatch": ("data", "MultimodalBatch"),
+    "MultimodalBuilder": ("data", "MultimodalBuilder"),
+    "MultimodalEncoder": ("encoders", "MultimodalEncoder"),
     "PopulationClassifier": ("estimators", "PopulationClassifier"),
     "RegionData": ("data", "RegionData"),
     "Schema": ("data", "Schema"),

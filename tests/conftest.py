@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 import torch
 
+from graphssl.atlases import load_atlas
 from graphssl.data import Atlas, Cohort, Column, ConnectomeBatch, Events, Provenance, RegionData, Schema, TableBatch
+from graphssl.datasets import simulate_multimodal
 from graphssl.encoders import GraphTransformer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,6 +46,13 @@ def shared_data() -> Path:
 def make_cohort() -> Callable[..., Cohort]:
     """Factory of small cohorts of time series: `make_cohort(n_subjects=24, n_regions=12, n_sites=2, n_timepoints=40, seed=0, effect=0.0)`."""
     return small_cohort
+
+
+@pytest.fixture(scope="session")
+def patients() -> Cohort:
+    """Forty patients of two sites of whom 32 have a connectome, 36 a table and 24 an image of eight by eight pixels."""
+    shares = {"connectome": 0.8, "table": 0.9, "image": 0.6}
+    return simulate_multimodal([load_atlas("simulated24")], n_subjects=40, size=8, shares=shares)
 
 
 @pytest.fixture(scope="session")

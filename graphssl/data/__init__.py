@@ -3,6 +3,7 @@
 from graphssl.data.atlas import Atlas
 from graphssl.data.cohort import Cohort
 from graphssl.data.connectome import ConnectomeBatch
+from graphssl.data.embedded import EmbeddedBatch
 from graphssl.data.event_tokens import EventBatch, EventTokenizer
 from graphssl.data.events import Events
 from graphssl.data.harmonize import SiteHarmonizer
@@ -10,6 +11,7 @@ from graphssl.data.image_batch import ImageBatch
 from graphssl.data.image_builder import ImageBuilder
 from graphssl.data.images import ImageData
 from graphssl.data.mixed_images import MixedImageBuilder, MixedImages
+from graphssl.data.multimodal import MultimodalBatch, MultimodalBuilder
 from graphssl.data.population import PopulationGraph
 from graphssl.data.population_batch import Population, PopulationBatch
 from graphssl.data.records import AbstractRecords
@@ -32,6 +34,7 @@ __all__ = [
     "ColumnTokenizer",
     "ConnectomeBatch",
     "CovariateRemover",
+    "EmbeddedBatch",
     "EventBatch",
     "EventSummary",
     "EventTokenizer",
@@ -41,6 +44,8 @@ __all__ = [
     "ImageData",
     "MixedImageBuilder",
     "MixedImages",
+    "MultimodalBatch",
+    "MultimodalBuilder",
     "Population",
     "PopulationBatch",
     "PopulationGraph",

@@ -32,6 +32,10 @@ class AbstractBuilder(BaseEstimator, ABC):
     def from_state(cls, record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         """The inverse of `state`."""
 
+    def readable(self, cohort: Cohort) -> list[str]:
+        """Subjects of whom there is anything that it reads, in their order; all of them where it does not say."""
+        return cohort.ids
+
     def unknown(self, cohort: Cohort) -> pd.DataFrame:
         """Who has a category that no training subject had: a row a subject, a column a column of categories; no column where none are read."""
         return pd.DataFrame(index=cohort.subjects.index)

@@ -104,6 +104,13 @@ class ImageBuilder(AbstractBuilder):
         groups["group"] = tuple(together.loc[subjects])
         return ImageBatch(tuple(subjects), rows, rows if data.has_masks else None, None, data.clip, groups)
 
+    def readable(self, cohort: Cohort) -> list[str]:
+        """Subjects with an image."""
+        if not cohort.images or getattr(self, "name_", self.images) not in (None, *cohort.images):
+            return []
+        there = cohort.images[getattr(self, "name_", None) or self._chosen(cohort)].values
+        return [subject for subject in cohort.ids if subject in there]
+
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Arguments and what was fitted, for a model folder; there are no tensors."""
         arguments = {name: list(value) if isinstance(value, (tuple, list)) else value for name, value in self.get_params(deep=False).items()}

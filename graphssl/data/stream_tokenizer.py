@@ -72,6 +72,11 @@ class AbstractStreamTokenizer(AbstractTokenizer):
             raise CheckpointError(f"Expected the fitted state of a {cls.__name__}, found a problem with {error}. The file is damaged.") from error
         return tokenizer
 
+    def readable(self, cohort: Cohort) -> list[str]:
+        """Patients with an event; columns that do not change are read beside."""
+        there = set() if cohort.events is None else set(cohort.events.ids)
+        return [patient for patient in cohort.ids if patient in there]
+
     def unknown(self, cohort: Cohort) -> pd.DataFrame:
         """Who has a category that no training patient had, by static column of categories.
 

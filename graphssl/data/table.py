@@ -172,6 +172,12 @@ class ColumnTokenizer(AbstractTokenizer):
         check_is_fitted(self, "edges_")
         return self.encoder_.unknown(X)
 
+    def readable(self, cohort: Cohort) -> list[str]:
+        """Patients with a value in one of the columns."""
+        encoder = getattr(self, "encoder_", None) or ColumnEncoder(self.columns, roles=self.roles).fit(cohort)
+        names = [column.name for column in encoder.columns_ if column.name in cohort.subjects.columns]
+        return [str(patient) for patient in cohort.subjects.index[cohort.subjects[names].notna().any(axis=1)]]
+
     def layout(self) -> dict[str, Any]:
         """Names of numbers, categories of the other columns, and the number of pieces.
 

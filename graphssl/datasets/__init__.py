@@ -18,6 +18,7 @@ from graphssl.datasets.records import load_omop, load_records
 from graphssl.datasets.simulate import GroundTruth, SimulatedSite, Simulation, simulate
 from graphssl.datasets.simulate_images import simulate_images
 from graphssl.datasets.simulate_modalities import simulate_modalities
+from graphssl.datasets.simulate_multimodal import simulate_multimodal
 from graphssl.datasets.simulate_stays import simulate_stays
 from graphssl.datasets.simulate_table import TableSimulation, TableTruth, simulate_table
 from graphssl.datasets.tables import load_tables
@@ -53,6 +54,7 @@ __all__ = [
     "simulate",
     "simulate_images",
     "simulate_modalities",
+    "simulate_multimodal",
     "simulate_stays",
     "simulate_table",
     "write_array",

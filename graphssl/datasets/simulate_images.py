@@ -67,17 +67,44 @@ def simulate_images(
     rng = np.random.default_rng(seed)
     ids = pd.Index([f"patient-{k:04d}" for k in range(n_subjects)], dtype="str")
     malignant, site = np.arange(n_subjects) // n_sites % 2, np.arange(n_subjects) % n_sites
+    every = np.repeat(range(n_subjects), images_per_subject)
     shape = (size, size) if rank == 2 else (size // 2, size, size)
-    pictures = [_picture(rng, shape, n_frames, effect * malignant[k], site[k] / n_sites) for k in np.repeat(range(n_subjects), images_per_subject)]
+    place = images_folder(folder) / f"{name}.npz"
+    images = draw_images(ids[every], effect * malignant[every], site[every] / n_sites, shape, place, rng, n_frames=n_frames, n_channels=n_channels)
+    table = pd.DataFrame({"diagnosis": np.asarray(CLASSES)[malignant], "site": [f"site-{k}" for k in site]}, index=ids)
+    return Cohort(name, table, Schema(_COLUMNS), images={name: images})
+
+
+def draw_images(
+    subjects: pd.Index,
+    effect: npt.NDArray[np.float64],
+    contrast: npt.NDArray[np.float64],
+    shape: tuple[int, ...],
+    place: Path,
+    rng: np.random.Generator,
+    *,
+    n_frames: int | None = None,
+    n_channels: int = 1,
+) -> ImageData:
+    """Draw lesions on smooth tissue and write them, with their masks, to one file.
+
+    Args:
+        subjects: Subject of each image `[n]`.
+        effect: How rough and bright each lesion is `[n]`; 0 of benign ones.
+        contrast: How strong the contrast of each image is, in [0, 1] `[n]`.
+        shape: Voxels along each axis of space.
+        place: The NPZ file to write.
+        rng: Source of randomness.
+        n_frames: Frames of a clip; images or volumes when left out.
+        n_channels: Channels, 1 to 4.
+    """
+    pictures = [_picture(rng, shape, n_frames, float(strong), float(light)) for strong, light in zip(effect, contrast, strict=True)]
     values, masks = (np.stack(parts) for parts in zip(*pictures, strict=True))
     if n_channels > 1:
         values = values[..., None] * np.asarray(_TINT[:n_channels])
-    place = _folder(folder) / f"{name}.npz"
     np.savez_compressed(place, images=(255 * values).round().astype(np.uint8), masks=masks.astype(np.uint8))
-    table = pd.DataFrame({"diagnosis": np.asarray(CLASSES)[malignant], "site": [f"site-{k}" for k in site]}, index=ids)
-    data = _references(place, ids.repeat(images_per_subject), masks.shape[1:], n_channels)
-    images = ImageData(data, rank, clip=n_frames is not None, root=place.parent, classes=("tissue", "lesion"))
-    return Cohort(name, table, Schema(_COLUMNS), images={name: images})
+    data = _references(place, subjects, masks.shape[1:], n_channels)
+    return ImageData(data, len(shape), clip=n_frames is not None, root=place.parent, classes=("tissue", "lesion"))
 
 
 def _picture(
@@ -121,7 +148,8 @@ def _references(place: Path, subjects: pd.Index, shape: tuple[int, ...], n_chann
     )
 
 
-def _folder(folder: str | os.PathLike[str] | None) -> Path:
+def images_folder(folder: str | os.PathLike[str] | None) -> Path:
+    """The folder for simulated images, made where it is absent; a temporary one, removed when Python ends, when left out."""
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
         return Path(folder)

@@ -3,6 +3,7 @@
 from graphssl.encoders.base import AbstractEncoder, Embedding
 from graphssl.encoders.brain_network_transformer import BrainNetworkTransformer
 from graphssl.encoders.event_transformer import EventTransformer
+from graphssl.encoders.fusion import AbstractFusion, Concatenation, DynamicMetaEmbedding, GatedSum, Mean
 from graphssl.encoders.gnn import GAT, GCN, GIN
 from graphssl.encoders.graph_transformer import GraphTransformer
 from graphssl.encoders.images import (
@@ -20,6 +21,7 @@ from graphssl.encoders.images import (
 )
 from graphssl.encoders.linear_encoder import LinearEncoder
 from graphssl.encoders.mlp import MLP
+from graphssl.encoders.multimodal import MultimodalEncoder
 from graphssl.encoders.patient_network import PatientNetwork
 from graphssl.encoders.place_encoder import PlaceEncoder
 from graphssl.encoders.population_encoder import AbstractPopulationEncoder
@@ -39,17 +41,23 @@ __all__ = [
     "GIN",
     "MLP",
     "AbstractEncoder",
+    "AbstractFusion",
     "AbstractImageEncoder",
     "AbstractPopulationEncoder",
     "AbstractRecordEncoder",
     "AbstractTableEncoder",
     "AbstractTimelineEncoder",
     "BrainNetworkTransformer",
+    "Concatenation",
+    "DynamicMetaEmbedding",
     "Embedding",
     "EventTransformer",
     "FrameEncoder",
+    "GatedSum",
     "GraphTransformer",
     "LinearEncoder",
+    "Mean",
+    "MultimodalEncoder",
     "PatchDecoder",
     "PatientNetwork",
     "PlaceEncoder",

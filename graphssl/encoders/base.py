@@ -2,12 +2,13 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from graphssl.data.batch import Batch
 from graphssl.data.builder import AbstractBuilder
 from graphssl.errors import ConfigError
 from graphssl.graphs import ConnectomeBuilder
@@ -60,6 +61,14 @@ class AbstractEncoder(nn.Module, ABC):
         """A builder, not fitted, of the batches that it reads."""
         return ConnectomeBuilder()
 
+    def once(self, batch: Batch) -> Batch:
+        """The batch with what need not be computed anew in every step of a training; itself where there is nothing of the kind.
+
+        Args:
+            batch: All rows of the training.
+        """
+        return batch
+
     @property
     def reader(self) -> "AbstractEncoder":
         """What reads a subject's data: the encoder itself, or its part for a patient alone where patients learn from others.
@@ -71,6 +80,44 @@ class AbstractEncoder(nn.Module, ABC):
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments as plain values, for `config.json`."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+
+class Written(Protocol):
+    """A module whose constructor's arguments are plain values."""
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+
+
+Made = TypeVar("Made", bound=Written)
+
+
+def written(module: Written) -> dict[str, Any]:
+    """Class and arguments of an encoder, or of a part of one, as plain values, for JSON."""
+    return {"class": type(module).__name__, "arguments": module.arguments()}
+
+
+def made_of(kind: type[Made], given: Made | Mapping[str, Any], what: str) -> Made:
+    """One with new random weights of the class and arguments of one that is given or was `written`.
+
+    Args:
+        kind: What it must be.
+        given: One of the kind, or what was written of it.
+        what: What to call it in an error.
+
+    Raises:
+        ConfigError: If there is no such class, or its arguments are others.
+    """
+    record = given if isinstance(given, Mapping) else written(given)
+    kinds = {known.__name__: known for known in _below(kind)}
+    try:
+        return kinds[record["class"]](**record["arguments"])
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"Expected {what} with its arguments, found {dict(record)} ({error}). Give {what}.") from error
+
+
+def _below(kind: type[Made]) -> list[type[Made]]:
+    return [each for child in kind.__subclasses__() for each in (child, *_below(child))]
 
 
 def check_heads(width: int, heads: int) -> None:

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 from graphssl.data.builder import AbstractBuilder
 from graphssl.data.population_batch import PopulationBatch
 from graphssl.data.records import AbstractRecords
-from graphssl.encoders.base import AbstractEncoder, Embedding, check_heads
+from graphssl.encoders.base import AbstractEncoder, Embedding, check_heads, written
 from graphssl.encoders.patient_messages import PatientGraph, trees, whole_graph
 from graphssl.encoders.patient_network import PatientNetwork
-from graphssl.encoders.record_encoder import AbstractRecordEncoder, made_anew, written
+from graphssl.encoders.record_encoder import AbstractRecordEncoder, made_anew
 from graphssl.errors import ConfigError
 from graphssl.graphs.batch_neighborhoods import BatchNeighborhoods, batch_neighborhoods
 from graphssl.graphs.population_builder import PopulationBuilder

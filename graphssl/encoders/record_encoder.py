@@ -6,7 +6,7 @@ from typing import Any
 
 from graphssl.data.builder import AbstractBuilder, AbstractTokenizer
 from graphssl.data.table import TableBatch
-from graphssl.encoders.base import AbstractEncoder
+from graphssl.encoders.base import AbstractEncoder, made_of
 from graphssl.errors import ConfigError
 
 
@@ -96,24 +96,10 @@ class AbstractRecordEncoder(AbstractEncoder):
 _OF_COLUMNS = ("number", "column", "category")
 
 
-def written(encoder: AbstractRecordEncoder) -> dict[str, Any]:
-    """Class and arguments of an encoder as plain values, for JSON."""
-    return {"class": type(encoder).__name__, "arguments": encoder.arguments()}
-
-
 def made_anew(encoder: AbstractRecordEncoder | Mapping[str, Any]) -> AbstractRecordEncoder:
     """An encoder with new random weights of the class and arguments of one that is given or was `written`.
 
     Raises:
         ConfigError: If there is no such class, or its arguments are others.
     """
-    record = written(encoder) if isinstance(encoder, AbstractRecordEncoder) else encoder
-    kinds = {kind.__name__: kind for kind in _below(AbstractRecordEncoder)}  # type: ignore[type-abstract]
-    try:
-        return kinds[record["class"]](**record["arguments"])
-    except (KeyError, TypeError) as error:
-        raise ConfigError(f"Expected an encoder of records with its arguments, found {dict(record)} ({error}). Give an encoder.") from error
-
-
-def _below(kind: type[AbstractRecordEncoder]) -> list[type[AbstractRecordEncoder]]:
-    return [each for child in kind.__subclasses__() for each in (child, *_below(child))]
+    return made_of(AbstractRecordEncoder, encoder, "an encoder of records")  # type: ignore[type-abstract]

@@ -93,6 +93,12 @@ class ConnectomeBuilder(AbstractBuilder):
             self._check_series()
         return self._connectomes(self._harmonized(cohort), {}, series=series)
 
+    def readable(self, cohort: Cohort) -> list[str]:
+        """Subjects with data in one of the atlases."""
+        names = getattr(self, "atlases_", None) or self.atlases or list(cohort.regions)
+        there = {subject for name in names if name in cohort.regions for subject in cohort.regions[name].values}
+        return [subject for subject in cohort.ids if subject in there]
+
     def fit_transform(self, cohort: Cohort, y: object = None) -> ConnectomeBatch:
         """Fit on a training cohort and give its connectomes, computed once."""
         return self._connectomes(*self._fit(cohort))

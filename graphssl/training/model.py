@@ -25,6 +25,7 @@ from graphssl.data.event_tokens import EventTokenizer
 from graphssl.data.image_batch import ImageBatch
 from graphssl.data.image_builder import ImageBuilder
 from graphssl.data.mixed_images import MixedImageBuilder, MixedImages
+from graphssl.data.multimodal import MultimodalBuilder
 from graphssl.data.table import ColumnTokenizer
 from graphssl.data.timeline import TimelineTokenizer
 from graphssl.encoders.base import AbstractEncoder
@@ -292,7 +293,8 @@ def by_subject(values: Tensor, subject_ids: Sequence[str], ids: Sequence[str]) -
 
 
 def _builder(record: dict[str, Any]) -> type[AbstractBuilder]:
-    known = (ConnectomeBuilder, ColumnTokenizer, TimelineTokenizer, EventTokenizer, ImageBuilder, MixedImageBuilder, PopulationBuilder)
+    readers = (ConnectomeBuilder, ColumnTokenizer, TimelineTokenizer, EventTokenizer, ImageBuilder)
+    known = (*readers, MixedImageBuilder, MultimodalBuilder, PopulationBuilder)
     kinds: dict[str, type[AbstractBuilder]] = {kind.__name__: kind for kind in known}
     if record["class"] not in kinds:
         raise CheckpointError(f"Expected one of the builders {', '.join(kinds)}, found {record['class']!r}. It was saved by another version.")
@@ -312,6 +314,10 @@ def _encoder(record: dict[str, Any]) -> AbstractEncoder:
 
 def _check_layout(builder: AbstractBuilder, encoder: AbstractEncoder, source: Path) -> None:
     """Check that an encoder of columns was made for those of the schema, in their order: else it would read one column for another, unseen."""
+    if isinstance(builder, MultimodalBuilder) and isinstance(encoder, encoders.MultimodalEncoder):
+        for name, part in encoder.encoders.items():
+            _check_layout(builder.builders_[name], part, source)
+        return
     if not isinstance(builder, AbstractTokenizer):
         return
     arguments = {**encoder.reader.arguments(), **encoder.arguments()}
@@ -356,7 +362,8 @@ def _load(module: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
 
 
 def _model_card(model: Model) -> str:
-    kinds = {ConnectomeBuilder: "connectome", ImageBuilder: "medical-imaging", MixedImageBuilder: "medical-imaging"}
+    imaging = {ImageBuilder: "medical-imaging", MixedImageBuilder: "medical-imaging"}
+    kinds = {ConnectomeBuilder: "connectome", MultimodalBuilder: "multimodal", **imaging}
     what = next((word for kind, word in kinds.items() if isinstance(model.builder, kind)), "electronic-health-records")
     lines = ["---", "library_name: graphssl", f"tags: [{what}, {type(model.encoder).__name__}, self-supervised]", "---", "", "# " + repr(model), ""]
     lines += [f"- **{key}**: {value}" for key, value in model.card.items()]

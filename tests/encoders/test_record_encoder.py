@@ -5,7 +5,8 @@ import pytest
 
 from graphssl.data import ColumnTokenizer, TimelineTokenizer
 from graphssl.encoders import AbstractRecordEncoder, TableTransformer, TimelineTransformer
-from graphssl.encoders.record_encoder import made_anew, written
+from graphssl.encoders.base import written
+from graphssl.encoders.record_encoder import made_anew
 from graphssl.errors import ConfigError
 from graphssl.graphs import ConnectomeBuilder
 
