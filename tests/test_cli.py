@@ -245,7 +245,7 @@ def test_lesions_are_segmented_on_folds_and_by_a_model_of_everybody(tmp_path, mo
     results = read_results(record["results"])
     masks = results[results["task"] == "masks of images"]
     assert set(masks["method"]) == {"pretrained", "mean_mask"}
-    assert set(masks["metric"]) == {"dice", "iou", "hd95"}
+    assert set(masks["metric"]) == {"dice", "iou", "nsd", "hd95"}
     assert "the most common class of each voxel" in (tmp_path / record["report"]).read_text()
     assert main(["finetune", "--config", "lesions.yaml", "--name", "again", "--quiet", "--json"]) == 0
     model = Model.from_pretrained(json.loads(capsys.readouterr().out)["model"])

@@ -1,6 +1,6 @@
 """A batch of images, volumes or clips: references until pixels are asked for, tensors from then on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, overload
 
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from graphssl.data.batch import row_numbers
 from graphssl.errors import DataError
+
+_CPU = torch.device("cpu")
 
 
 class PixelSource(Protocol):
@@ -40,10 +42,36 @@ class Pending:
     Args:
         source: What decodes them.
         rows: Their numbers there.
+        device: Where they go once they are decoded.
     """
 
     source: PixelSource
     rows: tuple[int, ...]
+    device: torch.device = _CPU
+
+    def decoded(self, what: str) -> Tensor:
+        """Pixels (`images`) or segmentation masks (`masks`)."""
+        tensor: Tensor = getattr(self.source, what)(self.rows)
+        return tensor.to(self.device)
+
+
+class Later:
+    """Masks on their way through views, which are worked out when somebody reads them: most objectives never do.
+
+    Args:
+        make: What gives them.
+    """
+
+    def __init__(self, make: Callable[[], Tensor]) -> None:
+        self._make: Callable[[], Tensor] | None = make
+        self._made: Tensor | None = None
+
+    def read(self) -> Tensor:
+        """The masks, made once."""
+        if self._make is not None:
+            self._made, self._make = self._make(), None  # what they were made of can go
+        assert self._made is not None
+        return self._made
 
 
 class _Decoded:
@@ -60,8 +88,8 @@ class _Decoded:
 
     def _read(self, batch: Any) -> Any:
         value = batch.__dict__[self.slot]
-        if isinstance(value, Pending):
-            value = getattr(value.source, self.what)(value.rows)
+        if isinstance(value, Pending | Later):
+            value = value.decoded(self.what) if isinstance(value, Pending) else value.read()
             batch.__dict__[self.slot] = value
         return value
 
@@ -84,15 +112,16 @@ class _Masks(_Decoded):
     def __get__(self, batch: Any, owner: type | None = None) -> Tensor | None:
         return None if batch is None else self._read(batch)
 
-    def __set__(self, batch: Any, value: Tensor | Pending | None) -> None:
+    def __set__(self, batch: Any, value: Tensor | Pending | Later | None) -> None:
         super().__set__(batch, value)
 
 
 @dataclass(frozen=True, eq=False)
 class ImageBatch:
-    """Images, volumes or clips of one size; a row is one image. `dataclasses.replace` gives a batch with other images.
+    """Images, volumes or clips of one size; a row is one image. `changed` gives a batch with other images.
 
-    A whole cohort is one batch of references. Taking rows copies references; pixels are decoded when `images` is first read, or by `to`.
+    A whole cohort is one batch of references. Taking rows copies references, and so does moving; pixels are decoded when `images` is first read, and
+    masks when `masks` is.
 
     Args:
         subject_ids: Subject of each row `[B]`.
@@ -162,18 +191,23 @@ class ImageBatch:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are; the CPU as long as nothing is decoded."""
-        return torch.device("cpu") if self.pending is not None else self.images.device
+        """Where the tensors are, or will be once they are decoded."""
+        return self.images.device if self.pending is None else self.pending.device
 
     def __getitem__(self, rows: Sequence[int] | Int[Tensor, "b"] | Bool[Tensor, "B"]) -> "ImageBatch":
         """The given rows, by number or by a mask of booleans; what is not decoded stays so."""
-        index = row_numbers(rows, self.device)
+        index = row_numbers(rows, _CPU)
         chosen = index.tolist()
 
+        def of(tensor: Tensor) -> Tensor:
+            return tensor[index.to(tensor.device)]
+
         def taken(value: Any) -> Any:
-            return (
-                Pending(value.source, tuple(value.rows[i] for i in chosen)) if isinstance(value, Pending) else None if value is None else value[index]
-            )
+            if isinstance(value, Pending):
+                return Pending(value.source, tuple(value.rows[i] for i in chosen), value.device)
+            if isinstance(value, Later):
+                return Later(lambda: of(value.read()))
+            return None if value is None else of(value)
 
         return ImageBatch(
             tuple(self.subject_ids[i] for i in chosen),
@@ -185,19 +219,44 @@ class ImageBatch:
         )
 
     def to(self, device: torch.device | str) -> "ImageBatch":
-        """The batch on another device, decoded."""
-        masks = None if self.masks is None else self.masks.to(device)
-        visible = None if self.visible is None else self.visible.to(device)
-        return replace(self, images=self.images.to(device), masks=masks, visible=visible)
+        """The batch on another device; what is not decoded goes there once it is."""
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, Pending):
+                return Pending(value.source, value.rows, torch.device(device))
+            if isinstance(value, Later):
+                return Later(lambda: value.read().to(device))
+            return None if value is None else value.to(device)
+
+        held = self.__dict__
+        return replace(self, images=moved(held["_images"]), masks=moved(held["_masks"]), visible=moved(self.visible))
+
+    def changed(self, **fields: Any) -> "ImageBatch":
+        """The batch with other fields, as `dataclasses.replace` gives it, but what nobody has read is not decoded for that."""
+        return replace(self, **{"images": self.__dict__["_images"], "masks": self.__dict__["_masks"], **fields})
+
+    def masks_later(self, change: Callable[[Tensor], Tensor] = lambda masks: masks) -> Later | None:
+        """The masks for another batch, changed once somebody reads them; None where there are none.
+
+        Args:
+            change: What is done to them; keep no images in it.
+        """
+        held = self.__dict__["_masks"]
+        if isinstance(held, Pending):
+            rows = held
+            held = self.__dict__["_masks"] = Later(lambda: rows.decoded("masks"))  # decoded once, for this batch and all that come of it
+        if held is None:
+            return None
+        return Later(lambda: change(held.read() if isinstance(held, Later) else held))
 
     def hide(self, hidden: Bool[Tensor, "B *S"]) -> "ImageBatch":
         """The batch with some voxels made unreadable: not visible, zero in every channel."""
         visible = ~hidden if self.visible is None else self.visible & ~hidden
-        return replace(self, images=self.images.masked_fill(hidden.unsqueeze(1), 0.0), visible=visible)
+        return self.changed(images=self.images.masked_fill(hidden.unsqueeze(1), 0.0), visible=visible)
 
     def without_masks(self) -> "ImageBatch":
         """The batch without segmentation masks, which are then never decoded."""
-        return ImageBatch(self.subject_ids, self.__dict__["_images"], None, self.visible, self.clip, self.groups)
+        return self.changed(masks=None)
 
     def signature(self) -> bytes:
         """What tells these rows from others: subjects, and contents of the files where they are not decoded, else the sum of each row's pixels."""
@@ -222,11 +281,11 @@ class ImageBatch:
         if any(batch.visible is not None for batch in batches):
             seen = [torch.ones_like(batch.images[:, 0], dtype=torch.bool) if batch.visible is None else batch.visible for batch in batches]
             visible = torch.cat(seen)
-        masks = [batch.masks for batch in batches if batch.masks is not None]
+        masks = [each for batch in batches if (each := batch.masks_later()) is not None]
         return cls(
             tuple(subject for batch in batches for subject in batch.subject_ids),
             torch.cat([batch.images for batch in batches]),
-            torch.cat(masks) if masks else None,
+            Later(lambda: torch.cat([each.read() for each in masks])) if masks else None,
             visible,
             batches[0].clip,
             {name: tuple(value for batch in batches for value in batch.groups[name]) for name in batches[0].groups},

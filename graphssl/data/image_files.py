@@ -1,6 +1,7 @@
 """Files of images, volumes and clips decoded: PNG, JPEG, TIFF, NIfTI, DICOM, arrays in NPZ, and video."""
 
 import hashlib
+import math
 import re
 import zipfile
 import zlib
@@ -143,8 +144,11 @@ def _read_nifti(place: Path, part: str, n_axes: int) -> Picture:
 def volume_of(image: Any, place: Path) -> Picture:
     """A volume of nibabel in the order in which all are kept: axes turned and flipped to RAS, then slices first.
 
+    A volume taken at a slant keeps its own axes, those nearest to RAS, and its voxels as they are, as with nibabel and MONAI: a mask on the same grid
+    still fits. Spacing along the axes says all about distances as long as these stand at right angles.
+
     Raises:
-        DataError: If it has a fourth axis.
+        DataError: If it has a fourth axis, or its axes are sheared.
     """
     import nibabel
 
@@ -153,6 +157,7 @@ def volume_of(image: Any, place: Path) -> Picture:
     if n_axes > 3:
         raise DataError(_wrong_axes(place, "", shape, 3))
     canonical = nibabel.as_closest_canonical(image)
+    _check_right_angles(canonical.affine, place)
     values = np.asanyarray(canonical.dataobj)
     values = values.reshape((*values.shape, 1, 1)[:3] if values.ndim < 3 else values.shape[:3])
     spacing = nibabel.affines.voxel_sizes(canonical.affine)
@@ -199,6 +204,7 @@ def _read_video(place: Path, part: str, n_axes: int) -> Picture:
 
 _PART = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<number>\d+)\])?")
 _CHANNELS = (1, 2, 3, 4)
+_SHEAR = 0.02  # sine of the angle, one degree: registration and rounding leave less
 
 # Threads that decode at once read an array once, not each; nor can Python 3.11 parse headers of arrays in two threads (python/cpython#106905).
 _ONE_READER = Lock()
@@ -224,6 +230,17 @@ def _reader(place: Path) -> Callable[[Path, str, int], Picture]:
 
 def _channels_first(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
+
+
+def _check_right_angles(affine: npt.NDArray[np.float64], place: Path) -> None:
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    slant = float(np.abs(directions.T @ directions - np.eye(3)).max())
+    if slant > _SHEAR:
+        off = math.degrees(math.asin(min(1.0, slant)))
+        raise DataError(
+            f"Expected axes at right angles in {place}, found two that are {off:.0f}° off, as of a tilted gantry. "
+            "Resample it to a grid of right angles before loading, such as with nibabel.processing.conform."
+        )
 
 
 def _wrong_axes(place: Path, part: str, shape: tuple[int, ...], n_axes: int) -> str:

@@ -72,7 +72,7 @@ class MixedImages:
         return MixedImages({name: part for name, (part, _) in found.items()}, self.in_turn)
 
     def to(self, device: torch.device | str) -> "MixedImages":
-        """The batches on another device, decoded."""
+        """The batches on another device."""
         return MixedImages({name: part.to(device) for name, part in self.parts.items()}, self.in_turn)
 
     def signature(self) -> bytes:

@@ -213,7 +213,7 @@ def hold_out(
         ids: Subject ids `[n]`.
         labels: What to stratify by `[n]`.
         groups: Group of each subject `[n]`.
-        test_fraction: Share of the subjects held out, in (0, 0.5].
+        test_fraction: Share of the subjects held out, in (0, 0.5]; one group where that would be less than one.
         seed: Seed of the draw.
 
     Raises:
@@ -221,7 +221,8 @@ def hold_out(
     """
     if not 0 < test_fraction <= 0.5:
         raise DataError(f"Expected a test fraction in (0, 0.5], found {test_fraction}.")
-    n_splits = max(2, round(1 / test_fraction))
+    n_groups = len(set(ids if groups is None else map(str, groups)))
+    n_splits = max(2, min(round(1 / test_fraction), n_groups))
     strata = ["all"] * len(ids) if labels is None else [str(label) for label in labels]
     fold = k_fold(ids, strata, groups=groups, n_splits=n_splits, seed=seed)[0]
     return Split("hold-out", fold.train, fold.test)

@@ -1,7 +1,7 @@
 """From two dimensions to three: images as small volumes, and kernels of images as kernels of volumes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -65,9 +65,9 @@ class VariableDimension(AbstractView):
         slices = self._slices(images)
         order = draw.to(images.device)[:, :, None, None].expand_as(slices)
         n = slices.shape[1]
-        masks = None if batch.masks is None else batch.masks.unsqueeze(1).expand(-1, n, -1, -1)
+        masks = batch.masks_later(lambda masks: masks.unsqueeze(1).expand(-1, n, -1, -1))
         visible = None if batch.visible is None else batch.visible.unsqueeze(1).expand(-1, n, -1, -1)
-        return replace(batch, images=slices.gather(1, order).unsqueeze(1), masks=masks, visible=visible)
+        return batch.changed(images=slices.gather(1, order).unsqueeze(1), masks=masks, visible=visible)
 
     def _slices(self, images: Tensor) -> Float[Tensor, "B D H W"]:
         if self.mode == "channel_as_depth":

@@ -58,6 +58,7 @@ _METRICS = {
     "physionet2019_utility": "Normalised utility",
     "dice": "Dice",
     "iou": "Intersection over union",
+    "nsd": "Surface within 1 mm (or voxel)",
     "hd95": "Distance of surfaces, 95th percentile",
 }
 _PROTOCOLS = {

@@ -1,7 +1,7 @@
 """Large minibatches in little memory: rows pass the encoder a few at a time, and gradients are those of all rows at once."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from graphssl.data.batch import Batch
 from graphssl.encoders.base import AbstractEncoder, Embedding
+from graphssl.errors import ConfigError
 
 
 @contextmanager
@@ -20,14 +21,18 @@ def rows_at_once(encoder: AbstractEncoder, n_rows: int, *, maps: bool = True) ->
     al., 2021, arXiv 2101.06983). So a loss may compare every row with every other, as contrast, clustering and redundancy do; sums of the gradients
     of small minibatches get these wrong. Memory is that of one part, and the price is one more forward pass.
 
-    It is exact as long as a row's embedding does not depend on the other rows. Batch normalisation in the encoder does: it normalises each part by
-    itself. Use group normalisation (`norm="group"`). Heads that stand on pooled vectors see all rows, so theirs is exact.
+    It is exact because a row's embedding does not depend on the other rows. With batch normalisation in the encoder it would: each part would be
+    normalised by itself, which is another network. Heads that stand on pooled vectors see all rows, so theirs is exact.
 
     Args:
-        encoder: The encoder; within the block its `forward` works in parts. Its running means are moved once a part, as without parts once a batch.
+        encoder: The encoder; within the block its `forward` works in parts.
         n_rows: Rows a part.
         maps: Whether the loss reads feature maps of images; where it does not they are let go with their part.
+
+    Raises:
+        ConfigError: If batch normalisation of the encoder is in training mode.
     """
+    _check_norms(encoder)
     forward: Callable[[Any], Embedding] = encoder.forward
 
     def whole(batch: Batch) -> Embedding:
@@ -39,10 +44,8 @@ def rows_at_once(encoder: AbstractEncoder, n_rows: int, *, maps: bool = True) ->
             return whole(batch)
         anchor = torch.empty(0, device=batch.device)  # tells checkpoint whose random numbers dropout draws
         numbers = [list(range(start, min(start + n_rows, len(batch)))) for start in range(0, len(batch), n_rows)]
-        return joined([checkpoint(lambda part, _: whole(part), batch[rows], anchor, use_reentrant=False, context_fn=again) for rows in numbers])
-
-    def again() -> tuple[Any, Any]:
-        return nullcontext(), kept_statistics(encoder)
+        parts = [batch[rows] for rows in numbers]  # kept for the backward pass: what is decoded of them is decoded once
+        return joined([checkpoint(lambda part, _: whole(part), part, anchor, use_reentrant=False) for part in parts])
 
     encoder.forward = in_parts  # type: ignore[method-assign]
     try:
@@ -51,21 +54,18 @@ def rows_at_once(encoder: AbstractEncoder, n_rows: int, *, maps: bool = True) ->
         del encoder.forward
 
 
-@contextmanager
-def kept_statistics(module: nn.Module) -> Iterator[None]:
-    """Leave running means of batch normalisation as they are, for a pass that is the repetition of one before."""
-    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats]
-    before = [{name: value.clone() for name, value in norm.named_buffers()} for norm in norms]
-    try:
-        yield
-    finally:
-        for norm, buffers in zip(norms, before, strict=True):
-            for name, value in buffers.items():
-                norm.get_buffer(name).copy_(value)
-
-
 def joined(parts: list[Embedding]) -> Embedding:
     """Embeddings of parts of a batch as that of the batch."""
     maps: list[Tensor] = [torch.cat(scale) for scale in zip(*(part.maps for part in parts), strict=True)]
     tokens, mask = torch.cat([part.tokens for part in parts]), torch.cat([part.mask for part in parts])
     return Embedding(tokens, mask, torch.cat([part.pooled for part in parts]), tuple(maps))
+
+
+def _check_norms(encoder: AbstractEncoder) -> None:
+    norms = [name for name, part in encoder.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.training]
+    if norms:
+        raise ConfigError(
+            f"Expected an encoder whose rows do not depend on one another where they pass in parts (rows_at_once), found batch normalisation in "
+            f"{len(norms)} places of {type(encoder).__name__}, such as {norms[0]!r}. Use group normalisation (norm='group'), "
+            "or leave rows_at_once out."
+        )

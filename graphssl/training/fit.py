@@ -38,7 +38,7 @@ class TrainingSettings:
         accelerator: Lightning's name of the device kind: `auto`, `cpu`, `gpu`.
         precision: Lightning's name of the precision, such as `32-true` or `bf16-mixed` (GPU).
         rows_at_once: Rows of a minibatch that pass the encoder at once, for large minibatches in little memory, at the price of one more forward
-            pass; all when left out. Gradients are exact unless the encoder has batch normalisation (`graphssl.training.accumulation`).
+            pass; all when left out. An encoder with batch normalisation is refused (`graphssl.training.accumulation`).
         progress: Whether to show a progress bar on stderr.
 
     Raises:

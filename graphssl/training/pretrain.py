@@ -83,13 +83,9 @@ def untrained(cohort: Cohort, *, encoder: AbstractEncoder | None = None, builder
 
 
 def _held_out(cohort: Cohort, fraction: float, seed: int) -> Split:
-    """A share of the subjects; of families such as the clips of a patient two at least, since contrast needs somebody else."""
-    n_families = cohort.groups.nunique()
-    has_families = n_families < len(cohort)
-    if has_families:
-        fraction = min(0.5, max(fraction, 1 / max(2, n_families)))
+    """A share of the subjects; two families at least, such as the clips of two patients, since contrast needs somebody else."""
     split = hold_out(cohort.ids, groups=cohort.groups.tolist(), test_fraction=fraction, seed=seed)
-    while has_families and fraction < 0.5 and cohort.groups.loc[list(split.test)].nunique() < 2:
+    while fraction < 0.5 and cohort.groups.loc[list(split.test)].nunique() < 2:
         fraction = min(0.5, 1.3 * fraction)
         split = hold_out(cohort.ids, groups=cohort.groups.tolist(), test_fraction=fraction, seed=seed)
     return split

@@ -78,8 +78,7 @@ def finetune_segmentation(
     """
     builder = with_classes(model, cohort)
     known = cohort.select(subjects_with_masks(cohort, builder.name_))
-    fraction = min(0.5, max(validation_fraction, 1 / max(1, known.groups.nunique())))  # one family at least
-    split = hold_out(known.ids, groups=known.groups.tolist(), test_fraction=fraction, seed=seed)
+    split = hold_out(known.ids, groups=known.groups.tolist(), test_fraction=validation_fraction, seed=seed)
     train, validation = (masked_rows(builder, known.select(ids)) for ids in (split.train, split.test))
     objective = Segmentation(
         len(builder.classes_),

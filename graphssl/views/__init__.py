@@ -3,6 +3,7 @@
 from graphssl.views.base import AbstractView, Compose
 from graphssl.views.by_rank import ByRank
 from graphssl.views.clip import ClipPair, FramePair
+from graphssl.views.colour_jitter import ColourJitter
 from graphssl.views.columns import CorruptColumns
 from graphssl.views.dropped import DropBoxes
 from graphssl.views.erase import Cutout, LocalShuffle
@@ -24,6 +25,7 @@ __all__ = [
     "Blur",
     "ByRank",
     "ClipPair",
+    "ColourJitter",
     "Compose",
     "CorruptColumns",
     "Crop",

@@ -141,10 +141,11 @@ def beta(a: int, b: int, shape: Sequence[int], generator: torch.Generator) -> Te
 
 
 def _at(batch: ImageBatch, frames: Tensor) -> ImageBatch:
-    def taken(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else take_frames(tensor.unsqueeze(1), frames).squeeze(1)
+    def taken(tensor: Tensor) -> Tensor:
+        return take_frames(tensor.unsqueeze(1), frames).squeeze(1)
 
-    return replace(batch, images=take_frames(batch.images, frames), masks=taken(batch.masks), visible=taken(batch.visible))
+    visible = None if batch.visible is None else taken(batch.visible)
+    return batch.changed(images=take_frames(batch.images, frames), masks=batch.masks_later(taken), visible=visible)
 
 
 def _check_frames(batch: ImageBatch) -> None:

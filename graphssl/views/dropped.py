@@ -1,7 +1,7 @@
 """Boxes of an image painted over until a share of it is gone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -68,7 +68,7 @@ class DropBoxes(AbstractImageView):
         if batch.clip:
             inside = inside.unsqueeze(1).expand(len(batch), *batch.shape[2:])
         fill = batch.images[other] if self.fill == "swap" else _noise(batch.images, seeds)
-        return replace(batch, images=torch.where(inside.unsqueeze(1), fill, batch.images))
+        return batch.changed(images=torch.where(inside.unsqueeze(1), fill, batch.images))
 
 
 def _noise(images: Float[Tensor, "b C *S"], seeds: Tensor) -> Float[Tensor, "b C *S"]:

@@ -1,7 +1,7 @@
 """Random looks that take something away: boxes filled, and voxels shuffled in place."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -62,7 +62,7 @@ class Cutout(AbstractImageView):
         filled = ~inside if self.outside else inside
         if self.hide:
             return batch.hide(filled)
-        return replace(batch, images=torch.where(filled.unsqueeze(1), self._filling(batch.images, seeds), batch.images))
+        return batch.changed(images=torch.where(filled.unsqueeze(1), self._filling(batch.images, seeds), batch.images))
 
     def _filling(self, images: Tensor, seeds: Tensor) -> Tensor:
         if self.fill == "swap":

@@ -1,7 +1,7 @@
 """Patches that hold what the masks are about."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int
@@ -43,9 +43,10 @@ class ForegroundCrop(AbstractView):
         room = room_for(torch.empty(0, 1, *space), size)
         anywhere = (torch.rand(len(batch), len(space), generator=generator) * (room + 1)).long()
         around = torch.rand(len(batch), generator=generator) < self.share
-        if batch.masks is None or not around.any():
+        masks = batch.masks if around.any() else None
+        if masks is None:
             return anywhere
-        there = batch.masks.cpu() > 0
+        there = masks.cpu() > 0
         chosen = (torch.rand(there.shape, generator=generator) * there).flatten(start_dim=1).argmax(dim=1)
         voxel = torch.stack(torch.unravel_index(chosen, space), dim=1)
         within = (torch.rand(anywhere.shape, generator=generator) * torch.tensor(size)).long()
@@ -55,5 +56,9 @@ class ForegroundCrop(AbstractView):
     def apply(self, batch: ImageBatch, draw: Int[Tensor, "B A"]) -> ImageBatch:
         """The patches."""
         start, size = draw.to(batch.device), sizes(self.size, draw.shape[1])
-        masks, visible = (None if each is None else cut(each.unsqueeze(1), start, size).squeeze(1) for each in (batch.masks, batch.visible))
-        return replace(batch, images=cut(batch.images, start, size), masks=masks, visible=visible)
+
+        def beside(tensor: Tensor) -> Tensor:
+            return cut(tensor.unsqueeze(1), start, size).squeeze(1)
+
+        visible = None if batch.visible is None else beside(batch.visible)
+        return batch.changed(images=cut(batch.images, start, size), masks=batch.masks_later(beside), visible=visible)

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -70,6 +70,7 @@ class AbstractImageView(AbstractView):
         what = tuple(tensor.to(batch.device, non_blocking=True) for tensor in draw.what)
         if len(draw.rows) == len(batch):
             return self.change(batch, what)
+        batch = batch.changed(images=batch.images, masks=batch.masks_later())  # decoded for all rows, not for the chosen ones and again for all
         return _put_back(batch, draw.rows.to(batch.device), self.change(batch[draw.rows], what))
 
 
@@ -84,7 +85,7 @@ class AbstractIntensityView(AbstractImageView):
     def change(self, batch: ImageBatch, what: tuple[Tensor, ...]) -> ImageBatch:
         """All rows with new values; what is hidden stays at zero."""
         images = self.recolour(folded(batch), what).reshape(batch.images.shape)
-        return replace(batch, images=images if batch.visible is None else images.masked_fill(~batch.visible.unsqueeze(1), 0.0))
+        return batch.changed(images=images if batch.visible is None else images.masked_fill(~batch.visible.unsqueeze(1), 0.0))
 
 
 @dataclass(frozen=True)
@@ -99,13 +100,14 @@ class AbstractSpatialView(AbstractImageView):
         """All rows moved, each tensor once."""
         moved = self.move(folded(batch), what, "linear")
         images = moved.reshape(*batch.images.shape[: -batch.rank], *moved.shape[2:])
-        beside = [None if tensor is None else self._beside(tensor, batch, what) for tensor in (batch.masks, batch.visible)]
-        return replace(batch, images=images, masks=beside[0], visible=beside[1])
+        clip, rank = batch.clip, batch.rank
 
-    def _beside(self, tensor: Tensor, batch: ImageBatch, what: tuple[Tensor, ...]) -> Tensor:
-        values = (tensor if batch.clip else tensor.unsqueeze(1)).float()
-        moved = self.move(values, what, "nearest")
-        return moved.reshape(*tensor.shape[: -batch.rank], *moved.shape[2:]).to(tensor.dtype)
+        def beside(tensor: Tensor) -> Tensor:
+            moved = self.move((tensor if clip else tensor.unsqueeze(1)).float(), what, "nearest")
+            return moved.reshape(*tensor.shape[:-rank], *moved.shape[2:]).to(tensor.dtype)
+
+        visible = None if batch.visible is None else beside(batch.visible)
+        return batch.changed(images=images, masks=batch.masks_later(beside), visible=visible)
 
 
 def folded(batch: ImageBatch) -> Float[Tensor, "B K *S"]:
@@ -145,10 +147,9 @@ def check_images(batch: Any) -> None:
 
 
 def _put_back(batch: ImageBatch, rows: Tensor, changed: ImageBatch) -> ImageBatch:
-    masks, visible = batch.masks, batch.visible
-    if masks is not None and changed.masks is not None:
-        masks = masks.index_copy(0, rows, changed.masks)
+    visible, of_rows = batch.visible, changed.masks_later()
+    masks = None if of_rows is None else batch.masks_later(lambda masks: masks.index_copy(0, rows, of_rows.read()))
     if changed.visible is not None:
         before = torch.ones_like(batch.images[:, 0], dtype=torch.bool) if visible is None else visible
         visible = before.index_copy(0, rows, changed.visible)
-    return replace(batch, images=batch.images.index_copy(0, rows, changed.images), masks=masks, visible=visible)
+    return batch.changed(images=batch.images.index_copy(0, rows, changed.images), masks=masks, visible=visible)

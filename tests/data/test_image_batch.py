@@ -50,13 +50,42 @@ def test_nothing_is_decoded_until_pixels_are_asked_for():
     assert batch.pending is not None
 
 
-def test_moving_decodes_once():
+def test_moving_decodes_nothing_and_what_is_decoded_goes_there():
     source, batch = lazy()
-    moved = batch[[0, 4]].to("cpu")
-    assert moved.pending is None
-    assert moved.images[:, 0, 0, 0].tolist() == [0.0, 4.0]
-    assert moved[[1]].subject_ids == ("s4",)
+    moved = batch[[0, 4]].to("meta")
+    assert (moved.pending is not None, moved.device.type, moved[[1]].subject_ids, moved[[1]].device.type) == (True, "meta", ("s4",), "meta")
+    assert source.asked == []
+    assert (moved.images.device.type, moved.images.shape, moved.masks.device.type) == ("meta", (2, 2, 4, 3), "meta")
     assert source.asked == [(0, 4)]
+    decoded = batch[[1]].to("cpu")
+    assert decoded.images.unique().tolist() == [1.0]
+    assert decoded.to("meta").images.device.type == "meta"
+
+
+@pytest.mark.parametrize("p", [1.0, 0.5])
+def test_masks_go_through_views_only_where_they_are_read(p):
+    """Rows with their masks equal to their images, before and after: all or a share of them are changed."""
+    from graphssl.views import Affine, Compose, Crop, Flip, ForegroundCrop, IntensityJitter
+
+    source, batch = lazy()
+    counted, source.masks = source.masks, None
+    moved = Compose((Affine(p=p), IntensityJitter(p=p), Crop(2), Flip((-1,), p=p)))(batch.to("cpu"), torch.Generator().manual_seed(0))
+    part = type(moved).cat([moved[[4, 1]], moved.to("cpu")[[2]]])
+    assert part.images.shape == (3, 2, 2, 2)
+    assert (part.has_masks, ForegroundCrop(1, share=1e-9)(part, torch.Generator().manual_seed(0)).shape) == (True, (3, 2, 1, 1))
+    source.masks = counted
+    assert part.masks.shape == (3, 2, 2)
+    assert [set(row.unique().tolist()) <= {0, k} for row, k in zip(part.masks, (4, 1, 2), strict=True)] == [True] * 3
+    assert moved[[4]].masks.equal(part.masks[:1])
+    assert source.asked == [(0, 1, 2, 3, 4)]
+
+
+def test_changed_keeps_what_is_not_decoded():
+    source, batch = lazy()
+    other = batch.changed(groups={})
+    assert (other.groups, other.pending is not None, source.asked) == ({}, True, [])
+    assert other.changed(images=torch.zeros(5, 1, 2, 2)).masks.shape == (5, 4, 3)
+    assert source.asked == []
 
 
 def test_masks_that_are_left_out_are_never_decoded():

@@ -89,6 +89,28 @@ def test_volumes_are_turned_to_one_orientation(tmp_path):
         assert other.spacing == plain.spacing
 
 
+def rotated(degrees):
+    turn = np.deg2rad(degrees)
+    return np.array([[np.cos(turn), -np.sin(turn), 0, 0], [np.sin(turn), np.cos(turn), 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+
+
+def test_a_slanted_volume_keeps_its_own_axes_nearest_to_the_common_ones(tmp_path):
+    """As with nibabel and MONAI: nothing is resampled, so that a mask of the same grid fits, and spacing is that along its own axes."""
+    values = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    for degrees, expected in ((20, values), (110, values.transpose(1, 0, 2)[::-1])):
+        nibabel.save(nibabel.Nifti1Image(values, rotated(degrees) @ np.diag([0.5, 1.0, 2.0, 1.0])), tmp_path / "slanted.nii")
+        picture = read_picture(tmp_path / "slanted.nii", "", 3)
+        assert np.array_equal(picture.pixels[0], expected.transpose(2, 1, 0)), degrees
+        assert picture.spacing == pytest.approx((2.0, 1.0, 0.5) if degrees == 20 else (2.0, 0.5, 1.0))
+
+
+def test_sheared_axes_are_refused_by_name(tmp_path):
+    tilted = np.array([[1, 0, 0, 0], [0, 1, np.tan(np.deg2rad(15)), 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    nibabel.save(nibabel.Nifti1Image(np.zeros((2, 3, 4), np.int16), tilted), tmp_path / "tilted.nii")
+    with pytest.raises(DataError, match=r"right angles in .*tilted.nii, found two that are 15° off, as of a tilted gantry. Resample it"):
+        read_picture(tmp_path / "tilted.nii", "", 3)
+
+
 def test_stored_scaling_is_applied(tmp_path):
     image = nibabel.Nifti1Image(np.arange(8, dtype=np.int16).reshape(2, 2, 2), np.eye(4))
     image.header.set_slope_inter(2.0, -1000.0)

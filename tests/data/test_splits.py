@@ -145,6 +145,17 @@ def test_hold_out_holds_out_the_share_asked_for():
     assert hold_out(IDS, seed=1) == hold_out(IDS, seed=1) != hold_out(IDS, seed=2)
 
 
+def test_hold_out_takes_one_group_where_a_share_would_be_less():
+    assert len(hold_out(IDS[:7], test_fraction=0.1).test) == 1
+    families = ["a", "a", "a", "b", "b", "b"]
+    assert {frozenset(hold_out(IDS[:6], groups=families, test_fraction=0.1, seed=seed).test) for seed in range(9)} == {
+        frozenset(IDS[:3]),
+        frozenset(IDS[3:6]),
+    }
+    with pytest.raises(DataError, match="at least 2 subjects of each class and 2 groups for 2 folds, found .* 1 groups"):
+        hold_out(IDS[:3], groups=["a"] * 3, test_fraction=0.1)
+
+
 @pytest.mark.parametrize("fraction", [0.0, 0.6, -0.1, float("nan")])
 def test_a_share_that_cannot_be_held_out(fraction):
     with pytest.raises(DataError, match=r"Expected a test fraction in \(0, 0\.5\], found"):

@@ -12,11 +12,12 @@ from graphssl.datasets import simulate_images
 from graphssl.encoders import GraphTransformer, ResNet, SegmentationDecoder
 from graphssl.errors import DataError
 from graphssl.evaluation import evaluate_segmentation, segmentation_scores
+from graphssl.evaluation.segmentation import SCORES
 from graphssl.graphs import ConnectomeBuilder
 from graphssl.training import Model
 
 
-def by_loops(predicted, masks, k, spacing):
+def by_loops(predicted, masks, k, spacing, tolerance):
     known = masks >= 0
     ours, truth = (predicted == k) & known, (masks == k) & known
     hit, total = int((ours & truth).sum()), int(ours.sum() + truth.sum())
@@ -33,10 +34,12 @@ def by_loops(predicted, masks, k, spacing):
             if not all(padded[step] for step in steps):
                 places.append(np.array(place) * spacing)
         surfaces.append(places)
-    directed = []
+    directed, near_enough = [], []
     for near, far in (surfaces, surfaces[::-1]):
-        directed.append(np.percentile([min(np.linalg.norm(a - b) for b in far) for a in near], 95))
-    return 2 * hit / total, hit / (total - hit), max(directed)
+        distances = [min(np.linalg.norm(a - b) for b in far) for a in near]
+        directed.append(np.percentile(distances, 95))
+        near_enough += [distance <= tolerance for distance in distances]
+    return 2 * hit / total, hit / (total - hit), np.mean(near_enough), max(directed)
 
 
 @pytest.mark.parametrize(("shape", "spacing"), [((9, 8), (1.0, 1.0)), ((9, 8), (2.0, 0.5)), ((5, 6, 4), (3.0, 1.0, 1.0))])
@@ -46,11 +49,11 @@ def test_scores_against_loops(shape, spacing):
     predicted = torch.where(
         torch.rand(masks.shape, generator=generator) < 0.7, masks.clamp(min=0), torch.randint(0, 3, masks.shape, generator=generator)
     )
-    found = segmentation_scores(predicted, masks, 3, spacing)
+    found = segmentation_scores(predicted, masks, 3, spacing, tolerance=0.8)
     for row in range(2):
         for k in (1, 2):
-            expected = by_loops(predicted[row], masks[row], k, spacing)
-            assert [found[name][row, k - 1].item() for name in ("dice", "iou", "hd95")] == pytest.approx(expected, rel=1e-5)
+            expected = by_loops(predicted[row], masks[row], k, spacing, 0.8)
+            assert [found[name][row, k - 1].item() for name in SCORES] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_perfect_prediction_and_classes_that_are_absent():
@@ -61,15 +64,17 @@ def test_a_perfect_prediction_and_classes_that_are_absent():
     predicted[2, 0, 0] = 1  # there is nothing
     predicted[1] = 0  # nothing is found
     found = segmentation_scores(predicted, masks, 3)
-    assert [found[name][0, 0].item() for name in ("dice", "iou", "hd95")] == [1.0, 1.0, 0.0]
-    assert [found[name][1, 1].item() for name in ("dice", "iou", "hd95")] == [0.0, 0.0, math.inf]
-    assert [found[name][2, 0].item() for name in ("dice", "iou", "hd95")] == [0.0, 0.0, math.inf]
+    assert [found[name][0, 0].item() for name in SCORES] == [1.0, 1.0, 1.0, 0.0]
+    assert [found[name][1, 1].item() for name in SCORES] == [0.0, 0.0, 0.0, math.inf]
+    assert [found[name][2, 0].item() for name in SCORES] == [0.0, 0.0, 0.0, math.inf]
     assert all(found[name][0, 1].isnan() for name in found)
 
 
 def test_other_shapes_are_refused():
     with pytest.raises(DataError, match=r"of one shape, found \[1, 4, 4\] and \[1, 4, 5\]"):
         segmentation_scores(torch.zeros(1, 4, 4), torch.zeros(1, 4, 5), 2)
+    with pytest.raises(DataError, match="a tolerance of surfaces of at least 0, found -1"):
+        segmentation_scores(torch.zeros(1, 4, 4), torch.zeros(1, 4, 4), 2, tolerance=-1)
 
 
 def cohort_and_model(n_masks):
@@ -87,7 +92,7 @@ def test_every_image_with_a_mask_is_scored_by_class():
     found = evaluate_segmentation(model, cohort)
     assert found["subject"].tolist() == list(cohort.ids[:4])
     assert set(found["class"]) == {"lesion"}
-    assert list(found.columns) == ["subject", "row", "class", "dice", "iou", "hd95"]
+    assert list(found.columns) == ["subject", "row", "class", *SCORES]
     batch = model.builder.transform(cohort)
     scores = segmentation_scores(model.segment(batch), batch.masks, 2)
     assert found["dice"].tolist() == scores["dice"][:4, 0].tolist()

@@ -47,12 +47,12 @@ def found(cohort, tmp_path_factory):
 
 def test_every_method_is_scored_on_every_fold_and_share_of_the_masks(found):
     evaluation, _, _ = found
-    assert {r.metric for r in evaluation.results} == {"dice", "iou", "hd95"}
+    assert {r.metric for r in evaluation.results} == {"dice", "iou", "nsd", "hd95"}
     assert {(r.task, r.protocol) for r in evaluation.results} == {("masks of images", "k_fold")}
-    assert len(evaluation.results) == 3 * 2 * 2 * 3
+    assert len(evaluation.results) == 3 * 2 * 2 * 4
     assert {r.n_train for r in evaluation.results if r.label_fraction == 0.5} < {5, 6}
     rows = evaluation.predictions
-    assert set(rows) == {"subject", "row", "class", "dice", "iou", "hd95", "split", "seed", "method", "label_fraction"}
+    assert set(rows) == {"subject", "row", "class", "dice", "iou", "nsd", "hd95", "split", "seed", "method", "label_fraction"}
     assert len(rows) == 3 * 2 * 22
 
 
@@ -104,10 +104,10 @@ def torch_equal(first, second):
 
 
 def test_means_are_over_subjects_then_over_classes():
-    x = [("a", 0, "x", 1.0, 1.0, 2.0), ("b", 1, "x", 0.0, 0.0, 8.0), ("b", 2, "x", 0.5, 0.5, 2.0)]
-    y = [("a", 0, "y", 0.5, 0.4, 6.0), ("b", 1, "y", math.nan, math.nan, math.nan)]
-    found = mean_scores(pd.DataFrame([*x, *y], columns=["subject", "row", "class", "dice", "iou", "hd95"]), ["x", "y"])
-    assert found == pytest.approx({"dice": 0.5625, "iou": 0.5125, "hd95": 4.75, "dice: x": 0.625, "dice: y": 0.5})
+    x = [("a", 0, "x", 1.0, 1.0, 1.0, 2.0), ("b", 1, "x", 0.0, 0.0, 0.5, 8.0), ("b", 2, "x", 0.5, 0.5, 1.0, 2.0)]
+    y = [("a", 0, "y", 0.5, 0.4, 0.625, 6.0), ("b", 1, "y", math.nan, math.nan, math.nan, math.nan)]
+    found = mean_scores(pd.DataFrame([*x, *y], columns=["subject", "row", "class", "dice", "iou", "nsd", "hd95"]), ["x", "y"])
+    assert found == pytest.approx({"dice": 0.5625, "iou": 0.5125, "nsd": 0.75, "hd95": 4.75, "dice: x": 0.625, "dice: y": 0.5})
 
 
 def test_what_cannot_be_run_is_refused(cohort):
