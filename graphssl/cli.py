@@ -235,6 +235,24 @@ def report(words: Sequence[str]) -> None:
     _print_evaluation({"run": parsed.run, "report": str(page)}, parsed)
 
 
+def audit(words: Sequence[str]) -> None:
+    """check a run folder: hashes, splits, leakage, results against predictions, the control with shuffled labels"""
+    from graphssl.experiment.audit import as_records, audit_run, audit_text
+
+    parser = _parser()
+    parser.add_argument("run", type=str, help="run folder")
+    parser.add_argument(
+        "--cohort", type=str | None, default=None, help="cohort folder that the run was of; what its configuration names when left out"
+    )
+    parser.add_argument("--shuffle", action="store_true", help="fit the cheapest baseline of the run on shuffled labels now")
+    parsed = _parse(parser, words)
+    checks = audit_run(parsed.run, cohort=parsed.cohort, shuffle=parsed.shuffle)
+    n_findings = sum(check.status == "finding" for check in checks)
+    _print(audit_text(checks), {"run": parsed.run, "n_findings": n_findings, "checks": as_records(checks)}, parsed)
+    if n_findings:
+        raise SystemExit(FAILED)
+
+
 def methods(words: Sequence[str]) -> None:
     """list every method: family, what it works on and needs, source, configuration, and what in it is a reconstruction"""
     from graphssl.methods import as_records, as_text
@@ -249,7 +267,7 @@ def methods(words: Sequence[str]) -> None:
 
 VERBS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     verb.__name__.replace("_", "-"): (verb, (verb.__doc__ or "").strip())
-    for verb in (demo, validate, build, harmonize, convert_atlas, pretrain, meta_train, finetune, evaluate, embed, explain, report, methods)
+    for verb in (demo, validate, build, harmonize, convert_atlas, pretrain, meta_train, finetune, evaluate, embed, explain, report, audit, methods)
 }
 
 

@@ -14,9 +14,10 @@ from graphssl.evaluation.protocols import make_splits, make_task
 from graphssl.evaluation.refits import refit_saliencies
 from graphssl.experiment.config import Experiment, read_experiment
 from graphssl.experiment.explanation import write_explanation
-from graphssl.experiment.runs import read_manifest
+from graphssl.experiment.runs import held, read_manifest
 from graphssl.experiment.verbs import make_method
 from graphssl.reports import write_report
+from graphssl.seal import files_of, seal
 from graphssl.training.model import Model
 
 
@@ -46,9 +47,12 @@ def explain_run(run: str | os.PathLike[str], *, atlas: str | None = None, refits
             "A smoke run or changed files cannot be explained: run it again."
         )
     model = Model.from_pretrained(folder / "model")
-    maps = _refitted(experiment, cohort, folder, atlas, refits)
-    found = write_explanation(folder / "explain", model, cohort, atlas=atlas, truth=truth, maps=maps)
-    return {**found, **({"report": str(write_report(folder))} if (folder / "results.jsonl").is_file() else {})}
+    with held(folder):
+        before = set(files_of(folder))
+        maps = _refitted(experiment, cohort, folder, atlas, refits)
+        found = write_explanation(folder / "explain", model, cohort, atlas=atlas, truth=truth, maps=maps)
+        seal(folder, ["explain", *sorted(set(files_of(folder)) - before)])
+        return {**found, **({"report": str(write_report(folder))} if (folder / "results.jsonl").is_file() else {})}
 
 
 def explain_model(

@@ -315,19 +315,19 @@ def run_meta_train(experiment: MetaExperiment, configuration: str, *, progress: 
     with folder.opened((targets or sources)[0].cohort, details):
         baselines = _baselines(experiment, sources, targets)  # first, for data that a baseline cannot read should not cost a training
         models = {name: _trained(experiment, name, strategy, sources, targets, place, progress) for name, strategy in wanted.items()}
-    models[experiment.strategy].save_pretrained(folder.path / "encoder")
-    folder.write_text("sources.csv", pd.concat([_by_source(name, model, sources) for name, model in models.items()]).to_csv(index=False))
-    generated = [(name, model) for name, model in models.items() if isinstance(model.update, AdaptiveStep) and model.head is not None]
-    rates = [_rates(name, model, experiment, sources) for name, model in generated]
-    if rates:
-        folder.write_text("rates.csv", pd.concat(rates).to_csv(index=False))
-    curves = _adapted(experiment, models, targets)
-    for name, table in (("adaptation", curves), ("baselines", baselines)):
-        if len(table):
-            folder.write_text(f"{name}.csv", table.to_csv(index=False))
-    if experiment.similarity and len(sources) > 1:
-        folder.write_json("similarity.json", [found.to_dict() for found in _similarities(experiment, models[experiment.strategy], sources)])
-    report = write_meta_report(folder.path)
+        models[experiment.strategy].save_pretrained(folder.path / "encoder")
+        folder.write_text("sources.csv", pd.concat([_by_source(name, model, sources) for name, model in models.items()]).to_csv(index=False))
+        generated = [(name, model) for name, model in models.items() if isinstance(model.update, AdaptiveStep) and model.head is not None]
+        rates = [_rates(name, model, experiment, sources) for name, model in generated]
+        if rates:
+            folder.write_text("rates.csv", pd.concat(rates).to_csv(index=False))
+        curves = _adapted(experiment, models, targets)
+        for name, table in (("adaptation", curves), ("baselines", baselines)):
+            if len(table):
+                folder.write_text(f"{name}.csv", table.to_csv(index=False))
+        if experiment.similarity and len(sources) > 1:
+            folder.write_json("similarity.json", [found.to_dict() for found in _similarities(experiment, models[experiment.strategy], sources)])
+        report = write_meta_report(folder.path)
     return {
         "encoder": str(folder.path / "encoder"),
         "report": str(report),

@@ -16,18 +16,20 @@ from typing import Any
 
 import torch
 import yaml
+from filelock import FileLock, Timeout
 
 from graphssl.data.cohort import Cohort
 from graphssl.data.splits import Split
 from graphssl.errors import InputError, RunFolderError
 from graphssl.folders import file_written_whole
+from graphssl.seal import LOCK, seal, unseal
 
 _PACKAGES = ("graphssl", "torch", "torch-geometric", "pytorch-lightning", "numpy", "scipy", "pandas", "scikit-learn", "nilearn")
 # Entries of a configuration that change how a run goes but not what it finds.
 _INCIDENTAL = ("config", "output", "n_jobs", "progress", "accelerator", "devices", "nodes")
 
 # What a run writes before it computes anything.
-_BEGINNING = {"manifest.json", "config.yaml", "excluded.csv", "splits.json"}
+_BEGINNING = {"manifest.json", "config.yaml", "excluded.csv", "splits.json", LOCK}
 
 
 class RunFolder:
@@ -44,8 +46,7 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str], verb: str, configuration: str) -> None:
         self.path, self.verb, self.configuration = Path(path), verb, configuration
-        essential = json.dumps(_essential(yaml.safe_load(configuration)), sort_keys=True, default=str)
-        self.hash = hashlib.sha256(essential.encode()).hexdigest()[:12]
+        self.hash = run_hash(configuration)
         manifest = self.path / "manifest.json"
         if manifest.is_file():
             found = read_manifest(self.path)
@@ -54,7 +55,7 @@ class RunFolder:
                     f"Expected {self.path} to be absent or to hold this very run, found another one (made by "
                     f"`graphssl {found.get('verb')}` with another configuration). Choose another name, or remove the folder."
                 )
-        elif self.path.exists() and (not self.path.is_dir() or any(entry.suffix != ".part" for entry in self.path.iterdir())):
+        elif self.path.exists() and (not self.path.is_dir() or any(entry.suffix != ".part" and entry.name != LOCK for entry in self.path.iterdir())):
             raise RunFolderError(f"Expected {self.path} to be absent, empty or a run folder, found other files. Choose another name.")
 
     def open(self, cohort: Cohort, details: dict[str, Any]) -> "RunFolder":
@@ -70,6 +71,7 @@ class RunFolder:
                     f"Expected the data of the run in {self.path} (cohort hash {before}), found others (hash {cohort.hash}). Choose another name."
                 )
         self.path.mkdir(parents=True, exist_ok=True)
+        unseal(self.path)
         # First of all: a run killed from here on is known as this one.
         self.write_json("manifest.json", {**_environment(), "verb": self.verb, "run_hash": self.hash, "cohort": describe(cohort), **details})
         self.write_text("config.yaml", self.configuration)
@@ -78,15 +80,19 @@ class RunFolder:
 
     @contextmanager
     def opened(self, cohort: Cohort, details: dict[str, Any]) -> Iterator["RunFolder"]:
-        """The folder, opened; where the input turns out wrong before anything was computed, a new one is taken away again.
+        """The folder, opened, held against other processes, and sealed at the end.
+
+        Where the input turns out wrong before anything was computed, a new one is taken away again.
 
         Raises:
-            RunFolderError: If the interrupted run had other data.
+            RunFolderError: If the interrupted run had other data, or another process writes into the folder.
         """
         is_new = not self.path.exists()
-        self.open(cohort, details)
         try:
-            yield self
+            with held(self.path):
+                self.open(cohort, details)
+                yield self
+                seal(self.path)
         except InputError:
             if is_new:
                 self.forget()
@@ -110,6 +116,45 @@ class RunFolder:
     def write_splits(self, splits: Sequence[Split]) -> None:
         """Write the splits."""
         self.write_json("splits.json", [split.to_dict() for split in splits])
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a run folder, so that no other process writes into it at the same time; a process that is killed lets go.
+
+    Args:
+        folder: The folder; made where there is none.
+
+    Raises:
+        RunFolderError: If another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise RunFolderError(
+            f"Expected no other process to write into {folder}, found one. Wait until it is done, stop it, or choose another name."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def run_hash(configuration: str) -> str:
+    """Twelve hex digits over what of a configuration decides the numbers of its run.
+
+    Args:
+        configuration: The resolved configuration as YAML.
+    """
+    essential = json.dumps(_essential(yaml.safe_load(configuration)), sort_keys=True, default=str)
+    return hashlib.sha256(essential.encode()).hexdigest()[:12]
+
+
+def joint_hash(parts: Sequence[str]) -> str:
+    """Twelve hex digits over several hashes, such as those of the splits of a run."""
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

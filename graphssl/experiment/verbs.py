@@ -1,6 +1,5 @@
 """What the verbs of the command line do, callable from Python."""
 
-import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -39,7 +38,7 @@ from graphssl.evaluation.segmenter import MeanMask, Segmenter
 from graphssl.evaluation.tuning import InnerUnit, Tuned
 from graphssl.experiment.config import COMPARISONS, EvaluationSettings, Experiment
 from graphssl.experiment.explanation import write_explanation
-from graphssl.experiment.runs import RunFolder
+from graphssl.experiment.runs import RunFolder, joint_hash
 from graphssl.folders import file_written_whole
 from graphssl.graphs import ConnectomeBuilder, PopulationBuilder, ScanContrast
 from graphssl.objectives import AbstractObjective, default_objective
@@ -121,7 +120,7 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
     details = {
         "seeds": list(settings.seeds),
         "task": {"target": task.target, "classes": list(task.classes)},
-        "protocol": {"name": settings.protocol, "n_splits": len(splits), "splits_hash": _joint_hash([s.hash for s in splits])},
+        "protocol": {"name": settings.protocol, "n_splits": len(splits), "splits_hash": joint_hash([s.hash for s in splits])},
         "left_out": left_out,
     }
     names = (*settings.methods, *settings.baselines, *((MEAN_MASK,) if task.masks else ()))
@@ -414,10 +413,6 @@ def _atlases(experiment: Experiment) -> list[str] | None:
 
 def _silent(settings: TrainingSettings) -> TrainingSettings:
     return replace(settings, progress=False)
-
-
-def _joint_hash(parts: list[str]) -> str:
-    return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
 
 
 def _json_card(model: Model) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from graphssl.reports.markup import Html, Picture, facts, figure, folded, paragr
 from graphssl.reports.names import count, interval, listed, method_phrase, number, p_value, signed
 from graphssl.reports.source_rates import rates_figure, rates_sentence, rates_summary
 from graphssl.reports.style import CSS
+from graphssl.seal import seal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,6 +104,7 @@ def write_meta_report(run_folder: str | os.PathLike[str]) -> Path:
     target = run.folder / "report.html"
     with file_written_whole(target) as aside:
         aside.write_text(_render(run), encoding="utf-8")
+    seal(run.folder, [target.name])
     return target
 
 

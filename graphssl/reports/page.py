@@ -28,6 +28,7 @@ from graphssl.reports.tables import (
     subjects_table,
     tuning_table,
 )
+from graphssl.seal import seal
 
 
 def write_report(run_folder: str | os.PathLike[str]) -> Path:
@@ -50,6 +51,7 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path:
     target = study.run.folder / "report.html"
     with file_written_whole(target) as aside:
         aside.write_text(render(study), encoding="utf-8")
+    seal(study.run.folder, [target.name])
     return target
 
 

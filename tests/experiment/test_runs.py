@@ -11,7 +11,8 @@ import yaml
 from graphssl.data import Cohort
 from graphssl.data.splits import Split
 from graphssl.errors import RunFolderError
-from graphssl.experiment.runs import RunFolder, describe, read_manifest
+from graphssl.experiment.runs import RunFolder, describe, held, joint_hash, read_manifest, run_hash
+from graphssl.seal import broken
 
 CONFIGURATION = yaml.safe_dump({"name": "study", "seed": 0, "output": "runs", "pretraining": {"max_epochs": 3, "progress": False}})
 
@@ -171,3 +172,44 @@ def test_a_beginning_can_be_forgotten_but_not_work(tmp_path, cohort):
     assert not bare.path.exists()
     assert (worked.path / "checkpoints" / "last.ckpt").read_text() == "hours"
     assert (worked.path / "manifest.json").is_file()
+
+
+# One process at a time, and the seal
+
+
+def test_a_folder_that_a_process_holds_is_refused_to_others(tmp_path, cohort):
+    with RunFolder(tmp_path / "run", "evaluate", CONFIGURATION).opened(cohort, {}) as folder:
+        before = files_in(folder.path)
+        with (
+            pytest.raises(RunFolderError, match=r"no other process to write into .*run, found one\. Wait until it is done"),
+            RunFolder(tmp_path / "run", "evaluate", CONFIGURATION).opened(cohort, {}),
+        ):
+            pass
+        assert files_in(folder.path) == before
+    with held(tmp_path / "run"):
+        pass
+
+
+def test_a_finished_run_is_sealed_and_an_interrupted_one_is_not(tmp_path, cohort):
+    def run(fails=False):
+        with RunFolder(tmp_path / "run", "evaluate", CONFIGURATION).opened(cohort, {}) as folder:
+            folder.write_text("history.csv", "epoch")
+            if fails:
+                raise KeyboardInterrupt
+
+    run()
+    assert broken(tmp_path / "run") == []
+    with pytest.raises(KeyboardInterrupt):
+        run(fails=True)
+    assert not (tmp_path / "run" / "SHA256SUMS").exists()
+
+
+def test_wrong_input_takes_a_new_folder_away_with_its_lock(tmp_path, cohort):
+    with pytest.raises(RunFolderError, match="wrong"), RunFolder(tmp_path / "run", "evaluate", CONFIGURATION).opened(cohort, {}):
+        raise RunFolderError("wrong")
+    assert not (tmp_path / "run").exists()
+
+
+def test_hashes(tmp_path):
+    assert run_hash(CONFIGURATION) == RunFolder(tmp_path / "run", "evaluate", CONFIGURATION).hash
+    assert joint_hash(["a", "b"]) != joint_hash(["b", "a"])
