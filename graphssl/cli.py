@@ -25,6 +25,11 @@ DONE, FAILED, WRONG_INPUT = 0, 1, 2
 # Options of sources that are for tables; the atlas of scans to convert is --from.
 _OF_IMAGES = ("form", "masks", "mask_classes", "labels", "folders", "person", "damaged", "empty_masks")
 _NOT_OF_SCANS = ("atlas", "schema", "positive", "drop", "missing", *_OF_IMAGES)
+_FIRST_STEPS = """
+New here? These need no data of yours:
+  graphssl demo --smoke        the whole walk at its smallest, in a minute: pre-train, fine-tune, compare, report
+  graphssl info                what is installed, which devices there are, which data are found
+With data: graphssl validate FOLDER says what a folder or file holds and what to do next."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -265,16 +270,54 @@ def methods(words: Sequence[str]) -> None:
     print(json.dumps(as_records(chosen), ensure_ascii=False) if parsed.json else as_text(chosen))
 
 
+def info(words: Sequence[str]) -> None:
+    """say what this installation is and has: versions, extras, devices, and data found in the folders of GRAPHSSL_… variables"""
+    from graphssl.experiment.info import report_info
+
+    parsed = _parse(_parser(), words)
+    text, record = report_info()
+    print(json.dumps(record) if parsed.json else text)
+
+
+def completion(words: Sequence[str]) -> None:
+    """print the script with which bash, zsh or fish complete verbs, options and files"""
+    from graphssl.experiment.completion import Shell, completion_script
+
+    parser = _parser()
+    parser.add_argument("shell", type=Shell, help="bash, zsh or fish")
+    parsed = _parse(parser, words)
+    script = completion_script(VERBS, parsed.shell)
+    print(json.dumps({"shell": parsed.shell, "script": script}) if parsed.json else script)
+
+
 VERBS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     verb.__name__.replace("_", "-"): (verb, (verb.__doc__ or "").strip())
-    for verb in (demo, validate, build, harmonize, convert_atlas, pretrain, meta_train, finetune, evaluate, embed, explain, report, audit, methods)
+    for verb in (
+        demo,
+        validate,
+        build,
+        harmonize,
+        convert_atlas,
+        pretrain,
+        meta_train,
+        finetune,
+        evaluate,
+        embed,
+        explain,
+        report,
+        audit,
+        methods,
+        info,
+        completion,
+    )
 }
 
 
 def _usage() -> str:
     width = max(map(len, VERBS))
     lines = [f"  {name:<{width}}  {what}" for name, (_, what) in VERBS.items()]
-    return "usage: graphssl <verb> [options]\n\n" + "\n".join(lines) + "\n\nEach verb has --help. Exit codes: 0 done, 1 failed, 2 wrong input."
+    usage = "usage: graphssl <verb> [options]\n\n" + "\n".join(lines) + "\n\nEach verb has --help. Exit codes: 0 done, 1 failed, 2 wrong input."
+    return f"{usage}\n{_FIRST_STEPS}"
 
 
 def _fail(error: Exception, code: int, debug: bool) -> int:

@@ -85,7 +85,7 @@ def test_commands_of_the_page_run(page, folder_of_scans, capsys):
     lines = [line for _, block in blocks_of(page, "") for line in block.splitlines() if line.startswith("graphssl ") and "<" not in line]
     assert lines
     for line in lines:
-        verb, *words = shlex.split(line)[1:]
+        verb, *words = shlex.split(line.partition(" > ")[0])[1:]
         if verb == "evaluate":
             experiment, _ = read_experiment(words)
             assert len(experiment.cohort.load()[0]) == 32

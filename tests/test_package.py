@@ -1,0 +1,124 @@
+"""The package as users get it: metadata and contents of wheel and source distribution, built from this tree."""
+
+import email
+import os
+import subprocess
+import sys
+import tarfile
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+EXTRAS = ("dgl", "imaging", "knn", "postgres", "all", "dev", "docs")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A wheel and a source distribution, by the build backend itself: no network, no environment."""
+    folder = tmp_path_factory.mktemp("dist")
+    code = "import os, sys; from hatchling import build; print(build.build_wheel(sys.argv[1]), build.build_sdist(sys.argv[1]), sep='\\n')"
+    # Files with one date make archives that are the same byte for byte.
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": "1767225600"}
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, capture_output=True, text=True, check=True, env=environment)
+    wheel, sdist = done.stdout.split()[-2:]
+    return folder / wheel, folder / sdist
+
+
+@pytest.fixture(scope="module")
+def metadata(built):
+    with zipfile.ZipFile(built[0]) as wheel:
+        (name,) = [name for name in wheel.namelist() if name.endswith("METADATA")]
+        return email.message_from_bytes(wheel.read(name))
+
+
+def test_metadata_say_what_it_is(metadata):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (metadata["Name"], metadata["Version"]) == ("graphssl", project["version"])
+    assert (metadata["License-Expression"], metadata.get_all("License-File")) == ("Apache-2.0", ["LICENSE"])
+    assert metadata["Requires-Python"] == ">=3.11"
+    classifiers = metadata.get_all("Classifier")
+    assert {f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)} <= set(classifiers)
+    assert "Typing :: Typed" in classifiers
+    assert not any(line.startswith("License ::") for line in classifiers), "the licence is an expression; a classifier beside it is refused"
+    assert metadata.get_payload().startswith("# graphssl\n")
+
+
+def test_classifiers_are_known_to_the_index(metadata):
+    from trove_classifiers import classifiers
+
+    assert set(metadata.get_all("Classifier")) <= classifiers
+
+
+def test_extras_are_named_and_all_is_every_feature(metadata):
+    from packaging.requirements import Requirement
+
+    assert set(metadata.get_all("Provides-Extra")) == set(EXTRAS)
+    needs = [Requirement(line) for line in metadata.get_all("Requires-Dist")]
+    of = {
+        extra: {need.name for need in needs if need.marker and need.marker.evaluate({"extra": extra, "python_version": "3.11"})} for extra in EXTRAS
+    }
+    assert of["all"] == of["dgl"] | of["imaging"] | of["knn"] | of["postgres"]
+    assert "dgl" in of["dgl"]
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(built):
+    with zipfile.ZipFile(built[0]) as wheel:
+        names = set(wheel.namelist())
+        entry_points = next(wheel.read(name).decode() for name in names if name.endswith("entry_points.txt"))
+    assert "graphssl = graphssl.cli:main" in entry_points
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "graphssl").rglob("*") if path.suffix in (".py", ".yaml") or path.name == "py.typed"}
+    assert modules <= names
+    strange = [name for name in names - modules if ".dist-info/" not in name]
+    assert strange == []
+
+
+def test_the_source_distribution_builds_tests_and_documents(built):
+    with tarfile.open(built[1]) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    assert {"pyproject.toml", "Makefile", "constraints.txt", "LICENSE", "README.md", "CHANGELOG.md", "mkdocs.yml"} <= names
+    assert {"graphssl/py.typed", "tests/conftest.py", "docs/index.md", "configs/methods/cspr.yaml", "datasets/README.md"} <= names
+    assert not [name for name in names if name.startswith((".venv", "runs", "site", ".git/")) or name.endswith(".pyc")]
+
+
+def test_sizes_are_those_of_code(built):
+    """No data, no weights: what is shipped stays small."""
+    wheel, sdist = (path.stat().st_size / 2**20 for path in built)
+    assert wheel < 2
+    assert sdist < 10
+
+
+def test_building_twice_gives_the_same_wheel(built, tmp_path):
+    code = "import sys; from hatchling import build; build.build_wheel(sys.argv[1])"
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": "1767225600"}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, check=True, env=environment)
+    assert next(tmp_path.glob("*.whl")).read_bytes() == built[0].read_bytes()
+
+
+def test_the_wheel_alone_tells_usage_version_and_what_is_missing(built, tmp_path):
+    """Unpacked outside of the tree, without any dependency: what needs none works, and what needs one says so instead of a traceback of imports."""
+    venv.create(tmp_path / "env", with_pip=False)
+    python = tmp_path / "env" / "bin" / "python"
+    site = next((tmp_path / "env" / "lib").glob("python*/site-packages"))
+    with zipfile.ZipFile(built[0]) as wheel:
+        wheel.extractall(site)
+
+    def run(code):
+        return subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=tmp_path, env={"PATH": os.environ["PATH"]}, check=False)
+
+    found = run("import graphssl; print(graphssl.__version__, graphssl.__file__)")
+    assert found.returncode == 0, found.stderr
+    assert str(tmp_path) in found.stdout
+    usage = run("from graphssl.cli import main; raise SystemExit(main(['--help']))")
+    assert (usage.returncode, "graphssl demo --smoke" in usage.stdout) == (0, True)
+    asked = run(
+        "from graphssl.errors import MissingExtraError\nfrom graphssl.extras import require\n"
+        "for extra, module in (('dgl', 'dgl'), ('imaging', 'monai'), ('knn', 'faiss'), ('postgres', 'adbc_driver_postgresql')):\n"
+        "    try:\n        require(module, extra=extra, purpose='test')\n"
+        "    except MissingExtraError as error:\n        print(error)\n"
+    )
+    assert asked.returncode == 0, asked.stderr
+    assert [line.rpartition(": ")[2] for line in asked.stdout.splitlines()] == [f"pip install 'graphssl[{extra}]'" for extra in EXTRAS[:4]]
