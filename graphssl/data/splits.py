@@ -246,15 +246,75 @@ def label_fraction(ids: Sequence[str], labels: Sequence[Any], fraction: float, *
         raise DataError(f"Expected a label fraction in (0, 1], found {fraction}.")
     if fraction == 1:
         return tuple(ids)
+    orders = _orders(labels, seed)
+    few = {label: len(order) for label, order in orders.items() if len(order) < 2}
+    if few:
+        label, n = next(iter(few.items()))
+        raise DataError(f"Expected at least two subjects of class {label!r} to draw a label fraction, found {n}.")
+    return _first(ids, orders, {label: max(2, round(fraction * len(order))) for label, order in orders.items()})
+
+
+def label_shots(ids: Sequence[str], labels: Sequence[Any], n_shots: int, *, seed: int = 0) -> tuple[str, ...]:
+    """The subjects whose labels are used, the same number of every class.
+
+    For one seed the sets are nested: those of one shot are among those of five.
+
+    Args:
+        ids: Subject ids `[n]`.
+        labels: Class of each subject `[n]`.
+        n_shots: Labelled subjects of each class.
+        seed: Seed of the draw.
+
+    Raises:
+        DataError: If there is to be none, or a class has fewer subjects.
+    """
+    orders = _orders(labels, seed)
+    rarest = min(map(len, orders.values()))
+    if not 1 <= n_shots <= rarest:
+        raise DataError(f"Expected between one labelled subject of each class and the {rarest} that the rarest has, found n_shots={n_shots}.")
+    return _first(ids, orders, dict.fromkeys(orders, n_shots))
+
+
+def label_imbalance(ids: Sequence[str], labels: Sequence[Any], ratio: float, *, seed: int = 0) -> tuple[str, ...]:
+    """The subjects whose labels are used, such that the rarest class has one for every `ratio` of each other class.
+
+    As many of the others are kept as there can be, so that only the rare class shrinks where it is rarer than it was. For one seed the sets of the
+    rare class are nested. It keeps two at least, and no class gets more than it has.
+
+    Args:
+        ids: Subject ids `[n]`.
+        labels: Class of each subject `[n]`.
+        ratio: How many times as many subjects each other class has, from 1.
+        seed: Seed of the draw.
+
+    Raises:
+        DataError: If the ratio is below 1, there is one class, or a class has fewer than two subjects.
+    """
+    orders = _orders(labels, seed)
+    counts = {label: len(order) for label, order in orders.items()}
+    if ratio < 1 or len(counts) < 2 or min(counts.values()) < 2:
+        raise DataError(f"Expected a ratio of classes from 1 and two subjects or more of two classes or more, found {ratio:g} and {counts}.")
+    rare = min(counts, key=lambda label: (counts[label], label))
+    common = min(count for label, count in counts.items() if label != rare)
+    n_rare = max(2, min(counts[rare], round(common / ratio)))
+    kept = {label: n_rare if label == rare else min(count, max(2, round(n_rare * ratio))) for label, count in counts.items()}
+    return _first(ids, orders, kept)
+
+
+def _orders(labels: Sequence[Any], seed: int) -> dict[str, npt.NDArray[np.int64]]:
+    """Members of each class in an order drawn for the class, so that larger draws hold smaller ones and classes do not move one another."""
     classes = np.asarray([str(label) for label in labels])
-    kept: set[int] = set()
+    orders = {}
     for label in sorted(set(classes.tolist())):
-        members = np.flatnonzero(classes == label)
-        if len(members) < 2:
-            raise DataError(f"Expected at least two subjects of class {label!r} to draw a label fraction, found {len(members)}.")
         digest = hashlib.sha256(label.encode()).digest()
-        order = np.random.default_rng([seed, int.from_bytes(digest[:4], "big")]).permutation(members)
-        kept.update(order[: max(2, round(fraction * len(members)))].tolist())
+        generator = np.random.default_rng([seed, int.from_bytes(digest[:4], "big")])
+        orders[label] = generator.permutation(np.flatnonzero(classes == label))
+    return orders
+
+
+def _first(ids: Sequence[str], orders: Mapping[str, npt.NDArray[np.int64]], counts: Mapping[str, int]) -> tuple[str, ...]:
+    """The first so many members of each class, in the order of the ids."""
+    kept = {int(index) for label, order in orders.items() for index in order[: counts[label]]}
     return tuple(subject for index, subject in enumerate(ids) if index in kept)
 
 

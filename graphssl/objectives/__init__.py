@@ -12,6 +12,7 @@ from graphssl.objectives.hybrid import Hybrid
 from graphssl.objectives.inpaint_rotate_contrast import InpaintRotateContrast
 from graphssl.objectives.jensen_shannon import JensenShannon
 from graphssl.objectives.jigsaw import Jigsaw
+from graphssl.objectives.label_union import LabelUnion
 from graphssl.objectives.masked import MaskedConnections, MaskedRegions
 from graphssl.objectives.masked_columns import MaskedColumns
 from graphssl.objectives.masked_events import MaskedEvents
@@ -42,6 +43,7 @@ __all__ = [
     "InpaintRotateContrast",
     "JensenShannon",
     "Jigsaw",
+    "LabelUnion",
     "Loss",
     "MaskedBlocks",
     "MaskedColumns",

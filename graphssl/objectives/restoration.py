@@ -5,8 +5,9 @@ from torch.nn import functional as F
 
 from graphssl.data.image_batch import ImageBatch
 from graphssl.encoders.base import AbstractEncoder
+from graphssl.encoders.images.segmentation import SegmentationDecoder
 from graphssl.objectives.base import AbstractObjective, Loss
-from graphssl.objectives.map_decoder import decoder_for
+from graphssl.objectives.map_decoder import MapDecoder, decoder_for, of_images
 from graphssl.views.base import AbstractView, Compose
 from graphssl.views.erase import Cutout, LocalShuffle
 from graphssl.views.intensity import BezierCurve
@@ -31,11 +32,20 @@ class Restoration(AbstractObjective):
         corruption: What is undone.
         view: A look at the image that is not undone, such as flips; the target is looked at too.
         skips: Whether finer maps of the encoder reach the decoder; without, all must go through the coarsest map.
+        segmentation_width: Width of a decoder as segmentation has it (`SegmentationDecoder`), which a segmentation can then start from; the decoder
+            of Swin UNETR's pre-training when left out.
     """
 
-    def __init__(self, corruption: AbstractView | None = None, view: AbstractView | None = None, skips: bool = True) -> None:
+    def __init__(
+        self,
+        corruption: AbstractView | None = None,
+        view: AbstractView | None = None,
+        skips: bool = True,
+        segmentation_width: int | None = None,
+    ) -> None:
         super().__init__()
         self.corruption, self.view, self.skips = corruption or MODELS_GENESIS, view, skips
+        self.segmentation_width = segmentation_width
 
     def prepare(self, encoder: AbstractEncoder) -> "Restoration":
         """Make the decoder.
@@ -43,7 +53,11 @@ class Restoration(AbstractObjective):
         Raises:
             ConfigError: If the encoder is none of images.
         """
-        self.decoder = decoder_for(encoder, self.skips)
+        if self.segmentation_width is None:
+            self.decoder: MapDecoder | SegmentationDecoder = decoder_for(encoder, self.skips)
+        else:
+            channels = of_images(encoder, "an image that is restored").in_channels
+            self.decoder = SegmentationDecoder.for_encoder(encoder, channels, width=self.segmentation_width, deep_supervision=False)
         return self
 
     def forward(self, encoder: AbstractEncoder, batch: ImageBatch, generator: torch.Generator) -> Loss:
@@ -57,5 +71,6 @@ class Restoration(AbstractObjective):
         batch = batch.without_masks()
         target = batch if self.view is None else self.view(batch, generator)
         corrupted = self.corruption(target, generator)
-        error = F.mse_loss(self.decoder(encoder(corrupted).maps, target.shape[2:]), target.images)
-        return Loss(error, {"corrupted_error": F.mse_loss(corrupted.images, target.images)})
+        maps, decoder = encoder(corrupted).maps, self.decoder
+        restored = decoder(maps, target.shape[2:]) if isinstance(decoder, MapDecoder) else decoder(corrupted.images, maps)[0]
+        return Loss(F.mse_loss(restored, target.images), {"corrupted_error": F.mse_loss(corrupted.images, target.images)})

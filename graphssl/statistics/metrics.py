@@ -101,6 +101,23 @@ def balanced_accuracy(y: npt.ArrayLike, score: npt.ArrayLike, threshold: float =
     return float(recall_score(labels, guess, labels=np.unique(labels), average="macro"))
 
 
+def recall_by_class(y: npt.ArrayLike, score: npt.ArrayLike, threshold: float = 0.5) -> list[float]:
+    """Share of each class that is called right, NaN of one that is absent: what a mean over subjects hides where a class is rare.
+
+    Args:
+        y: Class of each subject `[n]`.
+        score: Score of class 1 `[n]`, or a score a class `[n, C]` (then the largest one decides).
+        threshold: Class 1 is called where the score lies above it; binary only.
+
+    Raises:
+        DataError: If labels and scores do not fit.
+    """
+    labels, scores = check_scores(y, score)
+    n_classes = 2 if scores.ndim == 1 else scores.shape[1]
+    guess = (scores > threshold).astype(np.int64) if scores.ndim == 1 else scores.argmax(axis=1)
+    return [float((guess[labels == c] == c).mean()) if (labels == c).any() else math.nan for c in range(n_classes)]
+
+
 def brier(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
     """Brier score, lower is better: mean squared distance of the probabilities to the outcome.
 

@@ -1,5 +1,6 @@
 """Training: pre-training, fine-tuning, checkpoints and the model on disk."""
 
+from graphssl.training.by_steps import StepSettings, bit_hyper_rule, finetune_by_steps, segment_by_steps
 from graphssl.training.finetune import finetune
 from graphssl.training.fit import Fitted, TrainingSettings, fit
 from graphssl.training.model import Model, load_model
@@ -12,13 +13,17 @@ __all__ = [
     "Fitted",
     "Model",
     "SegmentationSettings",
+    "StepSettings",
     "TrainingSettings",
     "Transfer",
+    "bit_hyper_rule",
     "finetune",
+    "finetune_by_steps",
     "finetune_segmentation",
     "fit",
     "load_model",
     "pretrain",
+    "segment_by_steps",
     "transfer",
     "transfer_images",
     "untrained",

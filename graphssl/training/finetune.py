@@ -79,26 +79,22 @@ def finetune(
         )
     labelled = cohort.select([subject for subject in cohort.ids if subject in labels.index])
     index = {str(subject): names.index(label) for subject, label in labels.items()}
-    split = hold_out(
-        labelled.ids,
-        [index[s] for s in labelled.ids],
-        groups=labelled.groups.tolist(),
-        test_fraction=_feasible(validation_fraction, np.bincount(list(index.values()), minlength=len(names))),
-        seed=seed,
-    )
-    train, validation = labelled.select(split.train), labelled.select(split.test)
-    head = _probe(model, labelled if mode == "probe" else train, index, class_weight)
+    counts = np.bincount(list(index.values()), minlength=len(names))
     card = {
         **model.card,
         "fine-tuned on": f"{cohort.name}, {len(labelled)} labelled subjects (cohort hash {cohort.hash})",
         "target": f"{name}: {list(names)}",
     }
     tuned = Model(model.builder, copy.deepcopy(model.encoder), card=card, history=model.history)
-    if mode == "full":
-        settings = settings or FINETUNING
-        history = _train_all(tuned, head, train, validation, index, len(names), class_weight, settings, seed, folder)
-        tuned = Model(model.builder, tuned.encoder, card=card, history=history)
-    return tuned.with_head(head, names, name)
+    if mode == "probe":
+        _check_counts(counts, 1)
+        return tuned.with_head(_probe(model, labelled, index, class_weight), names, name)
+    fraction = _feasible(validation_fraction, counts)
+    split = hold_out(labelled.ids, [index[s] for s in labelled.ids], groups=labelled.groups.tolist(), test_fraction=fraction, seed=seed)
+    train, validation = labelled.select(split.train), labelled.select(split.test)
+    head = _probe(model, train, index, class_weight)
+    history = _train_all(tuned, head, train, validation, index, len(names), class_weight, settings or FINETUNING, seed, folder)
+    return Model(model.builder, tuned.encoder, card=card, history=history).with_head(head, names, name)
 
 
 def _train_all(
@@ -183,7 +179,11 @@ def _pooled(model: Model, cohort: Cohort) -> np.ndarray:
 
 def _feasible(fraction: float, counts: npt.NDArray[np.int64]) -> float:
     """A validation share that leaves at least one subject of each class on both sides."""
-    rarest = int(counts.min())
-    if rarest < 2:
-        raise DataError(f"Expected at least two labelled subjects of each class to fine-tune, found {rarest} of one. Give more labels.")
-    return min(0.5, max(fraction, 1 / rarest))
+    _check_counts(counts, 2)
+    return min(0.5, max(fraction, 1 / int(counts.min())))
+
+
+def _check_counts(counts: npt.NDArray[np.int64], least: int) -> None:
+    if counts.min() < least:
+        words = {1: "one labelled subject", 2: "two labelled subjects"}[least]
+        raise DataError(f"Expected at least {words} of each class to fine-tune, found {counts.min()} of one. Give more labels.")

@@ -80,16 +80,7 @@ def finetune_segmentation(
     known = cohort.select(subjects_with_masks(cohort, builder.name_))
     split = hold_out(known.ids, groups=known.groups.tolist(), test_fraction=validation_fraction, seed=seed)
     train, validation = (masked_rows(builder, known.select(ids)) for ids in (split.train, split.test))
-    objective = Segmentation(
-        len(builder.classes_),
-        segmentation.losses,
-        segmentation.decoder,
-        len(builder.preparation_.size),
-        segmentation.width,
-        segmentation.deep_supervision,
-        segmentation.view,
-        segmentation.frozen,
-    )
+    objective = segmentation_objective(builder, segmentation)
     encoder = copy.deepcopy(model.encoder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -102,6 +93,20 @@ def finetune_segmentation(
         "classes": list(builder.classes_),
     }
     return Model(builder, encoder.eval(), card=card, history=fitted.history, decoder=objective.decode.eval())
+
+
+def segmentation_objective(builder: ImageBuilder, segmentation: SegmentationSettings) -> Segmentation:
+    """What is minimised for the classes that a builder knows."""
+    return Segmentation(
+        len(builder.classes_),
+        segmentation.losses,
+        segmentation.decoder,
+        len(builder.preparation_.size),
+        segmentation.width,
+        segmentation.deep_supervision,
+        segmentation.view,
+        segmentation.frozen,
+    )
 
 
 def _long_enough(settings: TrainingSettings, train: ImageBatch, min_steps: int) -> TrainingSettings:

@@ -1,12 +1,26 @@
 """Splits: nobody stands on both sides, groups are never cut, and one seed gives one answer."""
 
+import itertools
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from graphssl.data import Split
-from graphssl.data.splits import check_disjoint, hold_out, k_fold, label_fraction, leave_one_site_out, published, stratum, time_ordered
+from graphssl.data.splits import (
+    check_disjoint,
+    hold_out,
+    k_fold,
+    label_fraction,
+    label_imbalance,
+    label_shots,
+    leave_one_site_out,
+    published,
+    stratum,
+    time_ordered,
+)
 from graphssl.errors import DataError, LeakageError
 
 IDS = [f"s{k}" for k in range(20)]
@@ -247,3 +261,40 @@ def test_subjects_of_one_time_stand_on_one_side_and_tested_families_do_not_train
 def test_times_that_do_not_order_are_refused(times, words):
     with pytest.raises(DataError, match=words):
         time_ordered(list("abcd"), times, n_splits=2)
+
+
+BALANCED = ([f"s{k}" for k in range(60)], ["a"] * 40 + ["b"] * 20)
+
+
+def test_shots_are_balanced_and_nested():
+    ids, labels = BALANCED
+    of = dict(zip(ids, labels, strict=True))
+    before = set()
+    for n in (1, 5, 10, 20):
+        drawn = label_shots(ids, labels, n, seed=3)
+        assert Counter(of[s] for s in drawn) == {"a": n, "b": n}
+        assert before < set(drawn)
+        before = set(drawn)
+    assert label_shots(ids, labels, 5, seed=4) != label_shots(ids, labels, 5, seed=3)
+    for n in (0, 21):
+        with pytest.raises(DataError, match="the 20 that the rarest has"):
+            label_shots(ids, labels, n)
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(1, (20, 20)), (2, (40, 20)), (4, (40, 10)), (10, (40, 4)), (100, (40, 2))])
+def test_imbalance_keeps_as_many_of_the_common_class_as_there_can_be(ratio, expected):
+    ids, labels = BALANCED
+    of = dict(zip(ids, labels, strict=True))
+    counts = Counter(of[s] for s in label_imbalance(ids, labels, ratio, seed=1))
+    assert (counts["a"], counts["b"]) == expected
+
+
+def test_the_rare_class_is_nested_and_always_the_same():
+    ids, labels = BALANCED
+    rare = [{s for s in label_imbalance(ids, labels, ratio, seed=1) if s in ids[40:]} for ratio in (100, 10, 4, 1)]
+    assert all(small < large for small, large in itertools.pairwise(rare))
+    even = label_imbalance(["p", "q", "r", "t"], ["b", "a", "b", "a"], 1)
+    assert len(even) == 4
+    for ratio, wrong in ((0.5, labels), (2, ["a"] * 60), (2, ["a"] * 59 + ["b"])):
+        with pytest.raises(DataError, match="Expected a ratio of classes from 1"):
+            label_imbalance(ids, wrong, ratio)

@@ -17,6 +17,7 @@ from graphssl.statistics.metrics import (
     brier,
     expected_calibration_error,
     mean_interval,
+    recall_by_class,
     score_all,
 )
 
@@ -250,3 +251,11 @@ def test_arguments_out_of_range() -> None:
         expected_calibration_error([0, 1], [0.1, 0.9], n_bins=0)
     with pytest.raises(DataError, match="with 1 infinite"):
         mean_interval([1.0, math.inf])
+
+
+def test_recall_by_class_says_what_a_mean_hides() -> None:
+    y = [0] * 8 + [1] * 2
+    assert recall_by_class(y, [0.1] * 9 + [0.9]) == [1.0, 0.5]
+    one_hot = [[0.8, 0.1, 0.1]] * 3
+    assert recall_by_class([0, 1, 1], one_hot)[:2] == [1.0, 0.0]
+    assert math.isnan(recall_by_class([0, 1, 1], one_hot)[2])
