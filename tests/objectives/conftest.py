@@ -1,15 +1,19 @@
 """A few simulated scans and images, shared by the tests of this folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from graphssl.atlases import simulated_atlas
-from graphssl.data import ConnectomeBatch, ImageBatch
+from graphssl.data import Cohort, ColumnTokenizer, ConnectomeBatch, ImageBatch, MultimodalBatch, Schema
 from graphssl.datasets.simulate import SimulatedSite, simulate
-from graphssl.encoders import AbstractEncoder, ResNet
+from graphssl.encoders import AbstractEncoder, ResNet, TableTransformer
+from graphssl.encoders.fusion import AbstractFusion, Concatenation
+from graphssl.encoders.multimodal import MultimodalEncoder
 from graphssl.graphs import ConnectomeBuilder
 from graphssl.objectives import AbstractObjective
 from graphssl.views import AbstractView, MultiCrop
@@ -41,6 +45,41 @@ def make_resnet() -> Callable[..., ResNet]:
     def make(rank: int = 2, **changes: Any) -> ResNet:
         torch.manual_seed(0)
         return ResNet(**{"rank": rank, "width": 4, "blocks": (1, 1), "stem": "small", **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def two_modalities() -> Callable[..., tuple[Cohort, MultimodalBatch]]:
+    """Factory of patients with an image and a table that the same two hidden numbers drive; some may lack either."""
+
+    def make(n: int = 12, seed: int = 0, no_image: Sequence[int] = (), no_table: Sequence[int] = ()) -> tuple[Cohort, MultimodalBatch]:
+        rng = np.random.default_rng(seed)
+        hidden, ids = rng.standard_normal((n, 2)), [f"p{k}" for k in range(n)]
+        table: dict[str, Any] = {f"lab{k}": (1 - k) * hidden[:, k % 2] + 0.2 * rng.standard_normal(n) for k in (0, 2, 3)}
+        table |= {"noise": rng.standard_normal(n), "ward": np.where(hidden[:, 1] > 0, "icu", "floor"), "ill": np.where(hidden[:, 0] > 0, "yes", "no")}
+        frame = pd.DataFrame(table, index=ids)
+        cohort = Cohort("patients", frame, Schema.infer(frame, {"ill": "target"}))
+        images = torch.from_numpy(hidden[:, :, None, None] + 0.3 * rng.standard_normal((n, 2, 6, 6))).float()
+        with_image, with_table = ([k for k in range(n) if k not in lacking] for lacking in (no_image, no_table))
+        rows = ColumnTokenizer(n_pieces=4).fit(cohort).transform(cohort)
+        parts = {"image": ImageBatch(tuple(ids[k] for k in with_image), images[with_image]), "table": rows[with_table]}
+        return cohort, MultimodalBatch.of(parts, ids)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_multimodal() -> Callable[..., MultimodalEncoder]:
+    """Factory of a small encoder of what `two_modalities` makes."""
+
+    def make(fusion: AbstractFusion | None = None, **changes: Any) -> MultimodalEncoder:
+        torch.manual_seed(0)
+        image = ResNet(in_channels=2, width=4, blocks=(1, 1), stem="small")
+        categories = {"ward": ("floor", "icu")}
+        table = TableTransformer(16, 1, 2, 0.0, ["lab0", "lab2", "lab3", "noise"], categories, n_pieces=4)
+        arguments: dict[str, Any] = {"dropout_modality": 0.0, **changes}
+        return MultimodalEncoder({"image": image, "table": table}, fusion or Concatenation(16, dropout=0.0), **arguments)
 
     return make
 

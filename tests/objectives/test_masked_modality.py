@@ -1,0 +1,115 @@
+"""A hidden modality told from the others: what is hidden, what is sought, and that nothing leaks."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from graphssl.encoders import GraphTransformer
+from graphssl.errors import ConfigError
+from graphssl.objectives.masked_modality import MaskedModality, standardised, told_apart
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def make(encoder, **arguments):
+    torch.manual_seed(1)
+    return MaskedModality(**{"hidden": 16, **arguments}).prepare(encoder)
+
+
+def test_one_modality_of_those_who_have_two_is_hidden(two_modalities, make_multimodal):
+    patients, objective = two_modalities(40, no_image=[3], no_table=[5])[1], make(make_multimodal())
+    hidden = objective.draw(patients, seeded())
+    assert hidden.sum(dim=1).tolist() == [0 if k in (3, 5) else 1 for k in range(40)]
+    assert 10 < int(hidden[:, 0].sum()) < 30
+    lost = MaskedModality(patients=0.1).draw(patients, seeded())
+    everything = (lost == patients.presence).all(dim=1)
+    assert int(everything.sum()) == 4
+    assert not (lost & ~patients.presence).any()
+
+
+def test_the_loss_is_that_of_a_loop_over_hidden_modalities(two_modalities, make_multimodal):
+    patients, encoder = two_modalities(12, no_image=[3], no_table=[5])[1], make_multimodal()
+    objective = make(encoder, temperature=0.2).eval()
+    encoder.eval()
+    loss = objective(encoder, patients, seeded())
+    hidden = objective.draw(patients, seeded())
+    told, sought = encoder(patients.hide(hidden)).pooled, encoder.separate(patients)
+    losses = []
+    for m, (name, predictor) in enumerate(zip(objective.names, objective.predictors, strict=True)):
+        known = [k for k in range(12) if patients.presence[k, m]]
+        targets = sought[name].pooled[known].detach()
+        targets = (targets - targets.mean(dim=0)) / (targets.var(dim=0, correction=0) + 1e-5).sqrt()
+        for k in range(12):
+            if hidden[k, m]:
+                guess = predictor(told[[k]])[0]
+                scores = torch.stack([F.cosine_similarity(guess, target, dim=0) / 0.2 for target in targets])
+                losses.append((scores.exp().sum().log() - scores[known.index(k)]) / math.log(len(known)))
+    expected = torch.stack(losses).mean()
+    assert loss.total.item() == pytest.approx(expected.item(), rel=1e-4)
+    weight = encoder.encoders["table"].patient
+    torch.testing.assert_close(torch.autograd.grad(loss.total, weight)[0], torch.autograd.grad(expected, weight)[0], rtol=1e-3, atol=1e-6)
+
+
+def test_what_is_hidden_of_everybody_gets_no_gradient(two_modalities, make_multimodal, monkeypatch):
+    """Neither as something to read nor as what is sought."""
+    patients, encoder = two_modalities(8)[1], make_multimodal()
+    objective = make(encoder)
+    monkeypatch.setattr(objective, "draw", lambda *_: torch.tensor([[True, False]] * 8))
+    objective(encoder, patients, seeded()).total.backward()
+    assert all(weight.grad is None or not weight.grad.any() for weight in encoder.encoders["image"].parameters())
+    assert encoder.encoders["table"].patient.grad.abs().sum() > 0
+
+
+def test_a_hidden_modality_does_not_reach_the_prediction(two_modalities, make_multimodal, monkeypatch):
+    patients, encoder = two_modalities(8)[1], make_multimodal().eval()
+    objective = make(encoder).eval()
+    hidden = objective.draw(patients, seeded())
+    row = int(hidden[:, 0].nonzero()[0])
+    images = patients.parts["image"].images.clone()
+    images[row] = 100.0
+    other = patients.with_parts(image=type(patients.parts["image"])(patients.subject_ids, images))
+    before, after = (encoder(each.hide(hidden)).pooled for each in (patients, other))
+    torch.testing.assert_close(before, after)
+    assert not torch.equal(encoder(other).pooled[row], encoder(patients).pooled[row])
+
+
+def test_guessing_costs_one_and_giving_everybody_the_same_gains_nothing():
+    same = torch.ones(5, 3)
+    losses, _ = told_apart(torch.randn(5, 3), standardised(same), torch.arange(5), 0.1)
+    assert losses.tolist() == pytest.approx([1.0] * 5)
+    targets = standardised(torch.randn(6, 4, generator=seeded()))
+    losses, found = told_apart(targets[[2, 4]], targets, torch.tensor([2, 4]), 0.05)
+    assert found == 1
+    assert losses.max() < 0.1
+
+
+@pytest.mark.parametrize("lacking", [range(8), range(7)], ids=["nobody has two", "one has"])
+def test_without_several_modalities_the_loss_is_zero_and_can_be_differentiated(lacking, two_modalities, make_multimodal):
+    patients, encoder = two_modalities(8, no_image=lacking)[1], make_multimodal()
+    loss = make(encoder)(encoder, patients, seeded()).total
+    loss.backward()
+    assert loss.item() == 0.0
+
+
+def test_training_finds_what_is_hidden_of_unseen_patients(two_modalities, make_multimodal, train):
+    patients, encoder = two_modalities(130)[1], make_multimodal()
+    objective = make(encoder)
+    train(objective, encoder, patients[list(range(100))], n_steps=50, rate=0.003)
+    loss = objective.eval()(encoder.eval(), patients[list(range(100, 130))], seeded())
+    assert loss.total < 0.8
+    assert loss.parts["image_accuracy"] + loss.parts["table_accuracy"] > 10 / 30
+
+
+def test_what_makes_no_sense_is_refused(make_multimodal):
+    with pytest.raises(ConfigError, match="share of patients in \\[0, 1\\), found 1"):
+        MaskedModality(patients=1)
+    with pytest.raises(ConfigError, match="temperature, hidden above 0"):
+        MaskedModality(temperature=0)
+    with pytest.raises(ConfigError, match="Expected an encoder of several modalities for MaskedModality, found GraphTransformer"):
+        MaskedModality().prepare(GraphTransformer())
+    with pytest.raises(ConfigError, match="Call prepare"):
+        MaskedModality()(make_multimodal(), None, seeded())
