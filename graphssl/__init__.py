@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from graphssl.training.meta import MAML, MetaSettings, Source
     from graphssl.training.meta.meta_train import meta_train
     from graphssl.training.pretrain import pretrain
+    from graphssl.training.stages import Stage, pretrain_stages
     from graphssl.training.transfer import transfer
 
     __version__: str
@@ -57,6 +58,7 @@ __all__ = [
     "Schema",
     "Source",
     "Split",
+    "Stage",
     "__version__",
     "atlases",
     "data",
@@ -74,6 +76,7 @@ __all__ = [
     "meta_train",
     "objectives",
     "pretrain",
+    "pretrain_stages",
     "reports",
     "statistics",
     "training",
@@ -122,12 +125,14 @@ _HOMES = {
     "Schema": ("data", "Schema"),
     "Source": ("training.meta", "Source"),
     "Split": ("data", "Split"),
+    "Stage": ("training", "Stage"),
     "evaluate": ("evaluation", "evaluate"),
     "finetune": ("training", "finetune"),
     "initialize": ("initializers", "initialize"),
     "load": ("training", "load_model"),
     "meta_train": ("training.meta", "meta_train"),
     "pretrain": ("training", "pretrain"),
+    "pretrain_stages": ("training", "pretrain_stages"),
     "transfer": ("training", "transfer"),
     "write_report": ("reports", "write_report"),
 }

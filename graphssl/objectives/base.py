@@ -32,6 +32,9 @@ class AbstractObjective(nn.Module, ABC):
     and `after_step` after every step of the optimiser. Subclasses keep every constructor argument as an attribute of the same name.
     """
 
+    # Buffers that belong with the weights when another training goes on from them; queues, memories and schedules do not.
+    lasting: tuple[str, ...] = ()
+
     @property
     def needs_series(self) -> bool:
         """Whether its views must see the time series, `ConnectomeBuilder.transform(cohort, series=True)`."""

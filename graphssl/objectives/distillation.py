@@ -88,6 +88,8 @@ class DINO(AbstractMultiCrop):
 
     center: Tensor
 
+    lasting = ("center",)
+
     def __init__(
         self,
         view: AbstractView | None = None,

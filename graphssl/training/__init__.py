@@ -5,14 +5,19 @@ from graphssl.training.finetune import finetune
 from graphssl.training.fit import Fitted, TrainingSettings, fit
 from graphssl.training.model import Model, load_model
 from graphssl.training.pretrain import pretrain, untrained
+from graphssl.training.probe import Probe
 from graphssl.training.segment import SegmentationSettings, finetune_segmentation
+from graphssl.training.stages import Chain, Stage, pretrain_stages
 from graphssl.training.transfer import Transfer, transfer
 from graphssl.training.transfer_images import transfer_images
 
 __all__ = [
+    "Chain",
     "Fitted",
     "Model",
+    "Probe",
     "SegmentationSettings",
+    "Stage",
     "StepSettings",
     "TrainingSettings",
     "Transfer",
@@ -23,6 +28,7 @@ __all__ = [
     "fit",
     "load_model",
     "pretrain",
+    "pretrain_stages",
     "segment_by_steps",
     "transfer",
     "transfer_images",

@@ -22,7 +22,7 @@ from graphssl.errors import ConfigError
 from graphssl.objectives.base import AbstractObjective
 from graphssl.training.batches import loader
 from graphssl.training.checkpoint import EpochCheckpoint, read_checkpoint
-from graphssl.training.learner import Learner
+from graphssl.training.learner import Learner, Watch
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,13 @@ class TrainingSettings:
         rows_at_once: Rows of a minibatch that pass the encoder at once, for large minibatches in little memory, at the price of one more forward
             pass; all when left out. An encoder with batch normalisation is refused (`graphssl.training.accumulation`).
         progress: Whether to show a progress bar on stderr.
+        layer_decay: Learning rate of each layer of the encoder as a share of that of the layer above, for fine-tuning; 1 is the same for all
+            (`graphssl.training.layer_decay`).
+        anchor: Weight of half the squared distance of the encoder's weights from those that training starts with, 0 for none (L2-SP; Li, Grandvalet
+            & Davoine, ICML 2018).
 
     Raises:
-        ConfigError: If a number is not positive.
+        ConfigError: If a number is not positive, the anchor is negative or the layer decay is not in (0, 1].
     """
 
     max_epochs: int = 30
@@ -54,11 +58,15 @@ class TrainingSettings:
     precision: str = "32-true"
     progress: bool = False
     rows_at_once: int | None = None
+    layer_decay: float = 1.0
+    anchor: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "batch_size", "learning_rate", "patience", "rows_at_once"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ConfigError(f"Expected {name} above 0, found {getattr(self, name)}.")
+        if not 0 < self.layer_decay <= 1 or self.anchor < 0:
+            raise ConfigError(f"Expected layer_decay in (0, 1] and anchor ≥ 0, found {self.layer_decay} and {self.anchor}.")
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,7 @@ def fit(
     seed: int = 0,
     folder: str | os.PathLike[str] | None = None,
     label: str = "",
+    watch: Watch | None = None,
 ) -> Fitted:
     """Train encoder and objective in place and keep the best epoch.
 
@@ -103,6 +112,7 @@ def fit(
         seed: Seed of order, masks and dropout.
         folder: Where checkpoints go.
         label: Words for the progress bar.
+        watch: What is measured of the encoder after an epoch, for the history.
 
     Raises:
         CheckpointError: If the checkpoint is damaged.
@@ -120,6 +130,9 @@ def fit(
         n_steps=n_steps,
         seed=seed,
         rows_at_once=settings.rows_at_once,
+        layer_decay=settings.layer_decay,
+        anchor=settings.anchor,
+        watch=watch,
     )
     monitor = "train_loss" if validation is None else "validation_loss"
     keeper = EpochCheckpoint(
@@ -129,7 +142,7 @@ def fit(
     if not keeper.stopped:
         held = None if validation is None else loader(validation, settings.batch_size, shuffle=False)
         with _quiet(), torch.random.fork_rng(devices=[]):
-            _trainer(settings, monitor, keeper, label).fit(learner, batches, held, ckpt_path=resume, weights_only=True)
+            _trainer(settings, *_callbacks(settings, monitor, keeper, label)).fit(learner, batches, held, ckpt_path=resume, weights_only=True)
     else:
         assert resume is not None
         learner.history = read_checkpoint(resume)["history"]
@@ -137,21 +150,41 @@ def fit(
     return Fitted(pd.DataFrame(learner.history).astype({"epoch": int}), keeper.best_epoch, keeper.best_score)
 
 
-def _trainer(settings: TrainingSettings, monitor: str, keeper: EpochCheckpoint, label: str) -> pl.Trainer:
+def validation_loss(encoder: AbstractEncoder, objective: AbstractObjective, rows: Batch, settings: TrainingSettings, *, seed: int = 0) -> float:
+    """The loss that `fit` would note of validation rows, with the weights as they are.
+
+    Args:
+        encoder: The encoder.
+        objective: The objective, prepared for the encoder.
+        rows: The rows.
+        settings: Rows a minibatch, device and precision.
+        seed: Seed of masks.
+    """
+    learner = Learner(encoder, objective, learning_rate=settings.learning_rate, weight_decay=0.0, n_steps=1, seed=seed)
+    with _quiet(), torch.random.fork_rng(devices=[]):
+        [found] = _trainer(settings).validate(learner, loader(rows, settings.batch_size, shuffle=False), verbose=False)
+    return float(found["validation_loss"])
+
+
+def _callbacks(settings: TrainingSettings, monitor: str, keeper: EpochCheckpoint, label: str) -> list[pl.Callback]:
     callbacks: list[pl.Callback] = [keeper, EarlyStopping(monitor, patience=settings.patience, check_on_train_epoch_end=False)]
     if monitor == "train_loss" or keeper.keep_last:
         callbacks.pop()
     if settings.progress:
         callbacks.append(_EpochBar(label))
+    return callbacks
+
+
+def _trainer(settings: TrainingSettings, *callbacks: pl.Callback) -> pl.Trainer:
     return pl.Trainer(
         max_epochs=settings.max_epochs,
         accelerator=settings.accelerator,
         devices=1,
         precision=settings.precision,  # type: ignore[arg-type]
         gradient_clip_val=1.0,
-        callbacks=callbacks,
+        callbacks=list(callbacks),
         logger=False,
-        enable_checkpointing=True,
+        enable_checkpointing=bool(callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

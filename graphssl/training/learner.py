@@ -1,6 +1,7 @@
 """The module that Lightning trains: an encoder and an objective."""
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,6 +14,10 @@ from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import GraphSSLError
 from graphssl.objectives.base import AbstractObjective
 from graphssl.training.accumulation import rows_at_once
+from graphssl.training.layer_decay import layer_scales
+
+# What is measured of the encoder after an epoch, by name; nothing after an epoch that it is not measured after.
+Watch = Callable[[AbstractEncoder, int], dict[str, float]]
 
 
 class Learner(pl.LightningModule):
@@ -28,6 +33,9 @@ class Learner(pl.LightningModule):
         n_steps: Steps of the whole training, for the schedule.
         seed: Seed of masks and dropout.
         rows_at_once: Rows that pass the encoder at once in a step; all of the minibatch when left out.
+        layer_decay: Learning rate of a layer of the encoder as a share of that of the layer above.
+        anchor: Weight of half the squared distance of the encoder's weights from those it has now.
+        watch: What is measured of the encoder after an epoch.
     """
 
     def __init__(
@@ -40,12 +48,17 @@ class Learner(pl.LightningModule):
         n_steps: int,
         seed: int,
         rows_at_once: int | None = None,
+        layer_decay: float = 1.0,
+        anchor: float = 0.0,
+        watch: Watch | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.objective = encoder, objective
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.n_steps, self.seed, self.rows_at_once = max(1, n_steps), seed, rows_at_once
+        self.layer_decay, self.anchor, self.watch = layer_decay, anchor, watch
         self.history: list[dict[str, float]] = []
+        self._start = {name: weight.detach().clone() for name, weight in self._anchored().items()}
         self._running: dict[str, list[Tensor]] = {}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -57,7 +70,7 @@ class Learner(pl.LightningModule):
         self._check_finite(loss.total, batch, "training")
         self._note("train", {"loss": loss.total.detach(), **loss.parts})
         self.log("train_loss", loss.total.detach(), prog_bar=True, on_step=False, on_epoch=True, batch_size=len(batch))
-        return loss.total
+        return loss.total if not self.anchor else loss.total + self.anchor / 2 * self._distance()
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Tell the objective of the optimiser's step."""
@@ -73,7 +86,8 @@ class Learner(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Write the epoch's means into the history."""
         row = {name: float(torch.stack(values).mean()) for name, values in self._running.items()}
-        self.history.append({"epoch": float(self.current_epoch), **row})
+        watched = {} if self.watch is None else self.watch(self.encoder, self.current_epoch)
+        self.history.append({"epoch": float(self.current_epoch), **row, **watched})
         self._running = {}
 
     def on_validation_epoch_start(self) -> None:
@@ -82,12 +96,7 @@ class Learner(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with decay on matrices only; warm-up over a tenth of the steps, then cosine to a hundredth."""
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.dim() > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate)
+        optimizer = torch.optim.AdamW(self._groups(), lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, WarmupCosine(self.n_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -102,6 +111,30 @@ class Learner(pl.LightningModule):
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch; Lightning knows only tensors and collections of them."""
         return batch.to(device)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Parameters by learning rate, matrices and vectors apart."""
+        scales = {} if self.layer_decay == 1 else layer_scales(self.encoder, self.layer_decay)
+        by_scale: dict[float, list[Tensor]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                by_scale.setdefault(scales.get(name.removeprefix("encoder."), 1.0) if name.startswith("encoder.") else 1.0, []).append(parameter)
+        groups = []
+        for scale, trained in (by_scale or {1.0: []}).items():
+            matrices, vectors = [p for p in trained if p.dim() > 1], [p for p in trained if p.dim() <= 1]
+            rate = self.learning_rate * scale
+            groups += [{"params": matrices, "weight_decay": self.weight_decay, "lr": rate}, {"params": vectors, "weight_decay": 0.0, "lr": rate}]
+        return groups
+
+    def _anchored(self) -> dict[str, Tensor]:
+        return {name: weight for name, weight in self.encoder.named_parameters() if weight.requires_grad} if self.anchor else {}
+
+    def _distance(self) -> Tensor:
+        """Squared distance of the encoder's weights from those it started with (L2-SP; Li, Grandvalet & Davoine, ICML 2018)."""
+        parts = [(weight - self._start[name].to(weight.device)).square().sum() for name, weight in self._anchored().items()]
+        distance = torch.stack(parts).sum()
+        self._note("train", {"distance": distance})
+        return distance
 
     def _check_finite(self, loss: Tensor, batch: Batch, stage: str) -> None:
         if not torch.isfinite(loss):

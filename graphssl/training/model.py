@@ -36,6 +36,7 @@ from graphssl.folders import written_whole
 from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.graphs.population_builder import PopulationBuilder
 from graphssl.initializers.hypernetwork import HyperNetwork
+from graphssl.objectives.base import AbstractObjective
 
 _FORMAT = 2
 # What a builder was fitted on is told in schema.json, the rest of its state in config.json.
@@ -69,6 +70,7 @@ class Model:
         update: What a step of adaptation does, where meta-training learned that too; not saved.
         target_encoder: The slow copy of the encoder, where pre-training kept one (BYOL, DINO, MoCo); `with_target_encoder` makes a model of it.
         decoder: What gives the class of every voxel; its classes are those that an `ImageBuilder` knows.
+        objective: What it was pre-trained on, with its decoders and heads, for pre-training to go on from; not saved with the model.
     """
 
     builder: AbstractBuilder
@@ -81,6 +83,7 @@ class Model:
     update: nn.Module | None = None
     target_encoder: AbstractEncoder | None = None
     decoder: SegmentationDecoder | None = None
+    objective: AbstractObjective | None = None
 
     def __repr__(self) -> str:
         n = sum(parameter.numel() for parameter in self.encoder.parameters())
@@ -361,12 +364,20 @@ def _load(module: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
         raise CheckpointError(f"Expected the weights in {source} to fit {type(module).__name__}, found a mismatch: {error}") from error
 
 
+def _entry(key: str, value: Any) -> list[str]:
+    """An entry of the card; a list has a line an item."""
+    if not isinstance(value, list):
+        return [f"- **{key}**: {value}"]
+    items = ("; ".join(f"{name}: {part}" for name, part in item.items()) if isinstance(item, dict) else item for item in value)
+    return [f"- **{key}**:", *(f"    {place}. {item}" for place, item in enumerate(items, start=1))]
+
+
 def _model_card(model: Model) -> str:
     imaging = {ImageBuilder: "medical-imaging", MixedImageBuilder: "medical-imaging"}
     kinds = {ConnectomeBuilder: "connectome", MultimodalBuilder: "multimodal", **imaging}
     what = next((word for kind, word in kinds.items() if isinstance(model.builder, kind)), "electronic-health-records")
     lines = ["---", "library_name: graphssl", f"tags: [{what}, {type(model.encoder).__name__}, self-supervised]", "---", "", "# " + repr(model), ""]
-    lines += [f"- **{key}**: {value}" for key, value in model.card.items()]
+    lines += [line for key, value in model.card.items() for line in _entry(key, value)]
     lines += [*(f"- **{key}**: {value}" for key, value in model.builder.describe().items()), ""]
     lines += ["Load with `graphssl.load(folder)`. Check the licence of the training data before sharing: weights derive from them.", ""]
     return "\n".join(lines)

@@ -1,10 +1,12 @@
 """Pre-training: a cohort without labels in, an encoder out."""
 
 import os
+from dataclasses import replace
 
 import torch
 from sklearn.base import clone
 
+from graphssl.data.batch import Batch
 from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
 from graphssl.data.splits import Split, hold_out
@@ -13,6 +15,7 @@ from graphssl.encoders.graph_transformer import GraphTransformer
 from graphssl.objectives.base import AbstractObjective
 from graphssl.objectives.default import default_objective
 from graphssl.training.fit import TrainingSettings, fit
+from graphssl.training.learner import Watch
 from graphssl.training.model import Model, fresh
 
 
@@ -48,23 +51,54 @@ def pretrain(
     Raises:
         DataError: If the cohort is too small or lacks region data.
     """
-    settings = settings or TrainingSettings()
-    split = _held_out(cohort, validation_fraction, seed)
-    train = cohort.select(split.train)
-    model = untrained(train, encoder=encoder, builder=builder, seed=seed)
+    split = held_out(cohort, validation_fraction, seed)
+    model = untrained(cohort.select(split.train), encoder=encoder, builder=builder, seed=seed)
     objective = objective or default_objective(model.encoder)
-    learned = _prepared(objective.for_cohort(cohort), model.encoder, seed)
-    series = {"series": True} if objective.needs_series else {}
-    batches = [model.builder.transform(part, **series) for part in (train, cohort.select(split.test))]
-    fitted = fit(model.encoder, learned, batches[0], batches[1], settings, seed=seed, folder=folder, label="pre-training")
+    learned = prepared(objective, cohort, model.encoder, seed)
     card = {
-        "pre-trained on": f"{cohort.name}, {len(train)} subjects (cohort hash {cohort.hash})",
+        "pre-trained on": f"{cohort.name}, {len(split.train)} subjects (cohort hash {cohort.hash})",
         "objective": f"{type(objective).__name__} {objective.arguments()}",
-        "epoch kept": f"{fitted.best_epoch} of {len(fitted.history)}, validation loss {fitted.best_score:.4f} on {len(split.test)} subjects",
+    }
+    found = trained(model, learned, batches_of(model, learned, cohort, split), settings or TrainingSettings(), seed=seed, folder=folder)
+    return replace(found, card={**card, **found.card})
+
+
+def batches_of(model: Model, objective: AbstractObjective, cohort: Cohort, split: Split) -> tuple[Batch, Batch]:
+    """What the model's builder makes of those who train and of those who choose the epoch."""
+    series = {"series": True} if objective.needs_series else {}
+    train, validation = (model.builder.transform(cohort.select(part), **series) for part in (split.train, split.test))
+    return train, validation
+
+
+def trained(
+    model: Model,
+    objective: AbstractObjective,
+    batches: tuple[Batch, Batch],
+    settings: TrainingSettings,
+    *,
+    seed: int = 0,
+    folder: str | os.PathLike[str] | None = None,
+    watch: Watch | None = None,
+) -> Model:
+    """A model whose encoder was trained, in place, on an objective that is prepared for it.
+
+    Args:
+        model: Where training starts.
+        objective: The objective.
+        batches: Training rows, and those that choose the epoch.
+        settings: How long and how fast.
+        seed: Seed of order, masks and dropout.
+        folder: Where checkpoints go.
+        watch: What is measured of the encoder after an epoch, for the history.
+    """
+    fitted = fit(model.encoder, objective, *batches, settings, seed=seed, folder=folder, label="pre-training", watch=watch)
+    n_validation = len(set(batches[1].subject_ids))
+    card = {
+        "epoch kept": f"{fitted.best_epoch} of {len(fitted.history)}, validation loss {fitted.best_score:.4f} on {n_validation} subjects",
         "seed": seed,
     }
-    target = None if learned.target_encoder is None else learned.target_encoder.eval()
-    return Model(model.builder, model.encoder.eval(), history=fitted.history, card=card, target_encoder=target)
+    target = None if objective.target_encoder is None else objective.target_encoder.eval()
+    return Model(model.builder, model.encoder.eval(), history=fitted.history, card=card, target_encoder=target, objective=objective.eval())
 
 
 def untrained(cohort: Cohort, *, encoder: AbstractEncoder | None = None, builder: AbstractBuilder | None = None, seed: int = 0) -> Model:
@@ -82,7 +116,7 @@ def untrained(cohort: Cohort, *, encoder: AbstractEncoder | None = None, builder
     return Model(fitted, fresh(encoder, seed))
 
 
-def _held_out(cohort: Cohort, fraction: float, seed: int) -> Split:
+def held_out(cohort: Cohort, fraction: float, seed: int) -> Split:
     """A share of the subjects; two families at least, such as the clips of two patients, since contrast needs somebody else."""
     split = hold_out(cohort.ids, groups=cohort.groups.tolist(), test_fraction=fraction, seed=seed)
     while fraction < 0.5 and cohort.groups.loc[list(split.test)].nunique() < 2:
@@ -91,8 +125,8 @@ def _held_out(cohort: Cohort, fraction: float, seed: int) -> Split:
     return split
 
 
-def _prepared(objective: AbstractObjective, encoder: AbstractEncoder, seed: int) -> AbstractObjective:
-    """A new objective of the same arguments, so that the one that was given stays as it is."""
+def prepared(objective: AbstractObjective, cohort: Cohort, encoder: AbstractEncoder, seed: int) -> AbstractObjective:
+    """A new objective of the same arguments that knows the cohort, so that the one that was given stays as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
-        return objective.fresh().prepare(encoder)
+        return objective.for_cohort(cohort).fresh().prepare(encoder)

@@ -12,6 +12,7 @@ from graphssl.errors import CheckpointError, ConfigError, GraphSSLError, RunFold
 from graphssl.objectives import MaskedConnections, MaskedRegions, Supervised
 from graphssl.training import TrainingSettings, fit
 from graphssl.training.batches import Minibatches
+from graphssl.training.fit import validation_loss
 
 
 @pytest.fixture(scope="module")
@@ -385,3 +386,34 @@ def test_rows_that_pass_a_few_at_a_time_train_the_same(run):
 def test_settings_that_are_not_positive_are_refused(name):
     with pytest.raises(ConfigError, match=f"Expected {name} above 0, found 0"):
         TrainingSettings(**{name: 0})
+
+
+def test_the_loss_before_and_after_is_the_one_that_training_notes(make_encoder, make_settings, train, validation):
+    encoder = make_encoder()
+    torch.manual_seed(1)
+    objective, settings = MaskedRegions(rank=4).prepare(encoder), make_settings(max_epochs=1)
+    before = validation_loss(encoder, objective, validation, settings, seed=2)
+    state = torch.get_rng_state()
+    fitted = fit(encoder, objective, train, validation, settings, seed=2)
+    assert validation_loss(encoder, objective, validation, settings, seed=2) == fitted.best_score < before
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_what_is_watched_stands_in_the_history(make_encoder, make_settings, train):
+    encoder, seen = make_encoder(), []
+
+    def watch(watched, epoch):
+        seen.append((watched is encoder, epoch))
+        return {"half": epoch / 2} if epoch else {}
+
+    objective = MaskedRegions(rank=4).prepare(encoder)
+    history = fit(encoder, objective, train, None, make_settings(max_epochs=3), watch=watch).history
+    assert seen == [(True, 0), (True, 1), (True, 2)]
+    assert history["half"].tolist()[1:] == [0.5, 1.0]
+    assert math.isnan(history["half"][0])
+
+
+@pytest.mark.parametrize("changes", [{"layer_decay": 0.0}, {"layer_decay": 1.1}, {"anchor": -0.1}])
+def test_an_impossible_decay_or_anchor_is_refused(changes):
+    with pytest.raises(ConfigError, match=r"Expected layer_decay in \(0, 1\] and anchor ≥ 0, found "):
+        TrainingSettings(**changes)

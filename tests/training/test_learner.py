@@ -102,3 +102,21 @@ def test_the_objective_is_told_of_every_step_of_the_optimiser(make_encoder, make
     fit(encoder, Noting(rank=4).prepare(encoder), make_batch(8, 6), None, make_settings(max_epochs=2, batch_size=3))
     assert [progress for _, progress in told] == [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1]
     assert not torch.equal(told[0][0], start), "the optimiser has stepped before"
+
+
+def test_an_anchor_adds_half_the_squared_distance_of_the_encoder_alone(make_encoder, make_batch):
+    encoder, batch = make_encoder(), make_batch(3, 8)
+    torch.manual_seed(1)
+    objective = MaskedRegions(rank=4).prepare(encoder)
+    learners = [Learner(encoder, objective, learning_rate=0.02, weight_decay=0.0, n_steps=4, seed=3, anchor=anchor) for anchor in (0.0, 0.6)]
+    with torch.no_grad():
+        for parameter in learners[0].parameters():
+            parameter += 0.1
+    totals = []
+    for learner in learners:
+        learner.log = lambda *arguments, **options: None
+        totals.append(learner.train().training_step(batch, 0).item())
+    n = sum(parameter.numel() for parameter in encoder.parameters() if parameter.requires_grad)
+    assert totals[1] - totals[0] == pytest.approx(0.3 * 0.01 * n, rel=1e-3)
+    assert torch.stack(learners[1]._running["train_distance"]).item() == pytest.approx(0.01 * n, rel=1e-3)
+    assert not [name for name in learners[1].state_dict() if "start" in name]

@@ -343,8 +343,8 @@ def test_validation_holds_two_patients_where_each_has_many_images():
     cohort = simulate_images(40, size=8)
     patients = pd.Series([f"p{k // 10}" for k in range(40)], index=cohort.subjects.index, dtype="str")
     cohort = cohort.with_column(Column("patient", "categorical", "group", categories=tuple(sorted(set(patients)))), patients)
-    held = module._held_out(cohort, 0.1, seed=0)  # of four patients a tenth is less than one
+    held = module.held_out(cohort, 0.1, seed=0)  # of four patients a tenth is less than one
     assert cohort.groups.loc[list(held.test)].nunique() == 2
     assert not set(cohort.groups.loc[list(held.test)]) & set(cohort.groups.loc[list(held.train)])
     alone = simulate_images(20, size=8)
-    assert module._held_out(alone, 0.1, seed=0) == hold_out(alone.ids, groups=alone.groups.tolist(), test_fraction=0.1, seed=0)
+    assert module.held_out(alone, 0.1, seed=0) == hold_out(alone.ids, groups=alone.groups.tolist(), test_fraction=0.1, seed=0)
