@@ -167,7 +167,7 @@ def test_untrained_is_where_pre_training_starts(make_cohort, make_encoder, make_
 
 def test_few_subjects_give_two_of_them_to_validation(make_cohort, make_settings):
     cohort = make_cohort(n_subjects=6)
-    split = module._held_out(cohort, 0.1, seed=0)
+    split = module.held_out(cohort, 0.1, seed=0)
     assert len(split.test) == 2
     assert len(pretrain(cohort, settings=make_settings(max_epochs=1)).history) == 1
     with pytest.raises(DataError, match="found .* 1 groups for|found classes {'all': 1} and 1 groups"):
