@@ -78,6 +78,7 @@ __all__ = [
     "pretrain",
     "pretrain_stages",
     "reports",
+    "select_nearest",
     "statistics",
     "training",
     "transfer",
@@ -133,6 +134,7 @@ _HOMES = {
     "meta_train": ("training.meta", "meta_train"),
     "pretrain": ("training", "pretrain"),
     "pretrain_stages": ("training", "pretrain_stages"),
+    "select_nearest": ("training", "select_nearest"),
     "transfer": ("training", "transfer"),
     "write_report": ("reports", "write_report"),
 }

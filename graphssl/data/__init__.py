@@ -12,6 +12,8 @@ from graphssl.data.image_builder import ImageBuilder
 from graphssl.data.images import ImageData
 from graphssl.data.mixed_images import MixedImageBuilder, MixedImages
 from graphssl.data.multimodal import MultimodalBatch, MultimodalBuilder
+from graphssl.data.overlap import overlap
+from graphssl.data.pooled import pooled
 from graphssl.data.population import PopulationGraph
 from graphssl.data.population_batch import Population, PopulationBatch
 from graphssl.data.records import AbstractRecords
@@ -58,4 +60,6 @@ __all__ = [
     "TableBatch",
     "TimelineBatch",
     "TimelineTokenizer",
+    "overlap",
+    "pooled",
 ]

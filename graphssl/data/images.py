@@ -97,7 +97,7 @@ class ImageData:
         """Whether any row has a segmentation mask."""
         return bool((self.table["mask_path"] != "").any())
 
-    @property
+    @cached_property
     def values(self) -> dict[str, int]:
         """Number of images by subject id."""
         return {str(subject): int(n) for subject, n in self.table["subject_id"].value_counts(sort=False).items()}

@@ -4,6 +4,7 @@ from graphssl.statistics.challenges import event1, event1_best_threshold, event1
 from graphssl.statistics.compare import paired_comparison, paired_delong
 from graphssl.statistics.convergence import late_spread, mean_height, time_to
 from graphssl.statistics.difference import Comparison, corrected_resampled_t_test, delong_covariance, delong_test, wilcoxon_test
+from graphssl.statistics.distances import frechet_distance, maximum_mean_discrepancy, median_distance
 from graphssl.statistics.metrics import (
     LOWER_IS_BETTER,
     METRICS,
@@ -50,9 +51,12 @@ __all__ = [
     "event2",
     "expected_calibration_error",
     "fit_power_law",
+    "frechet_distance",
     "late_spread",
+    "maximum_mean_discrepancy",
     "mean_height",
     "mean_interval",
+    "median_distance",
     "paired_comparison",
     "paired_delong",
     "permutation_over_splits",

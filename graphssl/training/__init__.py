@@ -7,6 +7,7 @@ from graphssl.training.model import Model, load_model
 from graphssl.training.pretrain import pretrain, untrained
 from graphssl.training.probe import Probe
 from graphssl.training.segment import SegmentationSettings, finetune_segmentation
+from graphssl.training.selection import Pool, PoolSelection, Selection, SelectionSettings, select_nearest
 from graphssl.training.stages import Chain, Stage, pretrain_stages
 from graphssl.training.transfer import Transfer, transfer
 from graphssl.training.transfer_images import transfer_images
@@ -15,8 +16,12 @@ __all__ = [
     "Chain",
     "Fitted",
     "Model",
+    "Pool",
+    "PoolSelection",
     "Probe",
     "SegmentationSettings",
+    "Selection",
+    "SelectionSettings",
     "Stage",
     "StepSettings",
     "TrainingSettings",
@@ -30,6 +35,7 @@ __all__ = [
     "pretrain",
     "pretrain_stages",
     "segment_by_steps",
+    "select_nearest",
     "transfer",
     "transfer_images",
     "untrained",
