@@ -319,7 +319,6 @@ STUDIES = {
                 beside=lambda data, train: with_others(train, breast(data), "ultrasound"),
                 builder=images_and_volumes,
             ),
-            "`BYOL`, whole shapes, four rows at once": Variant(volumes, lambda: BYOL(SHAPES, momentum=0.98), rows_at_once=4),
         },
     ),
     "swin": Study(
