@@ -98,6 +98,24 @@ class Cohort:
             lines.append(f"  left out  {', '.join(f'{n} {what} entries' for what, n in counts.items())}; see .excluded")
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: columns with small plots, classes by site, and what else there is; counts and summaries, no single subject."""
+        from graphssl.reports.notebook import card, columns_table, counts_table, lines
+
+        said = {atlas: repr(data) for atlas, data in self.regions.items()}
+        said |= {} if self.events is None else {"events": repr(self.events)}
+        said |= {name: repr(data) for name, data in self.images.items()}
+        if len(self.excluded):
+            said["left out"] = ", ".join(f"{n} {what} entries" for what, n in self.excluded["what"].value_counts().items()) + "; see .excluded"
+        sites, targets = self.schema.named("site"), self.schema.named("target")
+        crossed = [pd.crosstab(self.subjects[sites[0]], self.subjects[target].fillna("no label")) for target in targets] if sites else []
+        columns = [(column.name, column.kind, column.role, column.unit or "", self.subjects[column.name]) for column in self.schema]
+        tables = [
+            *(counts_table(counts, f"{sites[0]} by {counts.columns.name}") for counts in crossed),
+            *([columns_table(columns)] if columns else []),
+        ]
+        return card(f"Cohort {self.name!r}: {len(self)} subjects", lines(said), *tables)
+
     @classmethod
     def from_arrays(
         cls,

@@ -52,6 +52,12 @@ class Evaluation:
     splits: list[Split]
     choices: pd.DataFrame
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: scores by method with intervals."""
+        from graphssl.reports.notebook import results_card
+
+        return results_card(pd.DataFrame([asdict(result) for result in self.results]))
+
 
 @dataclass(frozen=True)
 class Task:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from graphssl.reports.script import SCRIPT
 from graphssl.reports.style import CSS
 
 
@@ -47,7 +48,7 @@ def document(title: str, top: Html, body: Iterable[Html], foot: Html) -> str:
     sections = "\n".join(body)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{text(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n{top}\n<main>\n{sections}\n</main>\n{foot}\n</body>\n</html>\n"
+        f"<title>{text(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n{top}\n<main>\n{sections}\n</main>\n{foot}\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 
@@ -107,7 +108,10 @@ def figure(picture: Picture) -> Html:
 
 
 def strip(mean: float, low: float, high: float, bounds: tuple[float, float], reference: float) -> Html:
-    """A mean with its interval on a small scale, beside its numbers in a table; the thin line is a reference such as chance."""
+    """A mean with its interval on a small scale, beside its numbers in a table.
+
+    The thin line is a reference such as chance. Its numbers show on hover.
+    """
     start, end = bounds
 
     def place(value: float) -> str:
@@ -120,4 +124,8 @@ def strip(mean: float, low: float, high: float, bounds: tuple[float, float], ref
         marks.append(f'<line class="ci" x1="{place(low)}" x2="{place(high)}" y1="8" y2="8"/>')
     if mean == mean:
         marks.append(f'<circle cx="{place(mean)}" cy="8" r="3.6"/>')
-    return Html(f'<svg class="strip" viewBox="0 0 100 16" width="100" height="16" aria-hidden="true">{"".join(marks)}</svg>')
+    told = f"{mean:.3f}" + (f", 95% interval {low:.3f} to {high:.3f}" if low == low and high == high else "")
+    told += f"; the thin line is {reference:.3f}" if start <= reference <= end else ""
+    # Marks are thin: a field of the whole size takes the pointer.
+    hover = f'<title>{told}</title><rect width="100" height="16" fill="none" pointer-events="all"/>'
+    return Html(f'<svg class="strip" viewBox="0 0 100 16" width="100" height="16" aria-hidden="true">{hover}{"".join(marks)}</svg>')

@@ -36,6 +36,10 @@ table { border-collapse: collapse; width: 100%; font-size: 14px; line-height: 1.
 caption { text-align: left; padding: 0 0 8px; }
 th, td { padding: 6px 10px 6px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); font-weight: 400; }
 thead th { font-size: 13px; font-weight: 600; color: var(--soft); border-bottom: 1.5px solid #aab4bf; vertical-align: bottom; }
+th.sortable { cursor: pointer; } th.sortable:hover { color: var(--ours); }
+th.sortable[aria-sort]::after { content: " ▲"; font-size: 10px; } th.sortable[aria-sort="descending"]::after { content: " ▼"; }
+.filter { display: flex; gap: 10px; align-items: center; margin: 0 0 6px; font-size: 13px; color: var(--soft); }
+.filter input { font: inherit; padding: 3px 8px; border: 1px solid #aab4bf; border-radius: 4px; width: 220px; }
 th.n, td.n { text-align: right; padding-left: 6px; }
 td.n, td .range { white-space: nowrap; }
 td .range { color: var(--soft); font-size: 13px; font-weight: 400; }
@@ -57,7 +61,7 @@ pre { background: var(--faint); border: 1px solid var(--line); border-radius: 4p
 code { font: 13.5px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; overflow-wrap: anywhere; }
 footer { margin-top: 40px; padding-bottom: 48px; color: var(--soft); font-size: 13.5px; }
 @media print {
-  body { font-size: 11pt; } header { padding-top: 0; } nav { display: none; } main, header, footer { max-width: none; padding: 0; }
+  body { font-size: 11pt; } header { padding-top: 0; } nav, .filter { display: none; } main, header, footer { max-width: none; padding: 0; }
   section { break-before: auto; } table, figure, .cautions, .card { break-inside: avoid; }
   details::details-content { content-visibility: visible; display: block; }
   a { color: inherit; } pre { white-space: pre-wrap; }
