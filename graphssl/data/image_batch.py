@@ -89,6 +89,8 @@ class _Decoded:
     def _read(self, batch: Any) -> Any:
         value = batch.__dict__[self.slot]
         if isinstance(value, Pending | Later):
+            if isinstance(value, Pending):
+                batch.__dict__[f"{self.slot}_of"] = value
             value = value.decoded(self.what) if isinstance(value, Pending) else value.read()
             batch.__dict__[self.slot] = value
         return value
@@ -172,6 +174,12 @@ class ImageBatch:
         """The rows that are not decoded yet, or None."""
         value = self.__dict__["_images"]
         return value if isinstance(value, Pending) else None
+
+    @property
+    def references(self) -> Pending | None:
+        """The rows of a source that the images are, decoded or not; None where they are others than a source has."""
+        found = self.pending or self.__dict__.get("_images_of")
+        return found if isinstance(found, Pending) else None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -267,7 +275,7 @@ class ImageBatch:
 
     @classmethod
     def cat(cls, batches: Sequence["ImageBatch"]) -> "ImageBatch":
-        """Batches of one size below one another, decoded.
+        """Batches of one size below one another; decoded, unless none is and all are of one source.
 
         Raises:
             DataError: If there is none, sizes differ, some hold clips, or some have masks or groups and others none.
@@ -277,14 +285,20 @@ class ImageBatch:
         described = {(batch.shape[1:], batch.clip, batch.has_masks, tuple(batch.groups)) for batch in batches}
         if len(described) > 1:
             raise DataError(f"Expected images of one size and kind in all batches, found {sorted(map(str, described))[:2]}. Use one builder.")
+        waiting = [each for batch in batches if (each := batch.pending) is not None]
+        images: Tensor | Pending
+        if len(waiting) == len(batches) and len({(id(each.source), each.device) for each in waiting}) == 1:
+            images = Pending(waiting[0].source, tuple(row for each in waiting for row in each.rows), waiting[0].device)
+        else:
+            images = torch.cat([batch.changed().images for batch in batches])  # of copies, so that the parts stay references
         visible = None
         if any(batch.visible is not None for batch in batches):
             seen = [torch.ones_like(batch.images[:, 0], dtype=torch.bool) if batch.visible is None else batch.visible for batch in batches]
             visible = torch.cat(seen)
-        masks = [each for batch in batches if (each := batch.masks_later()) is not None]
+        masks = [later for batch in batches if (later := batch.masks_later()) is not None]
         return cls(
             tuple(subject for batch in batches for subject in batch.subject_ids),
-            torch.cat([batch.images for batch in batches]),
+            images,
             Later(lambda: torch.cat([each.read() for each in masks])) if masks else None,
             visible,
             batches[0].clip,

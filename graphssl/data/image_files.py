@@ -50,7 +50,10 @@ def read_picture(place: Path, part: str, n_axes: int) -> Picture:
         MissingExtraError: If what reads it is not installed.
     """
     if not place.exists():
-        raise DataError(f"Expected an image at {place}, found nothing. Where files were moved, say where: cohort.images[name].at(folder).")
+        raise DataError(
+            f"Expected an image at {place}, found nothing. Where files were moved, say where: "
+            "cohort.images[name].at(folder), or model.builder.images_at(name, folder) of those that a population holds."
+        )
     reader = _reader(place)
     try:
         pixels, spacing = reader(place, part, n_axes)

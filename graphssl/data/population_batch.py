@@ -2,18 +2,56 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from graphssl.data.batch import row_numbers
+from graphssl.data.multimodal import MultimodalBatch
 from graphssl.data.population import PopulationGraph
-from graphssl.data.records import AbstractRecords
 from graphssl.errors import DataError
 
 Made = TypeVar("Made")
+
+
+class Patients(Protocol):
+    """What a population asks of patients: records (`AbstractRecords`), or several kinds of data side by side (`MultimodalBatch`)."""
+
+    @property
+    def subject_ids(self) -> tuple[str, ...]:
+        """Patient of each row `[B]`."""
+
+    @property
+    def hidden(self) -> Bool[Tensor, "B ..."]:
+        """What must not be read of each."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any) -> Self: ...
+
+    def to(self, device: torch.device | str) -> Self:
+        """The patients on another device."""
+
+    def signature(self) -> bytes:
+        """What tells them from others."""
+
+    def hide(self, hidden: Any) -> Self:
+        """The patients with more made unreadable."""
+
+    def hide_in(self, rows: Any, hidden: Any) -> Self:
+        """The patients with more of some made unreadable."""
+
+    def same_rows(self, other: Any) -> Bool[Tensor, "B"]:
+        """Which rows hold the same as those of others."""
+
+    def cat(self, batches: Sequence[Any]) -> Any:
+        """Patients of one kind below one another."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +68,7 @@ class Population:
         DataError: If records and graph are not of the same patients.
     """
 
-    patients: AbstractRecords
+    patients: Patients
     graph: PopulationGraph
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
@@ -82,16 +120,19 @@ class PopulationBatch:
         neighbors: Places of the neighbours of attached patients `[B, K]`; -1 where there is none, and for patients of the population.
         similarity: Similarity of each neighbour in every group `[B, K, G]`.
         population: Those they may learn from.
+        changed: Whether a view has changed more of the batch's patients than what is hidden: they are then read from the batch, by whoever hears of
+            them, and not from the population.
 
     Raises:
         DataError: If the shapes do not fit one another, or a place is none.
     """
 
-    patients: AbstractRecords
+    patients: Patients
     nodes: Int[Tensor, "B"]
     neighbors: Int[Tensor, "B K"]
     similarity: Float[Tensor, "B K G"]
     population: Population
+    changed: bool = False
 
     def __post_init__(self) -> None:
         b, k, g = len(self.patients), self.neighbors.shape[-1], len(self.population.graph.groups)
@@ -139,12 +180,12 @@ class PopulationBatch:
     def __getitem__(self, rows: Sequence[int] | Int[Tensor, "b"] | Bool[Tensor, "B"]) -> "PopulationBatch":
         """The given rows; the population stays the same."""
         index = row_numbers(rows, self.device)
-        return PopulationBatch(self.patients[index], self.nodes[index], self.neighbors[index], self.similarity[index], self.population)
+        return PopulationBatch(self.patients[index], self.nodes[index], self.neighbors[index], self.similarity[index], self.population, self.changed)
 
     def to(self, device: torch.device | str) -> "PopulationBatch":
         """The batch on another device; the population is moved there once."""
         nodes, neighbors, similarity = (part.to(device) for part in (self.nodes, self.neighbors, self.similarity))
-        return PopulationBatch(self.patients.to(device), nodes, neighbors, similarity, self.population.to(device))
+        return PopulationBatch(self.patients.to(device), nodes, neighbors, similarity, self.population.to(device), self.changed)
 
     def signature(self) -> bytes:
         """What tells these rows from others."""
@@ -154,27 +195,53 @@ class PopulationBatch:
         """The batch with some of what is known made unreadable too, whoever looks."""
         return replace(self, patients=self.patients.hide(hidden))
 
-    def read(self, nodes: Int[Tensor, "M"] | None = None) -> AbstractRecords:
-        """Patients of the population as they may be read: without what the batch hides.
+    def with_parts(self, **parts: Any) -> "PopulationBatch":
+        """The batch with other rows in place of those of some modalities, such as a view of them; see `changed`."""
+        return replace(self, patients=_modalities(self.patients).with_parts(**parts), changed=True)
+
+    def without(self, *names: str) -> "PopulationBatch":
+        """The batch as if nobody, in the population neither, had the given modalities.
+
+        Raises:
+            DataError: If there is no such modality.
+        """
+        population = Population(_modalities(self.population.patients).without(*names), self.population.graph)
+        return replace(self, patients=_modalities(self.patients).without(*names), population=population)
+
+    def read(self, nodes: Int[Tensor, "M"] | None = None) -> Patients:
+        """Patients of the population as they may be read: as the batch has them where a view has changed them, and without what it hides.
 
         Args:
             nodes: Their places, each at most once and rising; all when left out.
         """
         own = ~self.attached
         patients = self.population.patients if nodes is None else self.population.patients[nodes]
-        if not bool(self.hidden[own].any()):
+        if not self.changed and not bool(self.hidden[own].any()):
             return patients
         place = self.nodes[own] if nodes is None else torch.searchsorted(nodes, self.nodes[own]).clamp(max=len(nodes) - 1)
         found = torch.ones_like(place, dtype=torch.bool) if nodes is None else nodes[place] == self.nodes[own]
-        return patients.hide_in(place[found], self.hidden[own][found])
+        if not self.changed:
+            return patients.hide_in(place[found], self.hidden[own][found])
+        others = torch.ones(len(patients), dtype=torch.bool, device=self.device)
+        others[place[found]] = False
+        kept, changed = others.nonzero().flatten(), own.nonzero().flatten()[found]
+        where = torch.empty(len(patients), dtype=torch.long, device=self.device)
+        where[torch.cat([kept, place[found]])] = torch.arange(len(patients), device=self.device)
+        return patients.cat([patients[kept], self.patients[changed]])[where]
 
-    def with_everybody(self) -> tuple[AbstractRecords, Int[Tensor, "B"]]:
+    def with_everybody(self) -> tuple[Patients, Int[Tensor, "B"]]:
         """The whole population as it may be read, the attached patients behind it, and the place of each row of the batch among them `[B]`."""
         attached = self.attached
         everybody = self.read()
         if bool(attached.any()):
             everybody = everybody.cat([everybody, self.patients[attached]])
         return everybody, self.places
+
+
+def _modalities(patients: Any) -> MultimodalBatch:
+    if not isinstance(patients, MultimodalBatch):
+        raise DataError(f"Expected patients with several kinds of data, found a {type(patients).__name__}. Make them with a MultimodalBuilder.")
+    return patients
 
 
 def _bytes(values: Tensor) -> bytes:

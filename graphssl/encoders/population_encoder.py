@@ -2,6 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -9,13 +11,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from graphssl.data.batch import Batch
 from graphssl.data.builder import AbstractBuilder
-from graphssl.data.population_batch import PopulationBatch
-from graphssl.data.records import AbstractRecords
-from graphssl.encoders.base import AbstractEncoder, Embedding, check_heads, written
+from graphssl.data.multimodal import MultimodalBatch
+from graphssl.data.population_batch import Patients, Population, PopulationBatch
+from graphssl.encoders.base import AbstractEncoder, Embedding, check_heads, made_of, written
 from graphssl.encoders.patient_messages import PatientGraph, trees, whole_graph
 from graphssl.encoders.patient_network import PatientNetwork
-from graphssl.encoders.record_encoder import AbstractRecordEncoder, made_anew
 from graphssl.errors import ConfigError
 from graphssl.graphs.batch_neighborhoods import BatchNeighborhoods, batch_neighborhoods
 from graphssl.graphs.population_builder import PopulationBuilder
@@ -24,12 +26,13 @@ from graphssl.graphs.population_builder import PopulationBuilder
 class AbstractPopulationEncoder(AbstractEncoder):
     """An encoder of patients who learn from others.
 
-    Another encoder, of records, embeds each patient alone: its columns, its bins of time, or its events. Its vectors are what patients learn of one
-    another; its tokens hear of the patient's neighbours too, so that a hidden value can be told from them. What a patient gets does not depend on
-    which other new patients are in the batch: they are attached to the population and give nothing.
+    Another encoder embeds each patient alone: its columns, its bins of time, its events, or several kinds of data (`MultimodalEncoder`), images among
+    them. Its vectors are what patients learn of one another; its tokens hear of the patient's neighbours too, so that a hidden value can be told from
+    them. What a patient gets does not depend on which other new patients are in the batch: they are attached to the population and give nothing.
 
     A population of up to `whole_limit` patients is embedded whole in every step. Of a larger one, each patient of the batch hears of a sample of its
-    neighbours, of theirs, and so on: drawn in training, the most alike ones outside of it.
+    neighbours, of theirs, and so on: drawn in training, the most alike ones outside of it. Where images are trained end to end, `whole_limit=0` has
+    only those decoded and embedded that a step has drawn.
 
     Attributes:
         patient: What embeds a patient alone.
@@ -39,7 +42,7 @@ class AbstractPopulationEncoder(AbstractEncoder):
         fan_outs: How many neighbours are taken at each hop.
     """
 
-    patient: AbstractRecordEncoder
+    patient: AbstractEncoder
     groups: tuple[str, ...]
     edges: bool
     whole_limit: int
@@ -52,7 +55,7 @@ class AbstractPopulationEncoder(AbstractEncoder):
 
     def set_patients(
         self,
-        patient: AbstractRecordEncoder | Mapping[str, Any] | None,
+        patient: AbstractEncoder | Mapping[str, Any] | None,
         width: int,
         heads: int,
         dropout: float,
@@ -83,14 +86,15 @@ class AbstractPopulationEncoder(AbstractEncoder):
         self.edges, self.groups = edges, tuple(groups)
         self.whole_limit, self.fan_outs = whole_limit, tuple(fan_outs)
         self.chosen = patient is not None
-        self.patient = PatientNetwork(width, heads=heads, dropout=dropout) if patient is None else made_anew(patient)
+        given = PatientNetwork(width, heads=heads, dropout=dropout) if patient is None else patient
+        self.patient = made_of(AbstractEncoder, given, "an encoder of patients")  # type: ignore[type-abstract]
         self.token_width, self.pooled_width = self.patient.token_width, width
         self.norm, self.token_norm = nn.LayerNorm(width), nn.LayerNorm(self.token_width)
         self.heard = nn.Linear(width, self.token_width)
         self.into = nn.Identity() if self.patient.pooled_width == width else nn.Linear(self.patient.pooled_width, width)
 
     @property
-    def reader(self) -> AbstractRecordEncoder:
+    def reader(self) -> AbstractEncoder:
         """What embeds a patient alone."""
         return self.patient
 
@@ -130,9 +134,31 @@ class AbstractPopulationEncoder(AbstractEncoder):
         """Sampled neighbourhoods of the patients of a batch, drawn as dropout is."""
         return batch_neighborhoods(batch, self.fan_outs, torch.default_generator if self.training else None)
 
-    def each(self, patients: AbstractRecords) -> tuple[Embedding, Float[Tensor, "B D"]]:
-        """Each patient alone: its embedding, and the vector that others learn from."""
-        alone: Embedding = self.patient(patients)
+    def once(self, batch: Batch) -> Batch:
+        """The batch, and its population, with the embeddings of frozen encoders in place of what they read.
+
+        Args:
+            batch: All rows of the training.
+        """
+        if not isinstance(batch, PopulationBatch):
+            return batch
+        of_population = batch.population
+        known: Any = self.patient.once(of_population.patients)
+        own: Any = known if batch.patients is of_population.patients else self.patient.once(batch.patients)
+        return replace(batch, patients=own, population=Population(known, of_population.graph))
+
+    def each(self, patients: Patients) -> tuple[Embedding, Float[Tensor, "B D"]]:
+        """Each patient alone: its embedding, and the vector that others learn from.
+
+        Patients of several modalities are taken as rows, so that images of a population are not kept beyond the memory of their builder; outside of
+        training a few at a time.
+        """
+        if isinstance(patients, MultimodalBatch):
+            everybody = torch.arange(len(patients), device=patients.device)
+            at_once = len(patients) if torch.is_grad_enabled() or self.training else self.patient.rows_at_once
+            alone: Embedding = reduce(joined, (self.patient(patients[rows]) for rows in everybody.split(max(1, at_once))))
+        else:
+            alone = self.patient(patients)
         return alone, self.into(alone.pooled)
 
     def alone(self, batch: PopulationBatch, nodes: Int[Tensor, "B T"]) -> tuple[Embedding, Float[Tensor, "B T D"]]:

@@ -7,11 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graphssl.data.population_batch import PopulationBatch
-from graphssl.encoders.base import Embedding
+from graphssl.encoders.base import AbstractEncoder, Embedding
 from graphssl.encoders.mlp import feed_forward
 from graphssl.encoders.patient_messages import PatientGraph
 from graphssl.encoders.population_encoder import AbstractPopulationEncoder
-from graphssl.encoders.record_encoder import AbstractRecordEncoder
 from graphssl.errors import ConfigError
 
 Layer = Literal["gcn", "gat", "gin", "sage", "none"]
@@ -33,8 +32,8 @@ class PopulationGNN(AbstractPopulationEncoder):
         depth: Number of rounds.
         layer: See above.
         heads: Attention heads of `gat`; divides `width`.
-        patient: What embeds a patient alone, such as `TimelineTransformer`: an encoder whose arguments are used, with new weights. The mean of its
-            columns when left out, `PatientNetwork`.
+        patient: What embeds a patient alone, such as `TimelineTransformer` or `MultimodalEncoder`: an encoder whose arguments are used, with new
+            weights. The mean of its columns when left out, `PatientNetwork`.
         dropout: Dropout of what a round adds.
         edges: False leaves each patient only itself: the control without the graph.
         whole_limit: Patients up to which the population is embedded whole.
@@ -51,7 +50,7 @@ class PopulationGNN(AbstractPopulationEncoder):
         depth: int = 2,
         layer: Layer = "gcn",
         heads: int = 4,
-        patient: AbstractRecordEncoder | None = None,
+        patient: AbstractEncoder | None = None,
         dropout: float = 0.1,
         edges: bool = True,
         whole_limit: int = 20_000,

@@ -9,11 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from graphssl.data.population_batch import Population, PopulationBatch
-from graphssl.encoders.base import Embedding
+from graphssl.encoders.base import AbstractEncoder, Embedding
 from graphssl.encoders.graph_transformer import Block
 from graphssl.encoders.population_biases import PatientBias, PatientBiasKind, Relations
 from graphssl.encoders.population_encoder import AbstractPopulationEncoder, joined, taken
-from graphssl.encoders.record_encoder import AbstractRecordEncoder
 from graphssl.graphs.hops import hop_distances
 from graphssl.graphs.induced import edges_among, hops_among
 
@@ -32,8 +31,8 @@ class PopulationTransformer(AbstractPopulationEncoder):
         width: Width of tokens and vectors.
         depth: Number of blocks over patients.
         heads: Attention heads; divides `width`.
-        patient: What embeds a patient alone, such as `TimelineTransformer`: an encoder whose arguments are used, with new weights. The mean of its
-            columns when left out, `PatientNetwork`.
+        patient: What embeds a patient alone, such as `TimelineTransformer` or `MultimodalEncoder`: an encoder whose arguments are used, with new
+            weights. The mean of its columns when left out, `PatientNetwork`.
         dropout: Dropout of attention and feed-forward outputs.
         biases: What draws attention: `"hops"` in the graph, `"similarity"` of neighbours by group, `"in_links"` of whom is asked.
         max_hops: Longest distance that is told from no path at all.
@@ -52,7 +51,7 @@ class PopulationTransformer(AbstractPopulationEncoder):
         width: int = 64,
         depth: int = 2,
         heads: int = 4,
-        patient: AbstractRecordEncoder | None = None,
+        patient: AbstractEncoder | None = None,
         dropout: float = 0.1,
         biases: tuple[PatientBiasKind, ...] = ("hops", "similarity", "in_links"),
         max_hops: int = 8,

@@ -2,11 +2,10 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from graphssl.data.builder import AbstractBuilder, AbstractTokenizer
 from graphssl.data.table import TableBatch
-from graphssl.encoders.base import AbstractEncoder, made_of
+from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError
 
 
@@ -94,12 +93,3 @@ class AbstractRecordEncoder(AbstractEncoder):
 
 
 _OF_COLUMNS = ("number", "column", "category")
-
-
-def made_anew(encoder: AbstractRecordEncoder | Mapping[str, Any]) -> AbstractRecordEncoder:
-    """An encoder with new random weights of the class and arguments of one that is given or was `written`.
-
-    Raises:
-        ConfigError: If there is no such class, or its arguments are others.
-    """
-    return made_of(AbstractRecordEncoder, encoder, "an encoder of records")  # type: ignore[type-abstract]

@@ -8,11 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from graphssl.data.population_batch import PopulationBatch
-from graphssl.encoders.base import Embedding
+from graphssl.encoders.base import AbstractEncoder, Embedding
 from graphssl.encoders.graph_transformer import Block
 from graphssl.encoders.population_biases import along_edges, group_slopes
 from graphssl.encoders.population_encoder import AbstractPopulationEncoder
-from graphssl.encoders.record_encoder import AbstractRecordEncoder
 from graphssl.errors import ConfigError
 from graphssl.extras import require
 
@@ -31,8 +30,8 @@ class SparsePopulationTransformer(AbstractPopulationEncoder):
         width: Width of tokens and vectors.
         depth: Number of blocks over patients.
         heads: Attention heads; divides `width`.
-        patient: What embeds a patient alone, such as `TimelineTransformer`: an encoder whose arguments are used, with new weights. The mean of its
-            columns when left out, `PatientNetwork`.
+        patient: What embeds a patient alone, such as `TimelineTransformer` or `MultimodalEncoder`: an encoder whose arguments are used, with new
+            weights. The mean of its columns when left out, `PatientNetwork`.
         dropout: Dropout of attention and feed-forward outputs.
         backend: `"pyg"`, or `"dgl"` (the extra `dgl`).
         learn_bias: Whether the slopes of similarity are trained.
@@ -53,7 +52,7 @@ class SparsePopulationTransformer(AbstractPopulationEncoder):
         width: int = 64,
         depth: int = 2,
         heads: int = 4,
-        patient: AbstractRecordEncoder | None = None,
+        patient: AbstractEncoder | None = None,
         dropout: float = 0.1,
         backend: Backend = "pyg",
         learn_bias: bool = False,

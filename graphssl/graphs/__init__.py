@@ -10,6 +10,7 @@ from graphssl.graphs.neighbors import NeighborIndex, Neighbors
 from graphssl.graphs.population import population_graph
 from graphssl.graphs.population_builder import PopulationBuilder
 from graphssl.graphs.sampler import Neighborhoods, sample_neighborhoods
+from graphssl.graphs.vectors import with_vectors
 
 __all__ = [
     "CohortHarmonizer",
@@ -25,4 +26,5 @@ __all__ = [
     "hop_distances",
     "population_graph",
     "sample_neighborhoods",
+    "with_vectors",
 ]

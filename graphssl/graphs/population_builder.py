@@ -1,5 +1,7 @@
 """From cohorts to patients in a population: their records as tokens, and neighbours among the training patients."""
 
+import copy
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -14,14 +16,16 @@ from torch import Tensor
 from graphssl.data.builder import AbstractTokenizer
 from graphssl.data.cohort import Cohort
 from graphssl.data.event_tokens import EventBatch, EventTokenizer
+from graphssl.data.multimodal import MultimodalBatch, MultimodalBuilder
 from graphssl.data.population import PopulationGraph
-from graphssl.data.population_batch import Population, PopulationBatch
+from graphssl.data.population_batch import Patients, Population, PopulationBatch
 from graphssl.data.records import AbstractRecords
+from graphssl.data.stored_patients import images_at, restored_patients, stored_patients
 from graphssl.data.stream_tokenizer import AbstractStreamTokenizer
 from graphssl.data.table import ColumnTokenizer, TableBatch
 from graphssl.data.timeline import TimelineBatch, TimelineTokenizer
 from graphssl.data.transforms import ColumnEncoder, as_table
-from graphssl.errors import CheckpointError, DataError
+from graphssl.errors import CheckpointError, ConfigError, DataError
 from graphssl.graphs.feature_groups import FeatureGroup
 from graphssl.graphs.neighbors import NeighborIndex, Neighbors
 from graphssl.graphs.population import population_graph
@@ -30,19 +34,23 @@ from graphssl.graphs.population import population_graph
 class PopulationBuilder(AbstractTokenizer):
     """A cohort in, a `PopulationBatch` out; the training patients, their records and their graph are what is fitted.
 
-    Two things are told apart: what an encoder reads of a patient, which the tokenizer says (columns, bins of time, events), and by what patients are
-    compared, which is always columns of the table, such as those that `EventSummary` makes of events before the prediction time.
+    Two things are told apart: what an encoder reads of a patient, which the tokenizer says (columns, bins of time, events, or connectome, image and
+    table side by side), and by what patients are compared, which is always columns of the table, such as those that `EventSummary` makes of events
+    before the prediction time, or [`with_vectors`][graphssl.graphs.with_vectors] of what an encoder says of images.
 
     A patient of the training cohort is its node of the training graph, whatever else is in the call: those without a label stay there for those with
     one. Every other patient is attached to the training patients most like it, and gives nothing to anybody.
 
-    What is fitted holds the training patients' values and ids, and so does every model that is saved with it.
+    What is fitted holds the training patients' values and ids, and so does every model that is saved with it; of images it holds where they lie and
+    what they contain by hash, and nothing is decoded before an encoder reads it.
 
     Args:
-        tokenizer: How the record of a patient becomes tokens; a `ColumnTokenizer` with its defaults when left out.
+        tokenizer: How the record of a patient becomes tokens; a `ColumnTokenizer` with its defaults when left out. A `MultimodalBuilder` where an
+            encoder reads several kinds of data, or images.
         groups: Groups of columns by which patients are compared. When left out, all numbers as one and all categories as another: the first by the
             mean of the columns' distances (`statistics`), which a patient with few values does not make short, the other by `agreement`. Columns are
-            then those that the tokenizer reads; where it reads events, all with its roles, summaries of events among them.
+            then those that the tokenizer reads; where it reads events, all with its roles, summaries of events among them; where it reads several
+            kinds of data, those of its `ColumnTokenizer`, or all features.
         n_neighbors: Neighbours of a patient; all others where there are fewer.
         symmetric: Whether training patients are connected where one of the two has the other among its nearest.
         transductive: Connect new patients among all, as most published results do; they are then no longer independent of one another.
@@ -55,7 +63,7 @@ class PopulationBuilder(AbstractTokenizer):
 
     def __init__(
         self,
-        tokenizer: ColumnTokenizer | TimelineTokenizer | EventTokenizer | None = None,
+        tokenizer: ColumnTokenizer | TimelineTokenizer | EventTokenizer | MultimodalBuilder | None = None,
         groups: Sequence[FeatureGroup] | None = None,
         n_neighbors: int = 5,
         symmetric: bool = True,
@@ -73,11 +81,11 @@ class PopulationBuilder(AbstractTokenizer):
         Raises:
             ConfigError: If a group is wrong, or there is no neighbour to be.
             SchemaError: If a column is absent or not of its kind, or there is none to compare patients by.
-            DataError: If there is one training patient only, none has a value of a group, or events are to be read and there are none.
+            DataError: If there is one training patient only, none has a value of a group, or what is to be read is not there.
         """
         tokenizer = clone(self.tokenizer or ColumnTokenizer())
         if not isinstance(cohort, Cohort) and not isinstance(tokenizer, ColumnTokenizer):
-            raise DataError(f"Expected a cohort with events for a {type(tokenizer).__name__}, found a table. Give a cohort, or a ColumnTokenizer.")
+            raise DataError(f"Expected a cohort for a {type(tokenizer).__name__}, found a table. Give a cohort, or a ColumnTokenizer.")
         self.tokenizer_ = tokenizer.fit(cohort)
         groups = default_groups(_compared(self.tokenizer_, cohort), cohort) if self.groups is None else self.groups
         return self._among(cohort, groups)
@@ -162,12 +170,12 @@ class PopulationBuilder(AbstractTokenizer):
         graph = self.population_.graph
         tensors = {f"tokenizer.{name}": value for name, value in ends.items()}
         tensors.update({f"index.{name}": torch.from_numpy(value) for name, value in values.items()})
-        known = {name: value for name, value in self.population_.patients.tensors().items() if not name.endswith("hidden")}
+        patients, known = _stored(self.population_.patients)
         tensors.update({f"patients.{name}": value for name, value in known.items()})
         tensors.update({f"graph.{name}": getattr(graph, name) for name in _GRAPH})
         arguments = {name: getattr(self, name) for name in ("n_neighbors", "symmetric", "transductive")}
         kind = type(self.tokenizer_).__name__
-        return {"arguments": arguments, "tokenizer": {"class": kind, **tokenizer}, "index": index}, tensors
+        return {"arguments": arguments, "tokenizer": {"class": kind, **tokenizer}, "index": index, **patients}, tensors
 
     @classmethod
     def from_state(cls, record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
@@ -177,10 +185,10 @@ class PopulationBuilder(AbstractTokenizer):
             CheckpointError: If an entry is missing or does not fit the others.
         """
         try:
-            kind, records = _KINDS[record["tokenizer"]["class"]]
+            kind = _KINDS[record["tokenizer"]["class"]]
             tokenizer = kind.from_state(record["tokenizer"], _below("tokenizer", tensors))
             index = NeighborIndex.from_state(record["index"], {name: value.numpy() for name, value in _below("index", tensors).items()})
-            patients = records.of_tensors(index.ids_, _below("patients", tensors))
+            patients = _restored(tokenizer, index.ids_, record, _below("patients", tensors))
             everybody = torch.ones(len(index.ids_), dtype=torch.bool)
             starts, neighbors, similarity = (tensors[f"graph.{name}"] for name in _GRAPH)
             graph = PopulationGraph(index.ids_, starts, neighbors, similarity, _names(index.groups), everybody)
@@ -190,6 +198,25 @@ class PopulationBuilder(AbstractTokenizer):
             raise CheckpointError(f"Expected the fitted state of a PopulationBuilder, found a problem with {error}. The file is damaged.") from error
         builder.tokenizer_, builder.index_ = tokenizer, index
         return builder
+
+    def images_at(self, name: str, root: str | os.PathLike[str]) -> Self:
+        """A builder whose training patients have their images below another folder, where the files were moved.
+
+        Args:
+            name: Name of the modality.
+            root: The folder that the paths of the references are relative to.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: If nothing was fitted.
+            ConfigError: If it is no modality of images.
+        """
+        check_is_fitted(self, "population_")
+        patients = self.population_.patients
+        if not isinstance(patients, MultimodalBatch):
+            raise ConfigError(f"Expected patients with images, found a {type(patients).__name__}. Only a MultimodalBuilder reads images.")
+        moved: Self = copy.copy(self)
+        moved.population_ = Population(images_at(patients, name, root), self.population_.graph)
+        return moved
 
     def describe(self) -> dict[str, str]:
         """What is read, the graph, and a warning of what it holds, for the model card."""
@@ -224,7 +251,7 @@ class PopulationBuilder(AbstractTokenizer):
             )
         return found.indices[new], found.by_group[new]
 
-    def _joined(self, cohort: Cohort | pd.DataFrame, patients: AbstractRecords, nodes: Tensor) -> PopulationBatch:
+    def _joined(self, cohort: Cohort | pd.DataFrame, patients: Patients, nodes: Tensor) -> PopulationBatch:
         """All patients as one population."""
         new = nodes < 0
         graph = population_graph(self.index_, _rows(cohort, new.numpy()), symmetric=self.symmetric, transductive=True)
@@ -233,7 +260,7 @@ class PopulationBuilder(AbstractTokenizer):
         none = torch.full((len(patients), 0), -1)
         return PopulationBatch(patients, places, none, torch.zeros(*none.shape, len(graph.groups)), population)
 
-    def _check_same(self, patients: AbstractRecords, nodes: Tensor) -> None:
+    def _check_same(self, patients: Patients, nodes: Tensor) -> None:
         """Check that who has the id of a training patient is that patient."""
         known = nodes >= 0
         given = patients[known]
@@ -260,11 +287,8 @@ def default_groups(columns: ColumnEncoder, cohort: Cohort | pd.DataFrame) -> lis
     return groups + ([FeatureGroup("categories", categories, "agreement")] if categories else [])
 
 
-_KINDS: dict[str, tuple[type[AbstractTokenizer], type[AbstractRecords]]] = {
-    "ColumnTokenizer": (ColumnTokenizer, TableBatch),
-    "TimelineTokenizer": (TimelineTokenizer, TimelineBatch),
-    "EventTokenizer": (EventTokenizer, EventBatch),
-}
+_KINDS: dict[str, type[AbstractTokenizer]] = {kind.__name__: kind for kind in (ColumnTokenizer, TimelineTokenizer, EventTokenizer, MultimodalBuilder)}
+_RECORDS: dict[str, type[AbstractRecords]] = {"ColumnTokenizer": TableBatch, "TimelineTokenizer": TimelineBatch, "EventTokenizer": EventBatch}
 _GRAPH = ("starts", "neighbors", "similarity")
 
 
@@ -272,8 +296,25 @@ def _compared(tokenizer: AbstractTokenizer, cohort: Cohort | pd.DataFrame) -> Co
     """The columns by which patients are compared where no groups are named."""
     if isinstance(tokenizer, ColumnTokenizer):
         return tokenizer.encoder_
+    if isinstance(tokenizer, MultimodalBuilder):
+        columns = [builder.encoder_ for builder in tokenizer.builders_.values() if isinstance(builder, ColumnTokenizer)]
+        return columns[0] if columns else ColumnEncoder().fit(cohort)
     assert isinstance(tokenizer, AbstractStreamTokenizer)
     return ColumnEncoder(roles=tokenizer.roles).fit(cohort)
+
+
+def _stored(patients: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Patients as plain values, where they need some, and as tensors."""
+    if isinstance(patients, MultimodalBatch):
+        record, tensors = stored_patients(patients)
+        return {"patients": record}, tensors
+    return {}, {name: value for name, value in patients.tensors().items() if not name.endswith("hidden")}
+
+
+def _restored(tokenizer: AbstractTokenizer, ids: tuple[str, ...], record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Patients:
+    if isinstance(tokenizer, MultimodalBuilder):
+        return restored_patients(ids, record["patients"], tensors, tokenizer)
+    return _RECORDS[type(tokenizer).__name__].of_tensors(ids, tensors)
 
 
 def _rows(X: Cohort | pd.DataFrame, chosen: npt.NDArray[np.bool_]) -> Cohort | pd.DataFrame:

@@ -317,6 +317,8 @@ def _encoder(record: dict[str, Any]) -> AbstractEncoder:
 
 def _check_layout(builder: AbstractBuilder, encoder: AbstractEncoder, source: Path) -> None:
     """Check that an encoder of columns was made for those of the schema, in their order: else it would read one column for another, unseen."""
+    if isinstance(builder, PopulationBuilder) and isinstance(encoder.reader, encoders.MultimodalEncoder):
+        _check_layout(builder.tokenizer_, encoder.reader, source)
     if isinstance(builder, MultimodalBuilder) and isinstance(encoder, encoders.MultimodalEncoder):
         for name, part in encoder.encoders.items():
             _check_layout(builder.builders_[name], part, source)
@@ -375,7 +377,8 @@ def _entry(key: str, value: Any) -> list[str]:
 def _model_card(model: Model) -> str:
     imaging = {ImageBuilder: "medical-imaging", MixedImageBuilder: "medical-imaging"}
     kinds = {ConnectomeBuilder: "connectome", MultimodalBuilder: "multimodal", **imaging}
-    what = next((word for kind, word in kinds.items() if isinstance(model.builder, kind)), "electronic-health-records")
+    reads = model.builder.tokenizer_ if isinstance(model.builder, PopulationBuilder) else model.builder
+    what = next((word for kind, word in kinds.items() if isinstance(reads, kind)), "electronic-health-records")
     lines = ["---", "library_name: graphssl", f"tags: [{what}, {type(model.encoder).__name__}, self-supervised]", "---", "", "# " + repr(model), ""]
     lines += [line for key, value in model.card.items() for line in _entry(key, value)]
     lines += [*(f"- **{key}**: {value}" for key, value in model.builder.describe().items()), ""]

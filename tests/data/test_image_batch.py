@@ -144,6 +144,17 @@ def test_cat_puts_rows_below_one_another():
     assert len(ImageBatch.cat([ImageBatch((), torch.zeros(0, 1, 2, 2)), ImageBatch(("a",), torch.zeros(1, 1, 2, 2))])) == 1
 
 
+def test_references_are_known_as_long_as_the_images_are_those_of_a_source():
+    source, batch = lazy()
+    part = batch[[2, 0]]
+    assert (part.references.rows, part.images.unique().tolist(), part.pending, part.references.rows) == ((2, 0), [0.0, 2.0], None, (2, 0))
+    assert part.changed(images=part.images + 1).references is None
+    joined = ImageBatch.cat([batch[[3]], batch[[1, 4]]])
+    assert (joined.references.rows, joined.pending is not None, source.asked) == ((3, 1, 4), True, [(2, 0)])
+    assert joined.masks[:, 0, 0].tolist() == [3, 1, 4]
+    assert ImageBatch.cat([batch[[3]], lazy()[1][[1]]]).pending is None  # of two sources
+
+
 def test_cat_refuses_what_does_not_fit():
     with pytest.raises(DataError, match="at least one batch of images, found none"):
         ImageBatch.cat([])

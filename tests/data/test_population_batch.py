@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from graphssl.data import Population, PopulationBatch, PopulationGraph, TableBatch
+from graphssl.data import ImageBatch, MultimodalBatch, Population, PopulationBatch, PopulationGraph, TableBatch
 from graphssl.errors import DataError
 
 
@@ -104,3 +104,40 @@ def test_what_does_not_fit_is_refused(batch, population):
         PopulationBatch(batch.patients, torch.tensor([4, -1, 1, -1]), batch.neighbors, batch.similarity, population)
     with pytest.raises(DataError, match=r"Expected shapes .* 'similarity': \(4, 2, 1\)"):
         PopulationBatch(batch.patients, batch.nodes, batch.neighbors, batch.similarity[:, :1], population)
+
+
+def pictured(ids, first=0.0):
+    """Patients with an image each, full of a number that tells who it is."""
+    return MultimodalBatch.of({"image": ImageBatch(tuple(ids), (first + torch.arange(float(len(ids)))).view(-1, 1, 1, 1))})
+
+
+def test_what_a_view_has_changed_is_read_from_the_batch(population):
+    everybody = Population(pictured("abcd"), population.graph)
+    none = torch.full((2, 0), -1)
+    batch = PopulationBatch(pictured("dx", 10.0), torch.tensor([3, -1]), none, torch.zeros(2, 0, 1), everybody)
+    assert batch.read() is everybody.patients
+    changed = batch.with_parts(image=batch.patients.parts["image"].changed(images=torch.tensor([7.0, 8.0]).view(2, 1, 1, 1)))
+
+    def shown(patients):
+        return [patients[[k]].parts["image"].images.item() for k in range(len(patients))]
+
+    assert shown(changed.read()) == [0.0, 1.0, 2.0, 7.0]
+    assert shown(changed[[0]].to("cpu").read(torch.tensor([1, 3]))) == [1.0, 7.0]
+    assert changed.read().subject_ids == ("a", "b", "c", "d")
+    assert shown(changed[[1]].read(torch.tensor([0, 3]))) == [0.0, 3.0]
+    hidden = changed.hide(torch.tensor([[True], [False]]))
+    assert hidden.read().presence.flatten().tolist() == [True, True, True, False]
+
+
+def test_a_modality_is_left_out_of_the_population_too(population):
+    everybody = Population(pictured("abcd"), population.graph)
+    batch = PopulationBatch(pictured("d", 3.0), torch.tensor([3]), torch.full((1, 0), -1), torch.zeros(1, 0, 1), everybody)
+    without = batch.without("image")
+    assert not without.presence.any()
+    assert not without.read().presence.any()
+    assert everybody.patients.presence.all()
+
+
+def test_views_of_modalities_need_patients_with_modalities(batch):
+    with pytest.raises(DataError, match="Expected patients with several kinds of data, found a TableBatch. Make them with a MultimodalBuilder"):
+        batch.without("image")

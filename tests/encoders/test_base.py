@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from graphssl.encoders import GAT, GCN, GIN, MLP, AbstractEncoder, BrainNetworkTransformer, Embedding, GraphTransformer
-from graphssl.encoders.base import check_heads, check_parts
+from graphssl.encoders.base import check_heads, check_parts, made_of, written
 from graphssl.errors import ConfigError
 from graphssl.graphs import ConnectomeBuilder
 from graphssl.objectives import MaskedRegions
@@ -90,3 +90,15 @@ def test_an_encoder_that_reads_no_covariates_refuses_a_builder_that_gives_them(m
     with pytest.raises(ConfigError, match=f"such as GraphTransformer; found {type(encoder).__name__}. Use that one, or leave covariates out"):
         encoder.for_builder(ConnectomeBuilder(covariates=["age"]).fit(make_cohort()))
     assert encoder.for_builder(ConnectomeBuilder().fit(make_cohort())) is encoder
+
+
+def test_one_is_made_of_another_or_of_what_was_written():
+    encoder = GraphTransformer(width=8, depth=1, heads=2, spacing_mm=40.0)
+    for given in (encoder, written(encoder), json.loads(json.dumps(written(encoder)))):
+        made = made_of(AbstractEncoder, given, "an encoder of patients")
+        assert type(made) is GraphTransformer
+        assert made is not encoder
+        assert made.arguments() == encoder.arguments()
+    for wrong in ({"class": "Compose", "arguments": {}}, {"class": "GraphTransformer", "arguments": {"depths": 1}}, {}):
+        with pytest.raises(ConfigError, match="Expected an encoder of patients with its arguments, found"):
+            made_of(AbstractEncoder, wrong, "an encoder of patients")

@@ -7,19 +7,24 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from graphssl.data import ColumnTokenizer, EventTokenizer, TimelineTokenizer
+from graphssl.data import ColumnTokenizer, EmbeddedBatch, EventTokenizer, ImageBuilder, MultimodalBuilder, PopulationBatch, TimelineTokenizer
+from graphssl.data.image_source import ImageSource
 from graphssl.encoders import (
     EventTransformer,
+    GatedSum,
+    MultimodalEncoder,
     PatientNetwork,
     PopulationGNN,
     PopulationTransformer,
+    ResNet,
     SparsePopulationTransformer,
     TableMLP,
     TimelineTransformer,
 )
-from graphssl.errors import ConfigError
+from graphssl.errors import CheckpointError, ConfigError
 from graphssl.graphs import FeatureGroup, PopulationBuilder
 from graphssl.objectives import MaskedColumns, MaskedEvents, MaskedFeatures
+from graphssl.training import Model
 
 LAYERS = ("gcn", "gat", "gin", "sage")
 ENCODERS = {
@@ -273,3 +278,121 @@ def test_the_encoder_that_is_given_stays_as_it_is(population):
     assert all(torch.equal(before[name], weight) for name, weight in given.state_dict().items())
     assert made.for_builder(population).token_width == 4
     assert PopulationTransformer(8, 1, 2).arguments()["patient"] is None
+
+
+# Several kinds of data of each patient
+
+
+@pytest.fixture(scope="module")
+def several(patients):
+    modalities = {"table": ColumnTokenizer(n_pieces=4), "image": ImageBuilder("image", memory_mib=0)}
+    having = patients.select(MultimodalBuilder(modalities).readable(patients)[:30])
+    return PopulationBuilder(MultimodalBuilder(modalities), n_neighbors=3).fit(having)
+
+
+@pytest.fixture(params=ENCODERS)
+def make_several(request, several):
+    def maker(frozen=(), fusion=None, **arguments):
+        torch.manual_seed(0)
+        images = ResNet(2, width=4, blocks=(1, 1), stem="small", norm="group")
+        encoders = {"image": images, "table": TableMLP(8, 1, 8, dropout=0.0)}
+        patient = MultimodalEncoder(encoders, fusion=fusion or GatedSum(8), dropout_modality=0.0, frozen=frozen)
+        return ENCODERS[request.param](**{"width": 8, "heads": 2, "dropout": 0.0, "patient": patient, **arguments}).for_builder(several)
+
+    return maker
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Rows of images that were decoded, in order."""
+    rows = []
+    image = ImageSource._image
+    monkeypatch.setattr(ImageSource, "_image", lambda self, row: (rows.append(self.data.table["subject_id"].iloc[row]), image(self, row))[1])
+    return rows
+
+
+@pytest.mark.parametrize("arguments", [{}, {"whole_limit": 0}, {"whole_limit": 0, "fan_outs": (2,)}])
+def test_patients_of_several_modalities_get_the_same_in_any_company(make_several, several, patients, arguments):
+    encoder = make_several(**arguments).eval()
+    batch = several.transform(patients.select(MultimodalBuilder(several.tokenizer_.builders).readable(patients)))
+    with torch.no_grad():
+        whole = encoder(batch)
+        assert whole.pooled.shape == (len(batch), 8)
+        for rows in ([3], [35, 0], [33, 12, 34]):
+            assert_close(encoder(batch[rows]).pooled, whole.pooled[rows], atol=1e-6, rtol=1e-5)
+    assert_close(encoder(batch[[33, 12]]).pooled, whole.pooled[[33, 12]], atol=1e-6, rtol=1e-5)  # whole where gradients are asked for, else in parts
+
+
+def test_only_images_of_sampled_patients_are_decoded(make_several, several, opened):
+    """In training, in a step and its backward pass, each of them once."""
+    encoder = make_several(whole_limit=0, fan_outs=(2,)).train()
+    known = several.population_
+    batch = PopulationBatch(known.patients, torch.arange(30), torch.full((30, 0), -1), torch.zeros(30, 0, 2), known)[[4, 9]].to("cpu")
+    drawn = []
+    sampled = encoder.neighborhoods
+    encoder.neighborhoods = lambda batch: drawn.append(sampled(batch)) or drawn[-1]
+    encoder(batch).pooled.sum().backward()
+    heard = {known.patients.subject_ids[node] for node in drawn[0].nodes.unique().tolist()}
+    having = set(known.patients.parts["image"].subject_ids)
+    assert len(heard) < 10
+    assert sorted(opened) == sorted(heard & having)
+    assert known.patients.parts["image"].pending is not None
+
+
+@pytest.mark.parametrize("whole_limit", [0, 100])
+def test_a_hidden_modality_is_hidden_from_neighbours_too(make_several, several, opened, whole_limit):
+    encoder, known = make_several(whole_limit=whole_limit).eval(), several.population_
+    batch = PopulationBatch(known.patients, torch.arange(30), torch.full((30, 0), -1), torch.zeros(30, 0, 2), known)
+    target = 4
+    source = int(known.graph.neighbors[known.graph.starts[target]])
+    hidden = torch.zeros(30, 2, dtype=torch.bool)
+    hidden[source] = True
+    assert bool(batch.presence[source].any())
+    with torch.no_grad():
+        gap = (encoder(batch).pooled - encoder(batch.hide(hidden)).pooled).abs().amax(dim=1)
+    assert gap[source] > 1e-5
+    assert gap[target] > 1e-6
+
+
+def test_frozen_encoders_run_once_over_a_population(make_several, several, patients, opened):
+    encoder = make_several(frozen=("image",)).eval()
+    everybody = patients.select(MultimodalBuilder(several.tokenizer_.builders).readable(patients))
+    batch = several.transform(everybody)
+    with torch.no_grad():
+        expected = encoder(batch).pooled
+        known = encoder.once(batch)
+        opened.clear()
+        assert_close(encoder(known).pooled, expected, atol=1e-6, rtol=1e-5)
+    assert opened == []
+    assert isinstance(known.population.patients.parts["image"], EmbeddedBatch)
+    assert encoder.once(batch.patients) is batch.patients
+    of_all = PopulationBatch(several.population_.patients, torch.arange(30), torch.full((30, 0), -1), torch.zeros(30, 0, 2), several.population_)
+    once = encoder.once(of_all)
+    assert once.patients is once.population.patients
+
+
+def test_a_view_of_images_reaches_the_patient_and_its_neighbours(make_several, several):
+    encoder, known = make_several(whole_limit=0).eval(), several.population_
+    batch = PopulationBatch(known.patients, torch.arange(30), torch.full((30, 0), -1), torch.zeros(30, 0, 2), known)
+    part = batch.patients.parts["image"].changed()
+    seen = batch.with_parts(image=part.changed(images=part.images.flip(-1)))
+    with torch.no_grad():
+        gap = (encoder(seen).pooled - encoder(batch).pooled).abs().amax(dim=1)
+    assert bool((gap[batch.presence[:, 1]] > 1e-6).all())
+
+
+def test_a_model_of_several_modalities_is_saved_and_knows_its_patients(make_several, several, patients, tmp_path):
+    model = Model(several, make_several().eval())
+    model.save_pretrained(tmp_path / "model")
+    again = Model.from_pretrained(tmp_path / "model")
+    new = patients.select(patients.ids[-4:])
+    new = new.select(MultimodalBuilder(several.tokenizer_.builders).readable(new))
+    assert again.embed(new).equals(model.embed(new))
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "tags: [multimodal, " in card
+    assert "THIS FOLDER HOLDS THE VALUES AND IDS OF 30 TRAINING PATIENTS" in card
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    config["encoder"]["arguments"]["patient"]["arguments"]["encoders"]["table"]["arguments"]["numbers"].reverse()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="made for the numbers"):
+        Model.from_pretrained(tmp_path / "model")

@@ -5,8 +5,6 @@ import pytest
 
 from graphssl.data import ColumnTokenizer, TimelineTokenizer
 from graphssl.encoders import AbstractRecordEncoder, TableTransformer, TimelineTransformer
-from graphssl.encoders.base import written
-from graphssl.encoders.record_encoder import made_anew
 from graphssl.errors import ConfigError
 from graphssl.graphs import ConnectomeBuilder
 
@@ -35,15 +33,3 @@ def test_another_table_is_refused():
     encoder = TableTransformer(width=8, heads=2).for_builder(ColumnTokenizer(n_pieces=4).fit(TABLE))
     with pytest.raises(ConfigError, match="Expected 1 numbers of 4 pieces and 1 categories, found 1 of 3 and 1"):
         encoder(tokenizer.transform(TABLE))
-
-
-def test_an_encoder_is_made_anew_from_itself_or_from_what_was_written():
-    encoder = TableTransformer(width=8, heads=2).for_builder(ColumnTokenizer(n_pieces=3).fit(TABLE))
-    for record in (encoder, written(encoder)):
-        made = made_anew(record)
-        assert type(made) is TableTransformer
-        assert made is not encoder
-        assert made.arguments() == encoder.arguments()
-    for wrong in ({"class": "GraphTransformer", "arguments": {}}, {"class": "TableTransformer", "arguments": {"depths": 1}}, {}):
-        with pytest.raises(ConfigError, match="Expected an encoder of records with its arguments, found"):
-            made_anew(wrong)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from graphssl.data import Cohort, ColumnTokenizer, EventSummary, EventTokenizer, Schema, TimelineTokenizer
+from graphssl.data import Cohort, ColumnTokenizer, EventSummary, EventTokenizer, ImageBuilder, MultimodalBuilder, Schema, TimelineTokenizer
 from graphssl.errors import CheckpointError, ConfigError, DataError, SchemaError
-from graphssl.graphs import FeatureGroup, NeighborIndex, PopulationBuilder, population_graph
+from graphssl.graphs import ConnectomeBuilder, FeatureGroup, NeighborIndex, PopulationBuilder, population_graph
 
 
 def patients(n, *, seed=0, prefix="p", missing=0.1):
@@ -213,7 +213,7 @@ def test_a_transductive_population_of_streams(ward):
 
 @pytest.mark.parametrize("kind", STREAMS)
 def test_a_table_has_no_events(kind):
-    with pytest.raises(DataError, match="Expected a cohort with events for a .*Tokenizer, found a table. Give a cohort, or a ColumnTokenizer"):
+    with pytest.raises(DataError, match="Expected a cohort for a .*Tokenizer, found a table. Give a cohort, or a ColumnTokenizer"):
         PopulationBuilder(STREAMS[kind]).fit(patients(9))
 
 
@@ -223,3 +223,68 @@ def test_patients_of_whom_there_is_no_column_cannot_be_compared(ward):
     bare = Cohort("bare", cohort.subjects[[column.name for column in schema]], schema, events=cohort.events)
     with pytest.raises(SchemaError, match="Expected columns of numbers or categories with one of the roles"):
         PopulationBuilder(TimelineTokenizer(columns=(), min_subjects=3), n_neighbors=3).fit(bare)
+
+
+# Several kinds of data
+
+
+@pytest.fixture(scope="module")
+def patients_by_modality(request):
+    return request.getfixturevalue("patients")
+
+
+@pytest.fixture(scope="module")
+def several(patients_by_modality):
+    modalities = {"connectome": ConnectomeBuilder(), "table": ColumnTokenizer(n_pieces=4), "image": ImageBuilder("image")}
+    return PopulationBuilder(MultimodalBuilder(modalities), n_neighbors=3).fit(patients_by_modality.select(patients_by_modality.ids[:30]))
+
+
+def test_patients_of_several_modalities_are_compared_by_their_table(several, patients_by_modality):
+    assert [(group.name, group.similarity) for group in several.index_.groups] == [("numbers", "statistics"), ("categories", "agreement")]
+    read = {column.name for column in several.tokenizer_.builders_["table"].encoder_.columns_}
+    assert {name for group in several.index_.groups for name in group.column_names} == read
+    batch = several.transform(patients_by_modality)
+    assert (len(batch), int(batch.attached.sum()), batch.modalities) == (40, 10, ("connectome", "table", "image"))
+    assert batch.population.patients.parts["image"].pending is not None
+    assert several.transform(patients_by_modality.select(patients_by_modality.ids[:30])).patients is several.population_.patients
+    other = several.among(patients_by_modality.select(patients_by_modality.ids[20:]))
+    assert (len(other.population_), other.tokenizer_) == (20, several.tokenizer_)
+    assert set(several.layout()) == {"modalities", "groups"}
+
+
+def test_without_a_table_among_the_modalities_all_features_compare(patients_by_modality):
+    builder = PopulationBuilder(MultimodalBuilder({"image": ImageBuilder("image")}))
+    having = builder.tokenizer.readable(patients_by_modality)
+    fitted = builder.fit(patients_by_modality.select(having))
+    assert "lab0" in [name for group in fitted.index_.groups for name in group.column_names]
+
+
+def test_several_modalities_are_saved_by_reference(several, patients_by_modality, tmp_path):
+    record, tensors = several.state()
+    again = PopulationBuilder.from_state(json.loads(json.dumps(record)), tensors)
+    assert not [name for name in tensors if name.startswith("patients.image.")]
+    assert again.population_.signature() == several.population_.signature()
+    assert again.transform(patients_by_modality).signature() == several.transform(patients_by_modality).signature()
+    assert again.describe() == several.describe()
+    assert "THIS FOLDER HOLDS THE VALUES AND IDS OF 30 TRAINING PATIENTS" in again.describe()["PATIENT DATA"]
+    moved = again.images_at("image", tmp_path)
+    assert moved.population_.patients.parts["image"].references.source.data.root == tmp_path
+    assert again.population_.patients.parts["image"].references.source.data.root != tmp_path
+    for damaged in ({**record, "patients": {}}, {name: value for name, value in record.items() if name != "patients"}):
+        with pytest.raises(CheckpointError, match="Expected the fitted state of a PopulationBuilder"):
+            PopulationBuilder.from_state(damaged, tensors)
+
+
+def test_only_patients_with_images_have_images_elsewhere(builder, tmp_path):
+    with pytest.raises(ConfigError, match="Expected patients with images, found a TableBatch. Only a MultimodalBuilder reads images"):
+        builder.images_at("image", tmp_path)
+
+
+def test_new_patients_of_several_modalities_join_a_transductive_graph(patients_by_modality):
+    builder = PopulationBuilder(MultimodalBuilder({"table": ColumnTokenizer(), "image": ImageBuilder("image")}), transductive=True)
+    having = builder.tokenizer.readable(patients_by_modality)
+    builder.fit(patients_by_modality.select(having[:20]))
+    batch = builder.transform(patients_by_modality.select(having[15:30]))
+    assert batch.population.graph.transductive
+    assert len(batch.population) == 30
+    assert batch.patients[[14]].same_rows(batch.read()[batch.places[[14]]]).all()
