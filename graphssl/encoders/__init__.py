@@ -3,7 +3,7 @@
 from graphssl.encoders.base import AbstractEncoder, Embedding
 from graphssl.encoders.brain_network_transformer import BrainNetworkTransformer
 from graphssl.encoders.event_transformer import EventTransformer
-from graphssl.encoders.fusion import AbstractFusion, Concatenation, DynamicMetaEmbedding, GatedSum, Mean
+from graphssl.encoders.fusion import AbstractFusion, Bilinear, Concatenation, CrossAttention, DynamicMetaEmbedding, FiLM, GatedSum, Mean
 from graphssl.encoders.gnn import GAT, GCN, GIN
 from graphssl.encoders.graph_transformer import GraphTransformer
 from graphssl.encoders.images import (
@@ -47,11 +47,14 @@ __all__ = [
     "AbstractRecordEncoder",
     "AbstractTableEncoder",
     "AbstractTimelineEncoder",
+    "Bilinear",
     "BrainNetworkTransformer",
     "Concatenation",
+    "CrossAttention",
     "DynamicMetaEmbedding",
     "Embedding",
     "EventTransformer",
+    "FiLM",
     "FrameEncoder",
     "GatedSum",
     "GraphTransformer",

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from graphssl.encoders import AbstractFusion, Concatenation, DynamicMetaEmbedding, Embedding, GatedSum, Mean
+from graphssl.encoders import AbstractFusion, Bilinear, Concatenation, CrossAttention, DynamicMetaEmbedding, Embedding, FiLM, GatedSum, Mean
 from graphssl.errors import ConfigError
 
 WIDTHS = {"image": (6, 10), "table": (4, 4), "graph": (5, 7)}
@@ -12,6 +12,10 @@ FORMS = {
     "concatenation": lambda: Concatenation(8),
     "mean": lambda: Mean(8),
     "gated_sum": lambda: GatedSum(8),
+    "film": lambda: FiLM(8, "image", dynamic=False),
+    "daft": lambda: FiLM(8, "table"),
+    "cross_attention": lambda: CrossAttention(8, "table", heads=2),
+    "bilinear": lambda: Bilinear(8, rank=3),
     "attention": lambda: DynamicMetaEmbedding(8, heads=2),
     "attention_of_tokens": lambda: DynamicMetaEmbedding(8, heads=2, layers=2, missing="token"),
     "softmax": lambda: DynamicMetaEmbedding(8, heads=2, gate="softmax"),
@@ -84,6 +88,9 @@ def test_a_gradient_reaches_every_source_that_is_there_and_what_stands_for_the_o
     fusion = make_fusion(form)
     fusion(parts, SOME).pooled.square().sum().backward()
     assert all(bool(fusion.of_pooled[name][0].weight.grad.abs().sum() > 0) for name in WIDTHS)
+    if form in ("film", "daft", "cross_attention"):
+        modalities = {"film": ["image"], "daft": ["table"], "cross_attention": WIDTHS}[form]
+        assert all(bool(fusion.of_tokens[name][0].weight.grad.abs().sum() > 0) for name in modalities)
     if form not in ("mean", "softmax", "sigmoid"):  # in which nothing is said of what is missing
         assert all(bool(fusion.absent[name].grad.abs().sum() > 0) for name in WIDTHS)
 
@@ -110,6 +117,46 @@ def test_gates_of_what_is_missing_are_shut(make_fusion, parts):
     assert gates.shape == (5, 3, 8)
     assert torch.equal((gates > 0).all(dim=2), SOME)
     assert bool((gates <= 1).all())
+
+
+@pytest.mark.parametrize(("form", "modulated"), [("film", "image"), ("daft", "table")])
+def test_modulation_scales_and_shifts_every_channel_of_the_tokens(form, modulated, make_fusion, parts):
+    """One patient after the other, from the equation."""
+    fusion = make_fusion(form)
+    sources = fusion.sources(parts, SOME)
+    expected = []
+    for k in range(5):
+        seen = [sources.pooled[k, m] for m, name in enumerate(WIDTHS) if form == "daft" or name != modulated]
+        scale, shift = fusion.condition(torch.cat(seen)).split(8)
+        own = [*WIDTHS].index(modulated)
+        vector = (1 + scale) * sources.pooled[k, own] + shift
+        tokens = [
+            (1 + scale) * token + shift for token, there in zip(sources.tokens[modulated][k], sources.masks[modulated][k], strict=True) if there
+        ]
+        expected.append(fusion.out(torch.cat([torch.stack(tokens).mean(dim=0) if tokens else vector, vector])))
+    assert torch.allclose(fusion(parts, SOME).pooled, torch.stack(expected), atol=1e-5)
+
+
+def test_low_rank_products_are_those_of_the_full_tensor(make_fusion, parts):
+    """The outer product of all vectors, each with a one beside it, against the tensor that the factors make."""
+    fusion = make_fusion("bilinear")
+    sources = fusion.sources(parts, SOME)
+    ones = [torch.cat([sources.pooled[:, m], torch.ones(5, 1)], dim=1) for m in range(3)]
+    factors = [torch.cat([f.weight, f.bias[:, None]], dim=1).view(3, 8, 9) for f in fusion.factors.values()]
+    tensor = torch.einsum("r,rdi,rdj,rdk->dijk", fusion.out.weight[0], *factors)
+    full = torch.einsum("bi,bj,bk,dijk->bd", *ones, tensor) + fusion.out.bias
+    assert torch.allclose(fusion(parts, SOME).pooled, fusion.norm(full), atol=1e-4)
+
+
+def test_the_order_of_tokens_that_are_asked_says_nothing(make_fusion, parts):
+    fusion = make_fusion("cross_attention")
+    order = torch.tensor([2, 0, 3, 1])
+    image = Embedding(parts["image"].tokens[:, order], parts["image"].mask[:, order], parts["image"].pooled)
+    fused, again = fusion(parts, SOME), fusion({**parts, "image": image}, SOME)
+    assert torch.allclose(fused.pooled, again.pooled, atol=1e-6)
+    changed = Embedding(parts["image"].tokens + 1.0 * parts["image"].mask.unsqueeze(-1), parts["image"].mask, parts["image"].pooled)
+    louder = fusion({**parts, "image": changed}, SOME)
+    assert torch.equal((louder.pooled - fused.pooled).abs().amax(dim=1) > 1e-6, SOME[:, 0])
 
 
 @pytest.mark.parametrize("form", ["attention", "attention_of_tokens", "softmax", "sigmoid"])
@@ -176,6 +223,11 @@ def test_other_modalities_and_impossible_choices_are_refused(make_fusion, parts)
     for choice in ({"missing": "zero"}, {"gate": "hard"}, {"layers": 0}):
         with pytest.raises(ConfigError, match="Expected one layer or more, missing 'mask' or 'token', and the gate"):
             DynamicMetaEmbedding(8, heads=2, **choice)
+    with pytest.raises(ConfigError, match="Expected a rank of at least 1, found 0"):
+        Bilinear(8, rank=0)
+    for fusion, found in ((FiLM(8, "text"), WIDTHS), (CrossAttention(8, heads=2), {"image": (4, 4)})):
+        with pytest.raises(ConfigError, match=f"Expected two modalities or more before a {type(fusion).__name__}"):
+            fusion.for_widths(found)
     with pytest.raises(ConfigError, match="Expected a width of at least 1, found 0"):
         Concatenation(0)
     assert issubclass(Mean, AbstractFusion)
