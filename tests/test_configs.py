@@ -14,7 +14,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "configs"
 META = sorted(FOLDER.rglob("*_meta.yaml"))
 CONFIGURATIONS = sorted(set(FOLDER.rglob("*.yaml")) - set(META))
 
-SIMULATED = ("simulate", "simulate_images", "simulate_modalities")  # whose cohorts are made smaller
+SIMULATED = ("simulate", "simulate_images", "simulate_modalities", "simulate_multimodal")  # whose cohorts are made smaller
 
 
 def named(path):

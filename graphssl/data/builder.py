@@ -36,6 +36,10 @@ class AbstractBuilder(BaseEstimator, ABC):
         """Subjects of whom there is anything that it reads, in their order; all of them where it does not say."""
         return cohort.ids
 
+    def absent(self, cohort: Cohort) -> list[str]:
+        """Kinds of data that training subjects had and nobody of a cohort has, where it can do without."""
+        return []
+
     def unknown(self, cohort: Cohort) -> pd.DataFrame:
         """Who has a category that no training subject had: a row a subject, a column a column of categories; no column where none are read."""
         return pd.DataFrame(index=cohort.subjects.index)

@@ -1,7 +1,6 @@
 """Patients with several kinds of data side by side, of which some may be missing."""
 
 import inspect
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -215,7 +214,7 @@ class MultimodalBatch:
 class MultimodalBuilder(AbstractTokenizer):
     """A cohort in, a `MultimodalBatch` out; every modality is made by a builder of its own, fitted on the training subjects that have it.
 
-    A modality of the training subjects that nobody of a new cohort has is no error: a warning says so, and the model answers from what there is.
+    A modality of the training subjects that nobody of a new cohort has is no error: a model answers from what there is, and says so.
 
     Args:
         builders: The builder of each modality, by a name of your choice, such as `{"image": ImageBuilder(), "table": ColumnTokenizer()}`.
@@ -264,13 +263,6 @@ class MultimodalBuilder(AbstractTokenizer):
             raise DataError("Expected a fitted builder, found one without training subjects. Call fit first.")
         having = {name: builder.readable(cohort) for name, builder in self.builders_.items()}
         self._check_subjects(cohort, having)
-        absent = [name for name, subjects in having.items() if not subjects]
-        if absent:
-            warnings.warn(
-                f"Nobody of {cohort.name!r} has {' or '.join(absent)}, which the training subjects had: what is said of these subjects rests on "
-                f"{', '.join(name for name in having if name not in absent)}.",
-                stacklevel=2,
-            )
         parts = {name: _made(self.builders_[name], cohort.select(subjects), series) for name, subjects in having.items() if subjects}
         nobody = torch.full((len(cohort), 0), -1)
         rows = {name: _rows_of(name, parts[name], cohort.ids) if name in parts else nobody for name in self.builders_}
@@ -281,6 +273,10 @@ class MultimodalBuilder(AbstractTokenizer):
         builders = getattr(self, "builders_", self.builders)
         there = {subject for builder in builders.values() for subject in builder.readable(cohort)}
         return [subject for subject in cohort.ids if subject in there]
+
+    def absent(self, cohort: Cohort) -> list[str]:
+        """Modalities that training subjects had and nobody of a cohort has."""
+        return [name for name, builder in self.builders_.items() if not builder.readable(cohort)]
 
     def unknown(self, cohort: Cohort) -> pd.DataFrame:
         """Who has a category that no training subject had, by column of categories, over all modalities."""

@@ -1,6 +1,8 @@
 """An encoder of patients with several kinds of data: one encoder a modality, and a fusion."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -27,10 +29,11 @@ class MultimodalEncoder(AbstractEncoder):
         encoders: The encoder of each modality, whose class and arguments are used, by the names of the builder.
         fusion: How they are combined; `Concatenation` when left out.
         dropout_modality: Probability that a modality is left out in training.
-        frozen: Modalities whose encoders are not trained. In fine-tuning they run once over all rows.
+        frozen: Modalities whose encoders are not trained; outside of pre-training they run once a row, and what they made of it is kept.
+        initial: Folders of saved models from whose weights the encoders of some modalities start, by name; read when a training starts.
 
     Raises:
-        ConfigError: If there is no encoder, a frozen one is none of them, or the probability is not in [0, 1).
+        ConfigError: If there is no encoder, one that is frozen or has initial weights is none of them, or the probability is not in [0, 1).
     """
 
     def __init__(
@@ -39,17 +42,18 @@ class MultimodalEncoder(AbstractEncoder):
         fusion: AbstractFusion | None = None,
         dropout_modality: float = 0.3,
         frozen: tuple[str, ...] = (),
+        initial: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
-        strange = sorted(set(frozen) - set(encoders))
+        strange = sorted({*frozen, *(initial or {})} - set(encoders))
         if not encoders or strange or not 0.0 <= dropout_modality < 1.0:
             raise ConfigError(
-                "Expected an encoder of one modality or more, frozen ones among them, and dropout_modality in [0, 1); "
-                f"found {', '.join(encoders) or 'none'}, frozen {list(frozen)} and {dropout_modality}."
+                "Expected an encoder of one modality or more, frozen and initial ones among them, and dropout_modality in [0, 1); "
+                f"found {', '.join(encoders) or 'none'}, {', '.join(strange) or 'none'} beside them, and {dropout_modality}."
             )
         made = {name: made_of(AbstractEncoder, given, f"an encoder of {name}") for name, given in encoders.items()}  # type: ignore[type-abstract]
         self.encoders: Mapping[str, AbstractEncoder] = nn.ModuleDict(made)  # type: ignore[assignment]
-        self.dropout_modality, self.frozen = dropout_modality, tuple(frozen)
+        self.dropout_modality, self.frozen, self.initial = dropout_modality, tuple(frozen), dict(initial or {})
         combined = made_of(AbstractFusion, fusion or Concatenation(), "a fusion")  # type: ignore[type-abstract]
         self.fusion = combined.for_widths({name: (encoder.token_width, encoder.pooled_width) for name, encoder in made.items()})
         self.token_width = self.pooled_width = self.fusion.width
@@ -165,16 +169,39 @@ class MultimodalEncoder(AbstractEncoder):
         return presence & ((draw >= self.dropout_modality) | last)
 
     def _embedded(self, encoder: AbstractEncoder, part: Batch) -> EmbeddedBatch:
+        kept = _kept_of(encoder, with_tokens=self.fusion.reads_tokens)
+        signatures = [part[[row]].signature() for row in range(len(part))]
+        new = [row for row, signature in enumerate(signatures) if signature not in kept]
         device = next(encoder.parameters()).device
-        chunks: Sequence[Sequence[int]] = [rows.tolist() for rows in torch.arange(len(part)).split(encoder.rows_at_once)]
         with torch.no_grad():
-            found = [encoder(part[rows].to(device)) for rows in chunks]
-        if not self.fusion.reads_tokens:  # a token a row, so that feature maps need not be kept
-            found = [Embedding(each.pooled.new_zeros(len(each.pooled), 1, encoder.token_width), each.mask[:, :1], each.pooled) for each in found]
-        n_tokens = max(each.mask.shape[1] for each in found)
-        tokens = torch.cat([F.pad(each.tokens, (0, 0, 0, n_tokens - each.tokens.shape[1])).cpu() for each in found])
-        mask = torch.cat([F.pad(each.mask, (0, n_tokens - each.mask.shape[1])).cpu() for each in found])
-        return EmbeddedBatch(part.subject_ids, tokens, mask, torch.cat([each.pooled.cpu() for each in found]))
+            for rows in torch.tensor(new, dtype=torch.long).split(encoder.rows_at_once):
+                made = encoder(part[rows.tolist()].to(device))
+                if not self.fusion.reads_tokens:  # a token a row, so that feature maps need not be kept
+                    made = Embedding(made.tokens.new_zeros(len(rows), 1, encoder.token_width), made.mask[:, :1], made.pooled)
+                each = zip(made.tokens.cpu(), made.mask.cpu(), made.pooled.cpu(), strict=True)
+                kept.update(zip([signatures[row] for row in rows.tolist()], each, strict=True))
+        found = [kept[signature] for signature in signatures]
+        n_tokens = max(len(mask) for _, mask, _ in found)
+        tokens = torch.stack([F.pad(token, (0, 0, 0, n_tokens - len(token))) for token, _, _ in found])
+        mask = torch.stack([F.pad(mask, (0, n_tokens - len(mask))) for _, mask, _ in found])
+        return EmbeddedBatch(part.subject_ids, tokens, mask, torch.stack([pooled for _, _, pooled in found]))
+
+
+Kept = dict[bytes, tuple[Tensor, Tensor, Tensor]]
+_KEPT: OrderedDict[str, Kept] = OrderedDict()
+_MAX_KEPT = 4
+
+
+def _kept_of(encoder: AbstractEncoder, *, with_tokens: bool) -> Kept:
+    """What an encoder of these weights made of rows before, by what tells a row from others; of the encoders asked last."""
+    digest = hashlib.sha256(f"{written(encoder)} {with_tokens}".encode())
+    for value in encoder.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    kept = _KEPT.setdefault(digest.hexdigest(), {})
+    _KEPT.move_to_end(digest.hexdigest())
+    while len(_KEPT) > _MAX_KEPT:
+        _KEPT.popitem(last=False)
+    return kept
 
 
 def of_patients(embedding: Embedding, rows: Int[Tensor, "B K"]) -> Embedding:

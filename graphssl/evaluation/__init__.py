@@ -5,6 +5,8 @@ from graphssl.evaluation.baselines import BASELINES, make_baseline
 from graphssl.evaluation.challenges import CHALLENGE_SCORES
 from graphssl.evaluation.explain import Saliency, integrated_gradients, saliency
 from graphssl.evaluation.few_shot import few_shot_baselines
+from graphssl.evaluation.missing_modality import MissingAtTest
+from graphssl.evaluation.modalities import EmbeddingBoosting, LateAverage, ModalityClassifier
 from graphssl.evaluation.nearest import NearestNeighborProbe
 from graphssl.evaluation.permutation import refit_permutation_test
 from graphssl.evaluation.protocols import Evaluation, evaluate
@@ -20,8 +22,12 @@ __all__ = [
     "BASELINES",
     "CHALLENGE_SCORES",
     "CrossVoting",
+    "EmbeddingBoosting",
     "Evaluation",
+    "LateAverage",
     "MeanMask",
+    "MissingAtTest",
+    "ModalityClassifier",
     "NearestNeighborProbe",
     "Saliency",
     "Segmenter",

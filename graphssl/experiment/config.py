@@ -18,6 +18,7 @@ from graphssl.data.cohort import Cohort
 from graphssl.data.event_tokens import EventTokenizer
 from graphssl.data.image_builder import ImageBuilder
 from graphssl.data.mixed_images import MixedImageBuilder
+from graphssl.data.multimodal import MultimodalBuilder
 from graphssl.data.summaries import EventSummary
 from graphssl.data.table import ColumnTokenizer
 from graphssl.data.timeline import TimelineTokenizer
@@ -25,6 +26,7 @@ from graphssl.datasets.postgres import has_password, is_postgres
 from graphssl.datasets.simulate import GroundTruth, Simulation
 from graphssl.datasets.simulate_table import TableSimulation
 from graphssl.encoders.base import AbstractEncoder
+from graphssl.encoders.fusion import AbstractFusion
 from graphssl.errors import ConfigError, InputError
 from graphssl.evaluation.baselines import BASELINES
 from graphssl.evaluation.challenges import CHALLENGE_SCORES
@@ -46,6 +48,9 @@ from graphssl.views.base import AbstractView
 Choice = AbstractObjective | AbstractEncoder | bool | int | float | str | None
 # What reads the same data in other ways; see `make_method`.
 COMPARISONS = ("gcn", "gat", "gin", "sage", "brain_network_transformer", "mlp")
+# What fusion of several modalities is compared with; `only_<name>` beside them is one modality alone.
+OF_MODALITIES = ("late_average", "concatenated_boosting")
+ONLY = "only_"
 OURS = (
     "pretrained",
     "pretrained_probe",
@@ -55,6 +60,7 @@ OURS = (
     "pretrained_knn",
     "scratch_knn",
     "no_edges",
+    *OF_MODALITIES,
     *COMPARISONS,
 )
 
@@ -69,6 +75,8 @@ class EvaluationSettings:
         methods: Methods of ours: `pretrained` and `scratch` (encoder and head trained), `pretrained_probe` and `scratch_probe` (head only),
             `pretrained_knn` and `scratch_knn` (votes of the nearest training subjects),
             `pretrained_linear` (a ridge on what `ScanContrast` learned from all training scans, which must be time series),
+            of several modalities `only_<name>` (one alone, on those who have it), `late_average` (the mean of these) and `concatenated_boosting`
+            (gradient boosting on embeddings side by side, see `EmbeddingBoosting`),
             `no_edges` (pre-trained with every edge cut), and the comparison encoders `gcn`, `gat`, `gin`, `mlp`,
             `brain_network_transformer` (of connectomes) and `sage` (of patients in a population), pre-trained alike.
         baselines: Baselines beside them; see `graphssl.evaluation.BASELINES`.
@@ -80,6 +88,8 @@ class EvaluationSettings:
             `physionet2012_event1_best_threshold` (chosen on the test subjects: an upper bound), `physionet2012_event2`, `physionet2019_utility`.
         ensembles: Methods and baselines that also predict together, each counting alike, by the name of the ensemble; a name that begins with
             `pretrained` counts as pre-trained in the report.
+        missing: Shares of the test subjects with a modality who lose it before our methods are asked, by name of the modality, such as
+            `{image: [0.3, 0.5, 0.7, 1.0]}`: what is left when it is missing.
         seeds: Seeds of methods and label draws.
         label_fractions: Shares of the training labels.
         n_splits: Folds of `k_fold`.
@@ -98,9 +108,10 @@ class EvaluationSettings:
     n_inner: int = 3
     scores: tuple[str, ...] = ()
     ensembles: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    missing: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.methods) - set(OURS))
+        unknown = sorted(name for name in set(self.methods) - set(OURS) if not name.startswith(ONLY))
         if unknown:
             raise ConfigError(f"Expected methods among {', '.join(OURS)}; found {unknown[0]!r}.{nearest(unknown[0], OURS)}")
         strange = sorted(set(self.baselines) - set(BASELINES))
@@ -237,6 +248,8 @@ class Experiment:
         events: How events become tokens one by one, likewise.
         population: How patients are placed in a population, in place of `columns` where they learn from one another.
         images: How images, volumes and clips are prepared, where an encoder reads them; several kinds by `MixedImageBuilder`.
+        modalities: How each kind of data is made, by name, where patients have several of them and may lack some; the encoder is then a
+            `MultimodalEncoder` with the same names.
         pretraining: How long and how fast to pre-train.
         finetuning: How long and how fast to fine-tune.
         segmentation: What fine-tuning and evaluation learn from masks, where images have some; the target is then not read. Methods are `pretrained`
@@ -248,7 +261,7 @@ class Experiment:
         output: Folder of the run folders.
 
     Raises:
-        ConfigError: If more than one of connectomes, tables, timelines, events, populations and images is asked for.
+        ConfigError: If more than one of connectomes, tables, timelines, events, populations, images and several modalities is asked for.
     """
 
     def __init__(
@@ -265,6 +278,7 @@ class Experiment:
         events: EventTokenizer | None = None,
         population: PopulationBuilder | None = None,
         images: ImageBuilder | MixedImageBuilder | None = None,
+        modalities: MultimodalBuilder | None = None,
         pretraining: TrainingSettings = PRETRAINING,
         finetuning: TrainingSettings = FINETUNING,
         segmentation: SegmentationSettings | None = None,
@@ -275,7 +289,8 @@ class Experiment:
     ) -> None:
         self.name, self.cohort, self.target, self.classes = name, cohort, target, classes
         self.encoder, self.objective = encoder, objective
-        self.builder = one_builder(builder=builder, columns=columns, timeline=timeline, events=events, population=population, images=images)
+        readers = {"columns": columns, "timeline": timeline, "events": events, "population": population, "images": images}
+        self.builder = one_builder(builder=builder, **readers, modalities=modalities)
         self.pretraining, self.finetuning, self.evaluation = pretraining, finetuning, evaluation
         self.segmentation, self.class_weight, self.seed, self.output = segmentation, class_weight, seed, output
 
@@ -345,9 +360,10 @@ def known_keys() -> list[str]:
         FeatureGroup,
         ImageBuilder,
         MixedImageBuilder,
+        MultimodalBuilder,
         SegmentationSettings,
     ]
-    for base in (AbstractEncoder, AbstractObjective, AbstractView):
+    for base in (AbstractEncoder, AbstractFusion, AbstractObjective, AbstractView):
         kinds += _below(base)
     return sorted({name for kind in kinds for name in inspect.signature(kind).parameters})
 

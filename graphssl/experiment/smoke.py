@@ -85,6 +85,8 @@ def simulated_in_place(parsed: Namespace, *, has_summary: bool) -> dict[str, Any
             chosen.init_args.treatments = list(TREATMENTS)
     if parsed.population is not None:
         parsed.population.init_args.groups = None
+    if parsed.get("modalities") is not None:
+        return _modalities_like(parsed)
     if parsed.images is not None:
         parsed.images.init_args.images = None
         return _images_like(parsed)
@@ -99,6 +101,25 @@ def _images_like(parsed: Namespace) -> dict[str, Any]:
     is_clip = isinstance(size, list | tuple) and len(size) > rank
     kind = {"rank": rank, "n_channels": encoder.get("in_channels", 1), "n_frames": 6 if is_clip else None}
     return {"adapter": "simulate_images", "arguments": {**_IMAGES, **kind}}
+
+
+def _modalities_like(parsed: Namespace) -> dict[str, Any]:
+    """Patients with what the builder of each modality reads; what names parts of the data that are absent is unset."""
+    shares = {}
+    builders = parsed.modalities.init_args.builders
+    for name, builder in builders.items():
+        kind, arguments = str(builder.class_path).rpartition(".")[2], builder.init_args
+        for key in ("atlases", "columns", "codes", "treatments"):
+            if key in arguments:
+                arguments[key] = None
+        if kind == "ImageBuilder":
+            rank = dict(parsed.encoder.init_args.encoders[name].init_args).get("rank", 2) if parsed.encoder else 2
+            arguments["images"] = "volume" if rank == 3 else "image"
+        if "min_subjects" in arguments:
+            arguments["min_subjects"] = 1
+        kinds = {"ConnectomeBuilder": "connectome", "ColumnTokenizer": "table", "ImageBuilder": arguments.get("images")}
+        shares[kinds.get(kind, "events")] = 0.8
+    return {"adapter": "simulate_multimodal", "arguments": {"atlases": ["simulated24"], "n_subjects": 24, "sites": _SITES, "shares": shares}}
 
 
 def _two_sites(cohort: Cohort, experiment: Experiment) -> Cohort:

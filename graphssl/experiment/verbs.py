@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 from graphssl.data.atlas import check_atlas
 from graphssl.data.cohort import Cohort
 from graphssl.data.image_builder import ImageBuilder
+from graphssl.data.multimodal import MultimodalBatch, MultimodalBuilder
 from graphssl.data.stream_tokenizer import AbstractStreamTokenizer
 from graphssl.data.table import ColumnTokenizer
 from graphssl.encoders import (
@@ -24,6 +26,7 @@ from graphssl.encoders import (
     AbstractPopulationEncoder,
     BrainNetworkTransformer,
     GraphTransformer,
+    MultimodalEncoder,
     PopulationGNN,
 )
 from graphssl.encoders.population_gnn import Layer
@@ -32,11 +35,13 @@ from graphssl.estimators import ConnectomeClassifier
 from graphssl.evaluation.audits import leading_components, site_probe
 from graphssl.evaluation.baselines import BASELINES, LabelledOnly, make_baseline
 from graphssl.evaluation.calibrated import RidgeProbability
+from graphssl.evaluation.missing_modality import MissingAtTest, missing_name
+from graphssl.evaluation.modalities import EmbeddingBoosting, LateAverage, ModalityClassifier, parts_of
 from graphssl.evaluation.nearest import NearestNeighborProbe
 from graphssl.evaluation.protocols import Task, evaluate, make_mask_task, make_splits, make_task
 from graphssl.evaluation.segmenter import MeanMask, Segmenter
 from graphssl.evaluation.tuning import InnerUnit, Tuned
-from graphssl.experiment.config import COMPARISONS, EvaluationSettings, Experiment
+from graphssl.experiment.config import COMPARISONS, OF_MODALITIES, ONLY, EvaluationSettings, Experiment
 from graphssl.experiment.explanation import write_explanation
 from graphssl.experiment.runs import RunFolder, joint_hash
 from graphssl.folders import file_written_whole
@@ -52,7 +57,17 @@ from graphssl.training.segment import finetune_segmentation
 from graphssl.training.transfer import Transfer, transfer
 from graphssl.training.transfer_images import transfer_images
 
-Method = ConnectomeClassifier | NearestNeighborProbe | LabelledOnly | Segmenter | MeanMask
+Method = (
+    ConnectomeClassifier
+    | NearestNeighborProbe
+    | LabelledOnly
+    | Segmenter
+    | MeanMask
+    | ModalityClassifier
+    | LateAverage
+    | EmbeddingBoosting
+    | MissingAtTest
+)
 # What segments images, and what it is compared with.
 SEGMENTERS, MEAN_MASK = ("pretrained", "pretrained_probe", "scratch", "scratch_probe"), "mean_mask"
 
@@ -126,6 +141,7 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
     names = (*settings.methods, *settings.baselines, *((MEAN_MASK,) if task.masks else ()))
     methods = {name: make_method(name, experiment, cohort) for name in names}
     methods |= {f"{name}_tuned": make_tuned(name, experiment, cohort) for name in settings.tuned}
+    methods |= _with_missing(experiment, methods)
     with _opened(experiment, "evaluate", configuration, cohort, details) as folder:
         folder.write_splits(splits)
         evaluation = evaluate(
@@ -167,6 +183,7 @@ def embed(model: str | Path, cohort: str | Path, out: str | Path) -> pd.DataFram
     """Write the pooled vectors of a saved cohort, and predictions where the model has a head, as parquet or CSV.
 
     Where the model reads categories, the column `unknown_categories` names those columns in which a subject has one that no training subject had.
+    Where patients have several kinds of data, `modalities` names those that each was embedded from.
     Where patients learn from one another, `neighbors` names the training patients most like each (a training patient is its own), the most alike
     first, and `unlikeness` is the share of training patients whose own neighbours are more like them.
 
@@ -184,7 +201,7 @@ def embed(model: str | Path, cohort: str | Path, out: str | Path) -> pd.DataFram
     loaded, subjects = Model.from_pretrained(model), Cohort.load(cohort)
     builder = loaded.builder
     found = builder.index_.query(subjects) if isinstance(builder, PopulationBuilder) else None
-    batch = builder.transform(subjects, found) if isinstance(builder, PopulationBuilder) else builder.transform(subjects)
+    batch = builder.transform(subjects, found) if isinstance(builder, PopulationBuilder) else loaded.batch_of(subjects)
     pooled, probability = loaded.answers(batch, subjects.ids)
     table = pooled_table(pooled, subjects)
     if probability is not None:
@@ -195,6 +212,8 @@ def embed(model: str | Path, cohort: str | Path, out: str | Path) -> pd.DataFram
         table["unknown_categories"] = ["; ".join(unknown.columns[row]) for row in unknown.to_numpy(dtype=bool)]
     if found is not None:
         table["neighbors"], table["unlikeness"] = ["; ".join(row) for row in found.neighbor_ids], found.unlikeness
+    if isinstance(batch, MultimodalBatch):
+        table["modalities"] = ["; ".join(compress(batch.modalities, row)) for row in batch.presence.tolist()]
     table = table.rename_axis("subject_id").reset_index()
     with file_written_whole(target) as aside:
         if target.suffix == ".csv":
@@ -229,24 +248,59 @@ def make_method(name: str, experiment: Experiment, cohort: Cohort | None = None)
             f"Expected one of {', '.join(others) or 'the methods'} to compare with, found {name!r}, which reads other data. Leave it out."
         )
     encoder = others[name]() if name in others else experiment.encoder or GraphTransformer()
-    if name == "no_edges":
-        if "edges" not in encoder.arguments():
-            raise ConfigError(
-                f"Expected an encoder with edges to cut for the method 'no_edges', found {type(encoder).__name__}. Leave the method out."
-            )
-        encoder = type(encoder)(**{**encoder.arguments(), "edges": False})
     method = ConnectomeClassifier(
         objective=None if name.startswith("scratch") else objective_of(experiment),
-        encoder=encoder,
+        encoder=_encoder_of(name, encoder),
         builder=experiment.builder,
         mode="probe" if name.endswith("_probe") else "full",
         pretraining=_silent(experiment.pretraining),
         finetuning=_silent(experiment.finetuning),
         class_weight=experiment.class_weight,
     )
+    if name in OF_MODALITIES or name.startswith(ONLY):
+        return _of_modalities(name, method)
     if experiment.segmentation is not None:
         return Segmenter(method, experiment.segmentation)
     return NearestNeighborProbe(method) if name.endswith("_knn") else method
+
+
+def _encoder_of(name: str, encoder: AbstractEncoder) -> AbstractEncoder:
+    """The encoder as a method has it: `no_edges` without edges, from random weights without any that it would start from."""
+    if name.startswith("scratch") and isinstance(encoder, MultimodalEncoder):
+        return MultimodalEncoder(**{**encoder.arguments(), "initial": None, "frozen": ()})
+    if name != "no_edges":
+        return encoder
+    if "edges" not in encoder.arguments():
+        raise ConfigError(f"Expected an encoder with edges to cut for the method 'no_edges', found {type(encoder).__name__}. Leave the method out.")
+    return type(encoder)(**{**encoder.arguments(), "edges": False})
+
+
+def _of_modalities(name: str, classifier: ConnectomeClassifier) -> Method:
+    """What fusion is compared with; `ConfigError` where there are no several modalities."""
+    builder = parts_of(classifier)[1]
+    if not name.startswith(ONLY):
+        return LateAverage(classifier) if name == "late_average" else EmbeddingBoosting(classifier)
+    modality = name.removeprefix(ONLY)
+    if modality not in builder.builders:
+        raise ConfigError(f"Expected methods of one modality among {', '.join(ONLY + each for each in builder.builders)}; found {name!r}.")
+    return ModalityClassifier(classifier, modality)
+
+
+def _with_missing(experiment: Experiment, methods: dict[str, Any]) -> dict[str, Any]:
+    """Our methods, those of one modality aside, with modalities missing at test, each fitted once; under its own name nothing is missing."""
+    missing, builder = experiment.evaluation.missing, experiment.builder
+    if not missing:
+        return {}
+    if not isinstance(builder, MultimodalBuilder) or set(missing) - set(builder.builders):
+        found = ", ".join(builder.builders) if isinstance(builder, MultimodalBuilder) else "data of one kind"
+        raise ConfigError(f"Expected missing to name modalities of the experiment ({found}), found {', '.join(missing)}.")
+    ours = {name: methods[name] for name in experiment.evaluation.methods if not name.startswith(ONLY)}
+    first = next(iter(missing))
+    swept = {name: MissingAtTest(method, builder, first, 0.0) for name, method in ours.items()}
+    for modality, shares in missing.items():
+        for share in shares:
+            swept |= {missing_name(name, modality, share): MissingAtTest(method, builder, modality, share) for name, method in ours.items()}
+    return swept
 
 
 def make_tuned(name: str, experiment: Experiment, cohort: Cohort | None = None) -> Tuned:
@@ -293,6 +347,8 @@ def _opened(
 def _model_for(experiment: Experiment, cohort: Cohort, folder: str) -> tuple[Model, Transfer | None]:
     """A saved model, in an atlas of the cohort, or carried over to its columns or images."""
     model = Model.from_pretrained(folder)
+    if isinstance(experiment.builder, MultimodalBuilder):
+        _check_modalities(experiment.builder, model, folder)
     if isinstance(model.builder, (ColumnTokenizer, AbstractStreamTokenizer)):
         told = experiment.builder.get_params() if type(experiment.builder) is type(model.builder) else {}
         named = {name: told[name] for name in ("columns", "codes", "treatments") if name in told}
@@ -312,6 +368,21 @@ def _model_for(experiment: Experiment, cohort: Cohort, folder: str) -> tuple[Mod
             f"{', '.join(cohort.regions) or 'none'}. Use a model of that atlas, or convert the data."
         )
     return model, None
+
+
+def _check_modalities(builder: MultimodalBuilder, model: Model, folder: str) -> None:
+    """Check that a model was trained on every modality that a configuration names."""
+    if not isinstance(model.builder, MultimodalBuilder):
+        raise ConfigError(
+            f"Expected a model of {', '.join(builder.builders)} in {folder}, found one of {', '.join(model.builder.describe())} alone. "
+            f"Start a modality from it instead: encoder.init_args.initial."
+        )
+    new = [name for name in builder.builders if name not in model.builder.builders_]
+    if new:
+        raise ConfigError(
+            f"Expected the modalities of the model in {folder} ({', '.join(model.builder.builders_)}), found {new[0]} too, "
+            "which it was not trained on. Leave it out, or pre-train with it."
+        )
 
 
 def _pretrained(experiment: Experiment, cohort: Cohort, folder: RunFolder, progress: bool) -> Model:
@@ -380,7 +451,7 @@ def _write_history(folder: RunFolder, stages: dict[str, pd.DataFrame]) -> None:
 def _comparison_encoders(experiment: Experiment, cohort: Cohort | None) -> dict[str, Callable[[], AbstractEncoder]]:
     """What reads the same data in other ways, by name of the method; of patients in a population at the size of the experiment's encoder."""
     encoder = experiment.encoder
-    if isinstance(encoder, AbstractImageEncoder):
+    if isinstance(encoder, AbstractImageEncoder | MultimodalEncoder):
         return {}
     if isinstance(encoder, AbstractPopulationEncoder):
         sizes = {name: value for name, value in encoder.arguments().items() if name in ("width", "depth", "heads", "patient", "dropout")}

@@ -3,19 +3,27 @@
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.encoders.event_transformer import EventTransformer
 from graphssl.encoders.images import AbstractImageEncoder
+from graphssl.encoders.multimodal import MultimodalEncoder
 from graphssl.encoders.table_encoder import AbstractTableEncoder
 from graphssl.encoders.timeline_encoder import AbstractTimelineEncoder
 from graphssl.objectives.base import AbstractObjective
+from graphssl.objectives.contrastive import NTXent
 from graphssl.objectives.masked import MaskedRegions
 from graphssl.objectives.masked_columns import MaskedColumns
 from graphssl.objectives.masked_events import MaskedEvents
 from graphssl.objectives.masked_timeline import MaskedFeatures
 from graphssl.objectives.restoration import Restoration
+from graphssl.views.modalities import HideModalities
 
 
 def default_objective(encoder: AbstractEncoder) -> AbstractObjective:
-    """What hides parts of what the encoder reads (columns, variables of timelines, numbers of events, regions) or, of images, restores it."""
+    """What hides parts of what the encoder reads (columns, variables of timelines, numbers of events, regions) or, of images, restores it.
+
+    Of patients with several modalities two looks are contrasted, each with some of the modalities out of sight.
+    """
     reader = encoder.reader
+    if isinstance(reader, MultimodalEncoder):
+        return NTXent(HideModalities())
     if isinstance(reader, AbstractImageEncoder):
         return Restoration()
     if isinstance(reader, EventTransformer):

@@ -8,11 +8,15 @@ Role = Literal["pretrained", "scratch", "control", "linear", "confounds", "major
 
 AUDIT = "shuffled_labels"
 SITE_PROBE = "site_probe"
+MISSING = "missing_"
+_ONLY = "only_"
 
 _METHODS = {
     "pretrained": ("Pre-trained encoder", "the pre-trained encoder"),
     "pretrained_probe": ("Pre-trained encoder, linear probe", "a linear probe on the pre-trained encoder"),
     "pretrained_linear": ("Ridge on connectivity pre-trained by scan contrast", "a ridge on connectivity pre-trained by scan contrast"),
+    "late_average": ("Mean of the modalities’ own answers", "the mean of what each modality says alone"),
+    "concatenated_boosting": ("Gradient boosting on embeddings of all modalities", "gradient boosting on the embeddings of all modalities"),
     "scratch": ("Same encoder from random weights", "the same encoder from random weights"),
     "scratch_probe": ("Random weights, linear probe", "a linear probe on random weights"),
     "gcn": ("Pre-trained GCN", "a pre-trained GCN"),
@@ -91,6 +95,8 @@ def method_label(method: str) -> str:
     name, _, audit = method.partition("|")
     if name.endswith(_TUNED):
         return f"{method_label(name.removesuffix(_TUNED))}, tuned"
+    if name.startswith(_ONLY):
+        return f"{_words(name.removeprefix(_ONLY))} alone"
     label = _METHODS[name][0] if name in _METHODS else _words(name)
     return f"{label}, labels shuffled" if audit == AUDIT else label
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from graphssl.folders import file_written_whole
-from graphssl.reports import brain, figures
+from graphssl.reports import brain, figures, modalities
 from graphssl.reports.cautions import Caution, cautions
 from graphssl.reports.explained import explanation_sentences
 from graphssl.reports.headline import Headline, headline
@@ -135,6 +135,7 @@ def _results(study: Study) -> Iterator[Html]:
     if len(study.fractions) > 1:
         yield fraction_table(study)
     yield from _pictures(figures.label_curve(study))
+    yield from modalities.sections(study)
     over_subjects = subjects_table(study)
     yield over_subjects or paragraph(_no_subject_test(study), "soft")
     if study.run.tuning is not None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from graphssl.errors import DataError
-from graphssl.reports.names import SITE_PROBE, Role, role
+from graphssl.reports.names import AUDIT, SITE_PROBE, Role, role
 from graphssl.reports.run_folder import RunFolder
 from graphssl.statistics.compare import paired_comparison, paired_delong
 from graphssl.statistics.difference import Comparison
@@ -265,7 +265,7 @@ def read_study(run: RunFolder) -> Study:
 def audits(study: Study) -> list[Score]:
     """Scores of the methods trained on shuffled labels, deciding metric only."""
     rows = study.run.results
-    return _scores(rows[(rows["task"] == study.task) & rows["method"].str.contains("|", regex=False) & (rows["metric"] == study.metric)])
+    return _scores(rows[(rows["task"] == study.task) & rows["method"].str.endswith(f"|{AUDIT}") & (rows["metric"] == study.metric)])
 
 
 def site_probes(study: Study) -> list[Score]:

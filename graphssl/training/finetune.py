@@ -109,7 +109,7 @@ def _train_all(
     seed: int,
     folder: str | os.PathLike[str] | None,
 ) -> pd.DataFrame:
-    batches = [model.builder.transform(part) for part in (train, validation)]
+    batches = [model.encoder.once(model.builder.transform(part)) for part in (train, validation)]
     objective = Supervised({s: index[s] for s in (*train.ids, *validation.ids)}, n_classes, class_weight).prepare(model.encoder)
     objective.head.load_state_dict(head.state_dict())
     start = copy.deepcopy((model.encoder.state_dict(), head.state_dict()))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -112,7 +113,21 @@ class Model:
             AtlasError: If the cohort's atlas is not the one of the training data.
             DataError: If a subject has no data.
         """
-        return pooled_table(self.answers(self.builder.transform(cohort), cohort.ids).pooled, cohort)
+        return pooled_table(self.answers(self.batch_of(cohort), cohort.ids).pooled, cohort)
+
+    def batch_of(self, cohort: Cohort) -> Batch:
+        """What the builder makes of a cohort; a warning says where all lack a kind of data that the training subjects had.
+
+        Raises:
+            DataError: If a subject has no data.
+        """
+        absent = self.builder.absent(cohort)
+        if absent:
+            warnings.warn(
+                f"Nobody of {cohort.name!r} has {' or '.join(absent)}, which the training subjects had: what is said of them rests on the rest.",
+                stacklevel=3,
+            )
+        return self.builder.transform(cohort)
 
     def predict_proba(self, cohort: Cohort) -> npt.NDArray[np.float64]:
         """Class probabilities `[n, C]`, rows as `cohort.ids`, columns as `classes`.
@@ -124,7 +139,7 @@ class Model:
         """
         if self.head is None:
             raise CheckpointError("Expected a fine-tuned model, found a pre-trained encoder without a head. Call graphssl.finetune first.")
-        probability = self.answers(self.builder.transform(cohort), cohort.ids).probability
+        probability = self.answers(self.batch_of(cohort), cohort.ids).probability
         assert probability is not None
         return probability
 
@@ -267,6 +282,7 @@ def embed_rows(encoder: AbstractEncoder, batch: Batch) -> Tensor:
     was_training = encoder.training
     device = next(encoder.parameters()).device
     encoder.eval()
+    batch = encoder.once(batch)
     with torch.no_grad():
         of_kind = torch.arange(len(batch)).split(list(map(len, batch.parts.values())) if isinstance(batch, MixedImages) else len(batch))
         chunks = [chunk.tolist() for rows in of_kind for chunk in rows.split(encoder.rows_at_once)]

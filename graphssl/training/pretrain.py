@@ -15,6 +15,7 @@ from graphssl.encoders.graph_transformer import GraphTransformer
 from graphssl.objectives.base import AbstractObjective
 from graphssl.objectives.default import default_objective
 from graphssl.training.fit import TrainingSettings, fit
+from graphssl.training.initial_parts import with_initial_parts
 from graphssl.training.learner import Watch
 from graphssl.training.model import Model, fresh
 
@@ -104,6 +105,8 @@ def trained(
 def untrained(cohort: Cohort, *, encoder: AbstractEncoder | None = None, builder: AbstractBuilder | None = None, seed: int = 0) -> Model:
     """A model with random weights and a builder fitted on the cohort: where pre-training starts, and its control.
 
+    Of several modalities some encoders may have initial weights, see [`MultimodalEncoder`][graphssl.encoders.MultimodalEncoder].
+
     Args:
         cohort: Training subjects.
         encoder: The encoder whose arguments to use; a `GraphTransformer` when left out.
@@ -113,7 +116,7 @@ def untrained(cohort: Cohort, *, encoder: AbstractEncoder | None = None, builder
     encoder = encoder or GraphTransformer()
     fitted = clone(builder or encoder.default_builder()).fit(cohort)
     encoder = encoder.for_builder(fitted)
-    return Model(fitted, fresh(encoder, seed))
+    return with_initial_parts(Model(fitted, fresh(encoder, seed)), cohort, seed=seed)
 
 
 def held_out(cohort: Cohort, fraction: float, seed: int) -> Split:

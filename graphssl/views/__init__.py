@@ -11,6 +11,7 @@ from graphssl.views.foreground_crop import ForegroundCrop
 from graphssl.views.graph import HideConnections, HideRegions, WeightNoise
 from graphssl.views.intensity import BandEnergy, BezierCurve, Blur, Gamma, HistogramShift, ImageNoise, IntensityJitter, Speckle
 from graphssl.views.looks import AbstractLooks, MultiCrop, OverlappingCrops
+from graphssl.views.modalities import HideModalities, PartViews
 from graphssl.views.spatial import Affine, Crop, Flip, ResizedCrop, Rotate90
 from graphssl.views.stain import FieldsOfView, StainJitter, StainNormalise
 from graphssl.views.texture import GridShuffle, texture_preserving
@@ -38,6 +39,7 @@ __all__ = [
     "Gamma",
     "GridShuffle",
     "HideConnections",
+    "HideModalities",
     "HideRegions",
     "HistogramShift",
     "ImageNoise",
@@ -45,6 +47,7 @@ __all__ = [
     "LocalShuffle",
     "MultiCrop",
     "OverlappingCrops",
+    "PartViews",
     "ResizedCrop",
     "Rotate90",
     "Speckle",

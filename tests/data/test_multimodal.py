@@ -147,9 +147,10 @@ def test_a_builder_comes_back_from_its_state(builder, batch, patients):
 
 def test_a_modality_that_nobody_of_a_new_cohort_has_is_said(builder, patients):
     without = [subject for subject in patients.ids if subject not in patients.images["image"].values]
-    with pytest.warns(UserWarning, match="Nobody of 'multimodal' has image, which the training subjects had.*rests on connectome, table"):
-        batch = builder.transform(patients.select(without))
+    batch = builder.transform(patients.select(without))
     assert batch.presence[:, 2].sum() == 0
+    assert builder.absent(patients.select(without)) == ["image"]
+    assert builder.absent(patients) == []
 
 
 def test_a_modality_that_no_training_subject_has_is_refused(patients):

@@ -108,6 +108,7 @@ def test_frozen_encoders_are_not_trained_and_run_once(make, batch, monkeypatch):
     expected = encoder(batch[[5, 0, 9]]).pooled
     monkeypatch.setattr(encoder.encoders["image"], "forward", lambda images: pytest.fail("an image was read again"))
     assert torch.allclose(encoder(known[[5, 0, 9]]).pooled, expected, atol=1e-6)
+    assert torch.allclose(encoder(encoder.once(batch[[9, 5, 0]])).pooled, expected[[2, 0, 1]], atol=1e-6)  # each row is kept by itself
     assert encoder.once(known).parts["image"] is known.parts["image"]
     assert make().once(batch.parts["table"]) is batch.parts["table"]
 
@@ -144,6 +145,8 @@ def test_modalities_of_builder_and_encoder_are_the_same(make, patients):
 
 
 def test_impossible_arguments_are_refused(make):
-    for wrong in ({"encoders": {}}, {"frozen": ("text",)}, {"dropout_modality": 1.0}):
-        with pytest.raises(ConfigError, match="Expected an encoder of one modality or more, frozen ones among them, and dropout_modality in"):
+    for wrong in ({"encoders": {}}, {"frozen": ("text",)}, {"initial": {"text": "runs/x"}}, {"dropout_modality": 1.0}):
+        with pytest.raises(
+            ConfigError, match="Expected an encoder of one modality or more, frozen and initial ones among them, and dropout_modality in"
+        ):
             make(**wrong)
