@@ -174,7 +174,7 @@ class MultimodalEncoder(AbstractEncoder):
         new = [row for row, signature in enumerate(signatures) if signature not in kept]
         device = next(encoder.parameters()).device
         with torch.no_grad():
-            for rows in torch.tensor(new, dtype=torch.long).split(encoder.rows_at_once):
+            for rows in torch.tensor(new, dtype=torch.long).split(encoder.rows_at_once) if new else ():
                 made = encoder(part[rows.tolist()].to(device))
                 if not self.fusion.reads_tokens:  # a token a row, so that feature maps need not be kept
                     made = Embedding(made.tokens.new_zeros(len(rows), 1, encoder.token_width), made.mask[:, :1], made.pooled)

@@ -142,10 +142,15 @@ class EmbeddingBoosting(ClassifierMixin, BaseEstimator):
         parts_of(self.classifier)
         labels = np.asarray(y)
         self.model_ = self.classifier.pretrain_cohort(X, labels)
-        boosting = HistGradientBoostingClassifier(
-            learning_rate=0.05, max_iter=300, early_stopping=False, class_weight=self.classifier.class_weight, random_state=0
-        )
         labelled = labels != WITHHELD
+        boosting = HistGradientBoostingClassifier(
+            learning_rate=0.05,
+            max_iter=300,
+            min_samples_leaf=min(20, max(2, int(labelled.sum()) // 20)),  # twenty, its default, would leave few subjects without any split
+            early_stopping=False,
+            class_weight=self.classifier.class_weight,
+            random_state=0,
+        )
         self.boosting_ = boosting.fit(embedded_modalities(self.model_, X.select(labelled)), labels[labelled])
         self.classes_ = self.boosting_.classes_
         return self

@@ -7,23 +7,22 @@ from graphssl.encoders.multimodal import MultimodalEncoder
 from graphssl.encoders.table_encoder import AbstractTableEncoder
 from graphssl.encoders.timeline_encoder import AbstractTimelineEncoder
 from graphssl.objectives.base import AbstractObjective
-from graphssl.objectives.contrastive import NTXent
 from graphssl.objectives.masked import MaskedRegions
 from graphssl.objectives.masked_columns import MaskedColumns
 from graphssl.objectives.masked_events import MaskedEvents
+from graphssl.objectives.masked_modality import MaskedModality
 from graphssl.objectives.masked_timeline import MaskedFeatures
 from graphssl.objectives.restoration import Restoration
-from graphssl.views.modalities import HideModalities
 
 
 def default_objective(encoder: AbstractEncoder) -> AbstractObjective:
     """What hides parts of what the encoder reads (columns, variables of timelines, numbers of events, regions) or, of images, restores it.
 
-    Of patients with several modalities two looks are contrasted, each with some of the modalities out of sight.
+    Of patients with several modalities one is hidden and told from the others.
     """
     reader = encoder.reader
     if isinstance(reader, MultimodalEncoder):
-        return NTXent(HideModalities())
+        return MaskedModality()
     if isinstance(reader, AbstractImageEncoder):
         return Restoration()
     if isinstance(reader, EventTransformer):

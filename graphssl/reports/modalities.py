@@ -35,11 +35,10 @@ def swept(study: Study) -> pd.DataFrame:
     rows = mine.assign(method=named["method"], modality=named["modality"], percent=named["percent"])[named["method"].notna()]
     means = rows.groupby(["method", "modality", "percent", "split"], sort=False)["value"].mean().groupby(level=[0, 1, 2], sort=False).mean()
     found = means.rename("mean").reset_index().astype({"percent": int})
-    for (method, modality), _ in found.groupby(["method", "modality"], sort=False):
-        score = study.score(str(method), study.fractions[0])
-        if score is not None:
-            found.loc[len(found)] = [method, modality, 0, score.mean]
-    return found
+    pairs = found[["method", "modality"]].drop_duplicates().itertuples(index=False)
+    scores = [(str(method), str(modality), study.score(str(method), study.fractions[0])) for method, modality in pairs]
+    whole = [{"method": method, "modality": modality, "percent": 0, "mean": score.mean} for method, modality, score in scores if score is not None]
+    return pd.concat([found, pd.DataFrame(whole)], ignore_index=True) if whole else found
 
 
 def added(study: Study, method: str, modality: str) -> Comparison | None:
