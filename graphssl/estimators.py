@@ -37,6 +37,17 @@ class AbstractPretrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
     """Pre-trains an encoder on all training subjects, then fine-tunes it on those with a label.
 
     Subclasses say what they take; a cohort and class indices come out of it.
+
+    Args:
+        objective: What to pre-train on; None starts from random weights.
+        encoder: The encoder whose arguments to use; that of the subclass when left out.
+        builder: How batches are made; as the encoder needs them when left out.
+        mode: `"full"` trains encoder and head, `"probe"` only a head.
+        pretraining: How long and how fast to pre-train.
+        finetuning: How long and how fast to fine-tune.
+        seed: Seed of everything random.
+        class_weight: `"balanced"` lets the classes count alike in fine-tuning, None every subject.
+        n_members: How often to fine-tune; the predictions are the mean.
     """
 
     def __init__(

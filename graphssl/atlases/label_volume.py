@@ -111,7 +111,13 @@ class LabelVolume:
 def load_label_volume(
     path: str | os.PathLike[str], *, name: str | None = None, regions: str | os.PathLike[str] | None = None, index: int | None = None
 ) -> LabelVolume:
-    """Read an atlas with its voxels; the arguments are those of [`atlas_from_volume`][graphssl.atlases.atlas_from_volume].
+    """Read an atlas with its voxels, as [`atlas_from_volume`][graphssl.atlases.atlas_from_volume] reads one without.
+
+    Args:
+        path: The volume, `.nii` or `.nii.gz`.
+        name: Name of the atlas; that of the file when left out.
+        regions: Table with names and networks of the regions; one of the volume's name beside it when left out.
+        index: Which volume of several in one file.
 
     Raises:
         AtlasError: If the file is absent or damaged, or holds no labels or other than whole positive ones.

@@ -28,11 +28,13 @@ PAGES += [
     ROOT / "docs" / "methods" / "timeline-transformer.md",
     ROOT / "docs" / "methods" / "event-transformer.md",
     ROOT / "docs" / "concepts" / "population-graphs.md",
+    ROOT / "docs" / "concepts" / "what-the-numbers-mean.md",
 ]
 # The other blocks of these pages read data sets that nobody may pass on; the tests of their adapters write files in the same layout.
 RUN_AT_HAND = {"own-tables.md": 2}
 PAGES_WITH_COMMANDS = [
-    ROOT / "docs" / name for name in ("how-to/convert-atlas.md", "how-to/harmonize-sites.md", "how-to/own-data.md", "reference/cli.md")
+    ROOT / "docs" / name
+    for name in ("how-to/convert-atlas.md", "how-to/harmonize-sites.md", "how-to/own-data.md", "reference/cli.md", "tutorials/own-connectomes.md")
 ]
 
 
@@ -62,8 +64,46 @@ def folder_of_scans(tmp_path, monkeypatch):
     (tmp_path / "events.csv").write_text(
         "subject_id,time,code,numeric_value\nrow-0000001,2026-01-01,pulse,80\nrow-0000001,2026-01-03,pulse,90\n", encoding="utf-8"
     )
+    write_abide(tmp_path, cohort)
+    write_physionet2012(tmp_path / "physionet2012")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def write_abide(folder, cohort):
+    """Twelve regions of a simulated cohort in the layout of the Preprocessed Connectomes Project, with its table."""
+    data = next(iter(cohort.regions.values()))
+    labels, scans = data.atlas.labels[:12], folder / "ABIDE_pcp" / "cpac" / "filt_global" / "rois_cc200"
+    scans.mkdir(parents=True)
+    rows = [f"{label},r{label},{x:.1f},{y:.1f},{z:.1f},Visual" for label, (x, y, z) in zip(labels, data.atlas.centroids[:12], strict=True)]
+    (folder / "cc200.csv").write_text("label,name,x,y,z,network\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    header = "\t".join(f"#{label}" for label in labels)
+    people = []
+    for k, (subject, series) in enumerate(data.values.items()):
+        site = ("CALTECH", "OLIN")[k % 2]
+        name = f"{site.title()}_00{50102 + k}"
+        np.savetxt(scans / f"{name}_rois_cc200.1D", series[:, :12], fmt="%.5f", delimiter="\t", header=header, comments="")
+        sick = cohort.target()[subject] == cohort.target().iloc[0]
+        people.append(f"{50102 + k},{site},{name},{2 - sick},{10 + k / 2},{1 + k % 2},100,1,{0.05 + k / 100},OK,OK,OK,OK,OK")
+    columns = "SUB_ID,SITE_ID,FILE_ID,DX_GROUP,AGE_AT_SCAN,SEX,FIQ,EYE_STATUS_AT_SCAN,func_mean_fd,"
+    columns += "qc_rater_1,qc_anat_rater_2,qc_func_rater_2,qc_anat_rater_3,qc_func_rater_3"
+    (folder / "ABIDE_pcp" / "Phenotypic_V1_0b_preprocessed1.csv").write_text("\n".join([columns, *people]) + "\n", encoding="utf-8")
+
+
+def write_physionet2012(folder):
+    """Forty stays of the Challenge of 2012 as published: one text file a stay, and the outcomes of set a."""
+    rng = np.random.default_rng(0)
+    (folder / "set-a").mkdir(parents=True)
+    outcomes = ["RecordID,SAPS-I,SOFA,Length_of_stay,Survival,In-hospital_death"]
+    for k in range(40):
+        record, died = 132539 + k, k % 4 == 0
+        lines = [f"00:00,{name},{value}" for name, value in (("RecordID", record), ("Age", 40 + k), ("Gender", k % 2), ("Height", -1))]
+        lines += [f"00:00,ICUType,{1 + k % 4}", "00:00,Weight,80"]
+        for hour in range(0, 48, 4):
+            lines += [f"{hour:02d}:10,HR,{80 + 15 * died + rng.normal(0, 8):.0f}", f"{hour:02d}:20,GCS,{max(3, 14 - 4 * died - hour // 24)}"]
+        (folder / "set-a" / f"{record}.txt").write_text("Time,Parameter,Value\n" + "\n".join(lines) + "\n", encoding="utf-8")
+        outcomes.append(f"{record},6,1,5,-1,{int(died)}")
+    (folder / "Outcomes-a.txt").write_text("\n".join(outcomes) + "\n", encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

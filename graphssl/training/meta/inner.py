@@ -161,7 +161,15 @@ def query_losses(
 def adapted_parameters(
     loss: TaskLoss, parameters: Parameters, support: Sequence[Any], inner: InnerLoop, *, path: Path = "auto", names: Sequence[str] | None = None
 ) -> Parameters:
-    """Parameters of each task after the steps on its support, `[T, …]` by name; arguments as in `query_losses`.
+    """Parameters of each of `T` tasks after the steps on its support, `[T, …]` by name.
+
+    Args:
+        loss: Loss of a task as a function of parameters and a batch.
+        parameters: Tensors by name.
+        support: Batch of each task.
+        inner: How many steps of what kind.
+        path: `"vmap"` for all tasks at once, `"sequential"` for one after the other; `"auto"` tries the first.
+        names: What the tasks are called, for errors.
 
     Raises:
         ConfigError: If a name in `inner.adapted` is unknown.
@@ -190,6 +198,12 @@ def support_gradients(loss: TaskLoss, parameters: Parameters, support: Sequence[
 
 def adapt(loss: TaskLoss, parameters: Parameters, batch: Any, inner: InnerLoop) -> Parameters:
     """Parameters after the steps on one batch, differentiable with respect to those before; the plain form for one task.
+
+    Args:
+        loss: Loss of a task as a function of parameters and a batch.
+        parameters: Tensors by name.
+        batch: What is learned from.
+        inner: How many steps of what kind.
 
     Raises:
         ConfigError: If a name in `inner.adapted` is unknown.
