@@ -12,6 +12,7 @@ from graphssl.evaluation.permutation import refit_permutation_test
 from graphssl.evaluation.protocols import Evaluation, evaluate
 from graphssl.evaluation.randomisation import randomisation_check
 from graphssl.evaluation.refits import refit_saliencies
+from graphssl.evaluation.retrieval import modality_retrieval
 from graphssl.evaluation.rollout import attention_rollout
 from graphssl.evaluation.segmentation import evaluate_segmentation, segmentation_scores
 from graphssl.evaluation.segmenter import MeanMask, Segmenter
@@ -39,6 +40,7 @@ __all__ = [
     "few_shot_baselines",
     "integrated_gradients",
     "make_baseline",
+    "modality_retrieval",
     "probability_grids",
     "randomisation_check",
     "refit_permutation_test",

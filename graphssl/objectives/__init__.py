@@ -5,6 +5,10 @@ from graphssl.objectives.alignment import AtlasAlignment
 from graphssl.objectives.base import AbstractObjective, Loss
 from graphssl.objectives.clustering import SwAV
 from graphssl.objectives.contrastive import NTXent
+from graphssl.objectives.cross_modal_concepts import ConceptContrast
+from graphssl.objectives.cross_modal_contrast import CrossModalContrast
+from graphssl.objectives.cross_modal_matching import TIP
+from graphssl.objectives.cross_modal_neighbors import NeighborContrast
 from graphssl.objectives.deep_cluster import DeepCluster
 from graphssl.objectives.default import default_objective
 from graphssl.objectives.distillation import BYOL, DINO
@@ -16,6 +20,7 @@ from graphssl.objectives.label_union import LabelUnion
 from graphssl.objectives.masked import MaskedConnections, MaskedRegions
 from graphssl.objectives.masked_columns import MaskedColumns
 from graphssl.objectives.masked_events import MaskedEvents
+from graphssl.objectives.masked_modality import MaskedModality
 from graphssl.objectives.masked_patches import MaskedPatches
 from graphssl.objectives.masked_slices import MaskedSlices
 from graphssl.objectives.masked_timeline import MaskedBlocks, MaskedFeatures, MaskedPatients
@@ -35,9 +40,12 @@ from graphssl.objectives.weighted import WeightedSum
 __all__ = [
     "BYOL",
     "DINO",
+    "TIP",
     "AbstractObjective",
     "AtlasAlignment",
     "BarlowTwins",
+    "ConceptContrast",
+    "CrossModalContrast",
     "DeepCluster",
     "Hybrid",
     "InpaintRotateContrast",
@@ -50,12 +58,14 @@ __all__ = [
     "MaskedConnections",
     "MaskedEvents",
     "MaskedFeatures",
+    "MaskedModality",
     "MaskedPatches",
     "MaskedPatients",
     "MaskedRegions",
     "MaskedSlices",
     "MoCo",
     "NTXent",
+    "NeighborContrast",
     "PredictLabel",
     "RelativePosition",
     "Restoration",

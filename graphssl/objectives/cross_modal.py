@@ -35,35 +35,34 @@ class AbstractCrossModal(AbstractObjective):
 
     Args:
         modalities: Names of the modalities to compare, two at least; all of the encoder when left out.
-        views: A look at some modalities before they are embedded, by name.
-        corruption: Share of the columns of each table without a view of its own that is given values of other patients (`CorruptColumns`); 0 leaves
-            tables as they are.
+        view: A look at the patients before they are embedded, such as `PartViews`, one at each modality.
+        corruption: Share of the columns of tables that is then given values of other patients (`CorruptColumns`); 0 leaves tables as they are.
+        temperature: Temperature of the softmax over cosines.
         width: Width of the projected vectors.
         hidden: Width of the inner layer of the projectors.
 
     Raises:
-        ConfigError: If fewer than two modalities are named, a view gives several looks, or an argument is out of range.
+        ConfigError: If fewer than two modalities are named, the view gives several looks, or an argument is out of range.
     """
 
     def __init__(
-        self, modalities: Sequence[str] | None, views: Mapping[str, AbstractView] | None, corruption: float, width: int, hidden: int
+        self, modalities: Sequence[str] | None, view: AbstractView | None, corruption: float, temperature: float, width: int, hidden: int
     ) -> None:
         super().__init__()
-        check_positive(width=width, hidden=hidden)
+        check_positive(temperature=temperature, width=width, hidden=hidden)
         if not 0 <= corruption < 1:
             raise ConfigError(f"Expected a share of corrupted columns in [0, 1), found {corruption}.")
         if modalities is not None and len(set(modalities)) < 2:
             raise ConfigError(f"Expected two modalities or more to compare, found {list(modalities)}.")
-        several = [name for name, view in (views or {}).items() if isinstance(view, AbstractLooks)]
-        if several:
-            raise ConfigError(f"Expected a view of one look at {several[0]!r}, found one of several. The other look is the other modality.")
+        if isinstance(view, AbstractLooks):
+            raise ConfigError(f"Expected a view of one look, found {type(view).__name__}, of several. The other look is the other modality.")
         self.modalities = None if modalities is None else tuple(modalities)
-        self.views, self.corruption, self.width, self.hidden = dict(views or {}), corruption, width, hidden
+        self.view, self.corruption, self.temperature, self.width, self.hidden = view, corruption, temperature, width, hidden
 
     @property
     def needs_series(self) -> bool:
-        """Whether a view must see time series."""
-        return any(view.needs_series for view in self.views.values())
+        """Whether the view must see time series."""
+        return self.view is not None and self.view.needs_series
 
     @property
     def reads_maps(self) -> bool:
@@ -71,8 +70,8 @@ class AbstractCrossModal(AbstractObjective):
         return False
 
     def for_cohort(self, cohort: Cohort) -> "AbstractCrossModal":
-        """The objective with views that know what they must of the subjects."""
-        return type(self)(**{**self.arguments(), "views": {name: view.for_cohort(cohort) for name, view in self.views.items()}})
+        """The objective with a view that knows what it must of the subjects."""
+        return type(self)(**{**self.arguments(), "view": None if self.view is None else self.view.for_cohort(cohort)})
 
     def prepare(self, encoder: AbstractEncoder) -> "AbstractCrossModal":
         """Make a projector a modality.
@@ -82,14 +81,22 @@ class AbstractCrossModal(AbstractObjective):
         """
         reader = of_modalities(encoder, type(self).__name__)
         self.names = chosen_modalities(reader, self.modalities)
-        check_views(self.views, self.names)
         # A list, for a dictionary of modules refuses names such as `values`.
-        self.projectors = nn.ModuleList(projector(reader.encoders[name].pooled_width, self.hidden, self.width) for name in self.names)
+        widths = [part.pooled_width + self.more_width(part) for part in (reader.encoders[name] for name in self.names)]
+        self.projectors = nn.ModuleList(projector(width, self.hidden, self.width) for width in widths)
         return self
 
-    @abstractmethod
     def scale(self) -> Tensor | float:
-        """What cosines are multiplied by, one over the temperature."""
+        """What cosines are multiplied by: one over the temperature."""
+        return 1 / self.temperature
+
+    def more_width(self, encoder: AbstractEncoder) -> int:
+        """How much wider what is projected of a modality is than what its encoder makes of it."""
+        return 0
+
+    def described(self, name: str, pooled: Float[Tensor, "B P"], patients: MultimodalBatch) -> Float[Tensor, "B Q"]:
+        """What is projected of a modality: what its encoder makes of it."""
+        return pooled
 
     @abstractmethod
     def targets(self, batch: Any, first: Int[Tensor, "A"], second: Int[Tensor, "B"]) -> Targets:
@@ -101,15 +108,9 @@ class AbstractCrossModal(AbstractObjective):
         return both, both
 
     def look(self, patients: MultimodalBatch, generator: torch.Generator) -> MultimodalBatch:
-        """The patients, each modality through its view."""
-        return seen_through(patients, {name: self.view_of(name, patients) for name in self.names}, generator)
-
-    def view_of(self, name: str, patients: MultimodalBatch) -> AbstractView | None:
-        """The view of a modality, or None."""
-        if name in self.views:
-            return self.views[name]
-        corrupted = self.corruption > 0 and isinstance(patients.parts[name], TableBatch) and len(patients.parts[name]) > 1
-        return CorruptColumns(self.corruption) if corrupted else None
+        """The patients through the view, with corrupted tables."""
+        seen = patients if self.view is None else self.view(patients, generator)
+        return corrupted(seen, self.names, self.corruption, generator)
 
     def forward(self, encoder: AbstractEncoder, batch: Any, generator: torch.Generator) -> Loss:
         """The mean loss over pairs of modalities; zero where no two patients have two modalities.
@@ -121,12 +122,14 @@ class AbstractCrossModal(AbstractObjective):
         patients = self.look(patients_of(batch), generator)
         present = presence_by_name(patients, self.names)
         separate = of_modalities(encoder, type(self).__name__).separate(patients)
-        return self.compared(self.projected(separate, present), present, batch)
+        return self.compared(self.projected(separate, present, patients), present, batch)
 
-    def projected(self, separate: Mapping[str, Embedding], present: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "B D"]]:
+    def projected(
+        self, separate: Mapping[str, Embedding], present: Mapping[str, Tensor], patients: MultimodalBatch
+    ) -> dict[str, Float[Tensor, "B D"]]:
         """Projected vectors of each modality, zero for those who lack it."""
         heads = zip(self.names, self.projectors, strict=True)
-        return {name: project(head, separate[name].pooled, present[name]) for name, head in heads}
+        return {name: project(head, self.described(name, separate[name].pooled, patients), present[name]) for name, head in heads}
 
     def compared(self, projected: Mapping[str, Float[Tensor, "B D"]], present: Mapping[str, Tensor], batch: Any) -> Loss:
         """The mean loss over pairs of projected modalities, and how often a partner is the most alike."""
@@ -156,6 +159,12 @@ def of_modalities(encoder: AbstractEncoder, objective: str) -> MultimodalEncoder
     return reader
 
 
+def alone(rows: Int[Tensor, "A"]) -> Targets:
+    """Targets of patients who are alone with themselves, as in CLIP."""
+    own = torch.eye(len(rows), device=rows.device)
+    return own, own
+
+
 def patients_of(batch: Any) -> MultimodalBatch:
     """The patients of a batch, alone."""
     patients: Any = batch.patients if isinstance(batch, PopulationBatch) else batch
@@ -178,24 +187,20 @@ def chosen_modalities(reader: MultimodalEncoder, wanted: Sequence[str] | None) -
     return known if wanted is None else tuple(wanted)
 
 
-def check_views(views: Mapping[str, AbstractView], names: Sequence[str]) -> None:
-    """Check that every view is one of a modality there is.
+def corrupted(patients: MultimodalBatch, names: Sequence[str], share: float, generator: torch.Generator) -> MultimodalBatch:
+    """Patients in whose tables a share of the columns has values of other patients; a table of one patient stays as it is.
 
-    Raises:
-        ConfigError: If one is not.
+    Args:
+        patients: The patients.
+        names: Names of the modalities that may be corrupted.
+        share: Share of the columns.
+        generator: Source of randomness.
     """
-    strange = [name for name in views if name not in names]
-    if strange:
-        raise ConfigError(f"Expected views of the modalities {', '.join(names)}; found one of {strange[0]!r}.")
-
-
-def seen_through(patients: MultimodalBatch, views: Mapping[str, AbstractView | None], generator: torch.Generator) -> MultimodalBatch:
-    """Patients with some modalities seen through a view; one that nobody has stays as it is."""
-    parts = dict(patients.parts)
-    for name, view in views.items():
-        if view is not None and name in parts and len(parts[name]):
-            parts[name] = view(parts[name], generator)
-    return patients.with_parts(**parts)
+    tables = {name: part for name, part in patients.parts.items() if name in names and isinstance(part, TableBatch) and len(part) > 1}
+    if not share or not tables:
+        return patients
+    view = CorruptColumns(share)
+    return patients.with_parts(**{name: view(part, generator) for name, part in tables.items()})
 
 
 def presence_by_name(patients: MultimodalBatch, names: Sequence[str]) -> dict[str, Bool[Tensor, "B"]]:

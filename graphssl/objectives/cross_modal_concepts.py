@@ -1,7 +1,7 @@
 """Modalities of any two patients belong together as far as the patients share concepts."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ class ConceptContrast(AbstractCrossModal):
         concepts: Names of the columns that hold concepts. Every category is one; a column of two categories or of numbers is one by itself, numbers
             being 1 where they are above the usual (by more than one standard deviation of the subjects of pre-training) and -1 where they are below.
         modalities: Names of the modalities to compare, two at least; all of the encoder when left out.
-        views: A look at some modalities before they are embedded, by name.
+        view: A look at the patients before they are embedded, such as `PartViews`, one at each modality.
         corruption: Share of the columns of tables that is given values of other patients; 0 leaves them as they are.
         temperature: Temperature at the start, of the softmax over cosines.
         concept_temperature: Temperature of the softmax over concepts in common.
@@ -46,20 +46,20 @@ class ConceptContrast(AbstractCrossModal):
         self,
         concepts: Sequence[str],
         modalities: Sequence[str] | None = None,
-        views: Mapping[str, AbstractView] | None = None,
+        view: AbstractView | None = None,
         corruption: float = 0.3,
         temperature: float = 0.07,
         concept_temperature: float = 1.0,
         width: int = 64,
         hidden: int = 128,
     ) -> None:
-        super().__init__(modalities, views, corruption, width, hidden)
+        super().__init__(modalities, view, corruption, temperature, width, hidden)
         if not concepts:
             raise ConfigError("Expected columns that hold concepts, found none named. Name columns such as diagnoses.")
         check_positive(concept_temperature=concept_temperature)
         if not 0.01 <= temperature <= 1:
             raise ConfigError(f"Expected a temperature in [0.01, 1], found {temperature}.")
-        self.concepts, self.temperature, self.concept_temperature = tuple(concepts), temperature, concept_temperature
+        self.concepts, self.concept_temperature = tuple(concepts), concept_temperature
         self.concepts_of: dict[str, Float[Tensor, "C"]] | None = None
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
 

@@ -4,11 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
-from graphssl.objectives.cross_modal import AbstractCrossModal, Targets
-from graphssl.objectives.two_views import check_positive
+from graphssl.data.cohort import Cohort
+from graphssl.data.multimodal import MultimodalBatch
+from graphssl.encoders.base import AbstractEncoder
+from graphssl.encoders.table_encoder import AbstractTableEncoder
+from graphssl.errors import ConfigError, DataError
+from graphssl.objectives.cross_modal import AbstractCrossModal, Targets, alone, of_modalities
 from graphssl.views.base import AbstractView
 
 
@@ -20,8 +25,10 @@ class CrossModalContrast(AbstractCrossModal):
 
     Args:
         modalities: Names of the modalities to compare, two at least; all of the encoder when left out.
-        views: A look at some modalities before they are embedded, by name.
+        view: A look at the patients before they are embedded, such as `PartViews`, one at each modality.
         corruption: Share of the columns of tables that is given values of other patients; 0 leaves them as they are.
+        label: Column of labels that tables have as one more feature, so that images of one class are drawn together (label as a feature, LaaF); None
+            for none. Labels are read in pre-training alone: they enter the projector behind the encoder of tables. Subjects without one have none.
         temperature: Temperature of the softmax; lower looks at the hardest others.
         width: Width of the projected vectors.
         hidden: Width of the inner layer of the projectors.
@@ -33,21 +40,88 @@ class CrossModalContrast(AbstractCrossModal):
     def __init__(
         self,
         modalities: Sequence[str] | None = None,
-        views: Mapping[str, AbstractView] | None = None,
+        view: AbstractView | None = None,
         corruption: float = 0.3,
+        label: str | None = None,
         temperature: float = 0.1,
         width: int = 64,
         hidden: int = 128,
     ) -> None:
-        super().__init__(modalities, views, corruption, width, hidden)
-        check_positive(temperature=temperature)
-        self.temperature = temperature
+        super().__init__(modalities, view, corruption, temperature, width, hidden)
+        self.label = label
+        self.class_of: dict[str, int] | None = None
 
-    def scale(self) -> float:
-        """One over the temperature."""
-        return 1 / self.temperature
+    @property
+    def reads_labels(self) -> bool:
+        """Whether labels are a feature."""
+        return self.label is not None
+
+    def for_cohort(self, cohort: Cohort) -> "CrossModalContrast":
+        """The objective with a view that knows what it must of the subjects, and with their labels where these are a feature and none were given.
+
+        Raises:
+            DataError: If fewer than two classes are labelled.
+        """
+        seen = super().for_cohort(cohort)
+        assert isinstance(seen, CrossModalContrast)
+        seen.class_of = self.class_of
+        if self.label is None or self.class_of is not None:
+            return seen
+        column = cohort.target(self.label).dropna().astype(str)
+        return seen.with_labels({str(subject): label for subject, label in column.items()})
+
+    def with_labels(self, labels: Mapping[str, str]) -> "CrossModalContrast":
+        """The objective with the labels of some subjects, where they are a feature.
+
+        Raises:
+            DataError: If there are fewer than two classes.
+        """
+        told = CrossModalContrast(**self.arguments())
+        if self.label is not None:
+            classes = sorted(set(labels.values()))
+            if len(classes) < 2:
+                raise DataError(f"Expected labels of two classes or more as a feature, found {classes}. Choose another column, or leave it out.")
+            told.class_of = {subject: classes.index(label) for subject, label in labels.items()}
+        return told
+
+    def fresh(self) -> "CrossModalContrast":
+        """A new objective of the same arguments, with the same labels."""
+        new = CrossModalContrast(**self.arguments())
+        new.class_of = self.class_of
+        return new
+
+    def prepare(self, encoder: AbstractEncoder) -> "CrossModalContrast":
+        """Make a projector a modality.
+
+        Raises:
+            ConfigError: If the encoder is none of several modalities or a named one is none of its, or labels are a feature and it was told none, or
+                there is no table.
+        """
+        if self.label is not None:
+            if self.class_of is None:
+                raise ConfigError("Expected a CrossModalContrast that knows labels, found one without. Call for_cohort or with_labels first.")
+            self.tables = tuple(name for name, part in of_modalities(encoder, "CrossModalContrast").encoders.items() if _reads_table(part))
+            if not self.tables:
+                raise ConfigError("Expected an encoder of tables where labels are a feature, found none. Leave label out.")
+        super().prepare(encoder)
+        return self
+
+    def more_width(self, encoder: AbstractEncoder) -> int:
+        """The number of classes, where labels are a feature of tables."""
+        return 1 + max(self.class_of.values()) if self.class_of and _reads_table(encoder) else 0
+
+    def described(self, name: str, pooled: Float[Tensor, "B P"], patients: MultimodalBatch) -> Float[Tensor, "B Q"]:
+        """What the encoder makes of a modality; of tables also the label, zeros where there is none."""
+        if not self.class_of or name not in self.tables:
+            return pooled
+        classes = torch.tensor([self.class_of.get(subject, -1) for subject in patients.subject_ids], device=pooled.device)
+        known = F.one_hot(classes + 1, 2 + max(self.class_of.values()))[:, 1:]
+        return torch.cat([pooled, known.to(pooled.dtype)], dim=1)
 
     def targets(self, batch: Any, first: Int[Tensor, "A"], second: Int[Tensor, "B"]) -> Targets:
         """Everybody is alone with oneself."""
-        own = torch.eye(len(first), device=first.device)
-        return own, own
+        return alone(first)
+
+
+def _reads_table(encoder: AbstractEncoder) -> bool:
+    return isinstance(encoder, AbstractTableEncoder)

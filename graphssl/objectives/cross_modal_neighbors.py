@@ -31,7 +31,7 @@ class NeighborContrast(AbstractCrossModal):
 
     Args:
         modalities: Names of the modalities to compare, two at least; all of the encoder when left out.
-        views: A look at some modalities before they are embedded, by name.
+        view: A look at the patients before they are embedded, such as `PartViews`, one at each modality.
         corruption: Share of the columns of tables that is given values of other patients; 0 leaves them as they are.
         temperature: Temperature of the softmax over cosines.
         neighbor_temperature: Temperature of the softmax over similarities; near 0 only the patient is sought.
@@ -47,7 +47,7 @@ class NeighborContrast(AbstractCrossModal):
     def __init__(
         self,
         modalities: Sequence[str] | None = None,
-        views: Mapping[str, AbstractView] | None = None,
+        view: AbstractView | None = None,
         corruption: float = 0.3,
         temperature: float = 0.1,
         neighbor_temperature: float = 0.3,
@@ -56,10 +56,10 @@ class NeighborContrast(AbstractCrossModal):
         width: int = 64,
         hidden: int = 128,
     ) -> None:
-        super().__init__(modalities, views, corruption, width, hidden)
-        check_positive(temperature=temperature, neighbor_temperature=neighbor_temperature, n_neighbors=n_neighbors)
-        self.temperature, self.neighbor_temperature = temperature, neighbor_temperature
-        self.n_neighbors, self.groups = n_neighbors, None if groups is None else tuple(groups)
+        super().__init__(modalities, view, corruption, temperature, width, hidden)
+        check_positive(neighbor_temperature=neighbor_temperature, n_neighbors=n_neighbors)
+        self.neighbor_temperature, self.n_neighbors = neighbor_temperature, n_neighbors
+        self.groups = None if groups is None else tuple(groups)
         self.nearest: NearestSubjects | None = None
 
     def for_cohort(self, cohort: Cohort) -> "NeighborContrast":
@@ -78,10 +78,6 @@ class NeighborContrast(AbstractCrossModal):
         new = NeighborContrast(**self.arguments())
         new.nearest = self.nearest
         return new
-
-    def scale(self) -> float:
-        """One over the temperature."""
-        return 1 / self.temperature
 
     def targets(self, batch: Any, first: Int[Tensor, "A"], second: Int[Tensor, "B"]) -> Targets:
         """A softmax over the similarities of each patient, the same for both modalities.

@@ -6,10 +6,9 @@ import torch
 from graphssl.encoders import GraphTransformer
 from graphssl.encoders.multimodal import MultimodalEncoder
 from graphssl.errors import ConfigError
-from graphssl.objectives.cross_modal import chosen_modalities, of_modalities, patients_of, presence_by_name, project, seen_through
+from graphssl.objectives.cross_modal import chosen_modalities, corrupted, of_modalities, patients_of, presence_by_name, project
 from graphssl.objectives.cross_modal_contrast import CrossModalContrast
 from graphssl.views import AbstractView
-from graphssl.views.columns import CorruptColumns
 
 
 class Fitted(AbstractView):
@@ -28,12 +27,12 @@ class Fitted(AbstractView):
         return batch
 
 
-def test_views_learn_of_the_subjects_and_the_objective_stays_as_it_was(two_modalities):
+def test_the_view_learns_of_the_subjects_and_the_objective_stays_as_it_was(two_modalities):
     cohort, _ = two_modalities(9)
-    objective = CrossModalContrast(views={"image": Fitted()}, temperature=0.3)
+    objective = CrossModalContrast(view=Fitted(), temperature=0.3)
     seen = objective.for_cohort(cohort)
-    assert (objective.views["image"].n, seen.views["image"].n, seen.temperature) == (0, 9, 0.3)
-    assert seen.fresh().views["image"].n == 9
+    assert (objective.view.n, seen.view.n, seen.temperature) == (0, 9, 0.3)
+    assert seen.fresh().view.n == 9
     assert not seen.needs_series
     assert not seen.reads_maps
 
@@ -46,10 +45,9 @@ def test_projected_vectors_stand_where_their_patients_do():
     assert project(head, pooled, torch.tensor([True, False, False, False])).abs().sum() == 0
 
 
-def test_views_of_what_nobody_has_are_not_asked(two_modalities):
+def test_tables_that_nobody_has_are_not_corrupted(two_modalities):
     patients = two_modalities(4)[1].without("table")
-    views = {"image": None, "table": CorruptColumns(0.5)}
-    assert seen_through(patients, views, torch.Generator()).parts == patients.parts
+    assert corrupted(patients, ["image", "table"], 0.5, torch.Generator()) is patients
     assert presence_by_name(patients, ["table", "image"])["table"].tolist() == [False] * 4
 
 
@@ -77,12 +75,10 @@ def test_what_makes_no_sense_is_refused(make_multimodal, crops):
         CrossModalContrast(modalities=["image", "ecg"]).prepare(encoder)
     with pytest.raises(ConfigError, match="Expected an encoder of two modalities or more, found one of image"):
         CrossModalContrast().prepare(MultimodalEncoder({"image": encoder.encoders["image"]}))
-    with pytest.raises(ConfigError, match="Expected views of the modalities image, table; found one of 'ecg'"):
-        CrossModalContrast(views={"ecg": Fitted()}).prepare(encoder)
     with pytest.raises(ConfigError, match="Expected two modalities or more to compare, found \\['image'\\]"):
         CrossModalContrast(modalities=["image"])
-    with pytest.raises(ConfigError, match="Expected a view of one look at 'image', found one of several"):
-        CrossModalContrast(views={"image": crops()})
+    with pytest.raises(ConfigError, match="Expected a view of one look, found MultiCrop, of several"):
+        CrossModalContrast(view=crops())
     with pytest.raises(ConfigError, match="share of corrupted columns in \\[0, 1\\), found 1.0"):
         CrossModalContrast(corruption=1.0)
     with pytest.raises(ConfigError, match="width, hidden above 0"):

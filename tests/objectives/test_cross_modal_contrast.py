@@ -4,8 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from graphssl.errors import ConfigError
+from graphssl.data import MultimodalBatch
+from graphssl.encoders import MultimodalEncoder
+from graphssl.errors import ConfigError, DataError
 from graphssl.objectives.cross_modal_contrast import CrossModalContrast
+from graphssl.views import PartViews
 
 
 def seeded(seed=0):
@@ -70,9 +73,10 @@ def test_tables_are_corrupted_by_those_of_others_and_images_are_not(two_modaliti
     assert set(after.numbers.flatten().tolist()) <= set(before.numbers.flatten().tolist())
 
 
-def test_a_view_by_name_is_applied_and_takes_the_place_of_corruption(two_modalities, make_multimodal, noise):
+def test_images_are_seen_through_the_view(two_modalities, make_multimodal, noise):
     patients, encoder = two_modalities(6)[1], make_multimodal()
-    seen = make(encoder, views={"image": noise()}, corruption=0.4).look(patients, seeded())
+    seen = make(encoder, view=PartViews({"image": noise()}), corruption=0.4).look(patients, seeded())
+    assert not torch.equal(seen.parts["table"].numbers, patients.parts["table"].numbers)
     assert not torch.equal(seen.parts["image"].images, patients.parts["image"].images)
 
 
@@ -87,9 +91,6 @@ def test_training_brings_image_and_table_of_unseen_patients_together(two_modalit
 
 
 def test_three_modalities_are_compared_two_by_two(two_modalities, make_multimodal):
-    from graphssl.data import MultimodalBatch
-    from graphssl.encoders.multimodal import MultimodalEncoder
-
     patients, encoder = two_modalities(8)[1], make_multimodal()
     parts = {**patients.parts, "second": patients.parts["image"]}
     three = MultimodalEncoder({**encoder.encoders, "second": encoder.encoders["image"]}, dropout_modality=0.0)
@@ -99,6 +100,31 @@ def test_three_modalities_are_compared_two_by_two(two_modalities, make_multimoda
     assert {name for name in loss.parts if name.endswith("accuracy")} == {"second_to_table_accuracy", "table_to_second_accuracy"}
 
 
-def test_what_makes_no_sense_is_refused():
-    with pytest.raises(ConfigError, match="temperature above 0"):
+def test_labels_are_a_feature_of_tables_where_they_are_known(two_modalities, make_multimodal):
+    cohort, patients = two_modalities(8)
+    encoder = make_multimodal()
+    assert not CrossModalContrast().reads_labels
+    told = CrossModalContrast(label="ill", width=8, hidden=16, corruption=0.0).with_labels({"p0": "no", "p1": "yes", "p5": "no"})
+    objective = told.for_cohort(cohort).fresh().prepare(encoder)
+    assert objective.reads_labels
+    assert objective.class_of == {"p0": 0, "p1": 1, "p5": 0}, "those that were given, not those of the cohort"
+    seen = objective.described("table", torch.zeros(8, 3), patients)[:, 3:]
+    assert seen.tolist() == [[1, 0], [0, 1], [0, 0], [0, 0], [0, 0], [1, 0], [0, 0], [0, 0]]
+    assert objective.described("image", seen, patients) is seen
+    objective(encoder, patients, seeded()).total.backward()
+    assert objective.projectors[1][0].weight.grad[:, -2:].abs().sum() > 0
+    everybody = CrossModalContrast(label="ill").for_cohort(cohort)
+    assert everybody.class_of == {subject: int(label == "yes") for subject, label in cohort.subjects["ill"].items()}
+    assert CrossModalContrast().with_labels({"p0": "no"}).class_of is None
+
+
+def test_what_makes_no_sense_is_refused(make_multimodal, make_resnet):
+    with pytest.raises(ConfigError, match="Expected a CrossModalContrast that knows labels, found one without"):
+        CrossModalContrast(label="ill").prepare(make_multimodal())
+    with pytest.raises(DataError, match="two classes or more as a feature, found \\['no'\\]"):
+        CrossModalContrast(label="ill").with_labels({"p0": "no"})
+    told = CrossModalContrast(label="ill").with_labels({"p0": "no", "p1": "yes"})
+    with pytest.raises(ConfigError, match="Expected an encoder of tables where labels are a feature, found none"):
+        told.prepare(MultimodalEncoder({"a": make_resnet(), "b": make_resnet()}))
+    with pytest.raises(ConfigError, match="temperature, width, hidden above 0"):
         CrossModalContrast(temperature=0.0)

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from graphssl.encoders import GraphTransformer
+from graphssl.data import ImageBatch, Population, PopulationBatch
+from graphssl.encoders import GraphTransformer, PopulationTransformer
 from graphssl.errors import ConfigError
+from graphssl.graphs import PopulationBuilder
 from graphssl.objectives.masked_modality import MaskedModality, standardised, told_apart
 
 
@@ -102,6 +104,33 @@ def test_training_finds_what_is_hidden_of_unseen_patients(two_modalities, make_m
     loss = objective.eval()(encoder.eval(), patients[list(range(100, 130))], seeded())
     assert loss.total < 0.8
     assert loss.parts["image_accuracy"] + loss.parts["table_accuracy"] > 10 / 30
+
+
+def test_in_a_population_neighbours_tell_and_do_not_read_what_is_hidden(two_modalities, make_multimodal):
+    """Patients who lose all are told from neighbours alone; with everything about a patient changed, nothing that is told of it changes."""
+    cohort, patients = two_modalities(24)
+    builder = PopulationBuilder(n_neighbors=4).fit(cohort)
+    batch = PopulationBatch(patients, *_nodes(builder.transform(cohort)), Population(patients, builder.population_.graph))
+    torch.manual_seed(0)
+    encoder = PopulationTransformer(width=16, depth=1, heads=2, dropout=0.0, patient=make_multimodal(), groups=batch.population.graph.groups).eval()
+    objective = make(encoder, patients=0.25).eval()
+    hidden = objective.draw(patients, seeded())
+    lost = hidden.all(dim=1).nonzero().flatten()
+    assert len(lost) == 6
+    images = patients.parts["image"].images.clone()
+    images[lost] = 50.0
+    other = patients.with_parts(image=ImageBatch(patients.subject_ids, images))
+    changed = PopulationBatch(other, batch.nodes, batch.neighbors, batch.similarity, Population(other, batch.population.graph))
+    torch.testing.assert_close(encoder(batch.hide(hidden)).pooled, encoder(changed.hide(hidden)).pooled)
+    assert not torch.allclose(encoder(batch).pooled, encoder(changed).pooled)
+    loss = objective(encoder, batch, seeded())
+    loss.total.backward()
+    assert encoder.patient.encoders["image"].conv1.weight.grad.abs().sum() > 0
+    assert (encoder(batch.hide(hidden)).pooled[lost].std(dim=0) > 0).any(), "neighbours tell them apart"
+
+
+def _nodes(batch):
+    return batch.nodes, batch.neighbors, batch.similarity
 
 
 def test_what_makes_no_sense_is_refused(make_multimodal):
