@@ -179,11 +179,26 @@ def finetune(words: Sequence[str]) -> None:
 
 
 def evaluate(words: Sequence[str]) -> None:
-    """score methods and baselines on the same splits and write a report"""
+    """score methods and baselines, or all cells of a study, on the same splits and write a report"""
+    from graphssl.experiment.study import is_study
     from graphssl.experiment.verbs import run_evaluate
 
+    if is_study(words):
+        _evaluate_study(words)
+        return
     experiment, text, parsed = _experiment(words)
     _print_evaluation(run_evaluate(experiment, text, progress=not parsed.quiet), parsed)
+
+
+def _evaluate_study(words: Sequence[str]) -> None:
+    from graphssl.experiment.study import instantiate_study, run_study_of, study_parser
+
+    parser = _with_smoke(_with_common(study_parser()))
+    parsed = _parse(parser, words)
+    study, text = instantiate_study(parsed)
+    found = run_study_of(study, text, smoke=parsed.smoke, progress=not parsed.quiet)
+    counts = ", ".join(f"{name} {n}" for name, n in found["cells"].items())
+    _print(f"Cells: {counts}\nTable: {found['table']}\nReport: {found['report']}", found, parsed)
 
 
 def embed(words: Sequence[str]) -> None:
@@ -227,13 +242,13 @@ def explain(words: Sequence[str]) -> None:
 
 def report(words: Sequence[str]) -> None:
     """write the report of a run folder anew"""
-    from graphssl.reports import is_meta_run, write_meta_report, write_report
+    from graphssl.reports import is_meta_run, is_study_run, write_meta_report, write_report, write_study_report
 
     parser = _parser()
     parser.add_argument("run", type=str, help="run folder")
     parsed = _parse(parser, words)
-    if is_meta_run(parsed.run):
-        written = {"run": parsed.run, "report": str(write_meta_report(parsed.run))}
+    if is_meta_run(parsed.run) or is_study_run(parsed.run):
+        written = {"run": parsed.run, "report": str((write_meta_report if is_meta_run(parsed.run) else write_study_report)(parsed.run))}
         _print(f"Report: {written['report']}", written, parsed)
         return
     page = write_report(parsed.run)

@@ -12,7 +12,10 @@ from graphssl.cli import main
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 META = sorted(FOLDER.rglob("*_meta.yaml"))
-CONFIGURATIONS = sorted(set(FOLDER.rglob("*.yaml")) - set(META))
+STUDIES = sorted((FOLDER / "studies").glob("*.yaml"))
+CONFIGURATIONS = sorted(set(FOLDER.rglob("*.yaml")) - set(META) - set(STUDIES))
+# The part of each study that runs every time; all parts run where slow tests do.
+SMALL = {"four_questions": ["masks"], "scale": ["tables"], "convergence": ["connectomes"], "pathology": ["tiles"]}
 
 SIMULATED = ("simulate", "simulate_images", "simulate_modalities", "simulate_multimodal")  # whose cohorts are made smaller
 
@@ -45,6 +48,29 @@ def test_a_configuration_of_meta_learning_runs_one_step(path, tmp_path, monkeypa
     assert set(record["auroc"]) == {wanted["strategy"], *wanted["compare"]}
     assert (tmp_path / record["report"]).is_file()
     assert (tmp_path / record["encoder"] / "model.safetensors").is_file()
+
+
+def run_study(path, only, capsys):
+    """A few steps of every level, the first levels of all axes together, the second, and so on."""
+    assert main(["evaluate", "--config", str(path), "--smoke", "--quiet", "--json", "--only", json.dumps(only)]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert set(record["cells"]) == set(only)
+    page = Path(record["report"]).read_text(encoding="utf-8")
+    assert all(question["title"] in page for question in yaml.safe_load(path.read_text(encoding="utf-8"))["questions"][:1])
+    return record
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=named)
+def test_a_study_runs_a_few_steps(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run_study(path, SMALL[path.stem], capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", STUDIES, ids=named)
+def test_every_part_of_a_study_runs_a_few_steps(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run_study(path, list(yaml.safe_load(path.read_text(encoding="utf-8"))["parts"]), capsys)
 
 
 def test_a_network_pre_trained_on_labelled_images_is_fine_tuned_on_volumes(tmp_path, monkeypatch, capsys):

@@ -23,6 +23,7 @@ from graphssl.datasets.simulate_stays import simulate_stays
 from graphssl.datasets.simulate_table import TableSimulation, TableTruth, simulate_table
 from graphssl.datasets.tables import load_tables
 from graphssl.datasets.tadpole import load_tadpole
+from graphssl.datasets.tiles import load_tiles
 from graphssl.datasets.timeseries import load_timeseries
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "load_source",
     "load_tables",
     "load_tadpole",
+    "load_tiles",
     "load_timeseries",
     "read_array",
     "read_participants",

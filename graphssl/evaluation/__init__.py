@@ -16,12 +16,15 @@ from graphssl.evaluation.retrieval import modality_retrieval
 from graphssl.evaluation.rollout import attention_rollout
 from graphssl.evaluation.segmentation import evaluate_segmentation, segmentation_scores
 from graphssl.evaluation.segmenter import MeanMask, Segmenter
+from graphssl.evaluation.studies import Cell, CellSettings, Study, run_study
 from graphssl.evaluation.tuning import Tuned
 from graphssl.evaluation.voting import CrossVoting, confirmed, probability_grids
 
 __all__ = [
     "BASELINES",
     "CHALLENGE_SCORES",
+    "Cell",
+    "CellSettings",
     "CrossVoting",
     "EmbeddingBoosting",
     "Evaluation",
@@ -32,6 +35,7 @@ __all__ = [
     "NearestNeighborProbe",
     "Saliency",
     "Segmenter",
+    "Study",
     "Tuned",
     "attention_rollout",
     "confirmed",
@@ -45,6 +49,7 @@ __all__ = [
     "randomisation_check",
     "refit_permutation_test",
     "refit_saliencies",
+    "run_study",
     "saliency",
     "segmentation_scores",
     "site_probe",

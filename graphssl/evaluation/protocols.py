@@ -143,7 +143,7 @@ def evaluate(
     plan = _Plan(dict(methods), task, tuple(label_fractions), tuple(audited), tuple(scores), seeds[0], store, n_jobs != 1)
     jobs = (joblib.delayed(_unit)(cohort, plan, split, seed) for split, seed in units)
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
-    parts = list(_shown(parallel(jobs), len(units), f"{protocol}, {len(methods)} methods", progress))
+    parts = list(shown(parallel(jobs), len(units), f"{protocol}, {len(methods)} methods", progress))
     results = [result for part in parts for result in part.results]
     predictions = pd.concat([part.predictions for part in parts], ignore_index=True)
     joint = [ensemble(name, members, results, predictions) for name, members in (ensembles or {}).items()]
@@ -231,7 +231,7 @@ def fit_and_score(
 ) -> tuple[list[Result], pd.DataFrame]:
     """Fit one method on one split and score its test subjects; the cohorts it sees have no labels in their tables. `extra` names challenge scores."""
     train, y_train = training_side(cohort, task, split, seed, fraction)
-    test = _without_labels(cohort.select(split.test), task)
+    test = without_labels(cohort.select(split.test), task)
     n_train = int((y_train != WITHHELD).sum())
     started = time.perf_counter()
     method.fit(train, y_train, train.groups.to_numpy())
@@ -268,7 +268,7 @@ def training_side(cohort: Cohort, task: Task, split: Split, seed: int = 0, fract
     labelled = [subject for subject in split.train if subject in task.labels]
     kept = set(label_fraction(labelled, [task.labels[s] for s in labelled], fraction, seed=seed))
     y = np.asarray([task.labels[s] if s in kept else WITHHELD for s in split.train])
-    return _without_labels(cohort.select(split.train), task), y
+    return without_labels(cohort.select(split.train), task), y
 
 
 def shuffle_labels(cohort: Cohort, task: Task, seed: int) -> Task:
@@ -399,7 +399,7 @@ def described(value: Any) -> Any:
     return value
 
 
-def _without_labels(cohort: Cohort, task: Task) -> Cohort:
+def without_labels(cohort: Cohort, task: Task) -> Cohort:
     """The cohort with its target column emptied: a method gets labels as `y`, or not at all."""
     if task.target not in cohort.schema:
         return cohort
@@ -454,7 +454,8 @@ def _prediction_rows(task: Task, split: Split, seed: int, fraction: float, name:
     return table.assign(task=task.target, protocol=task.protocol)
 
 
-def _shown(parts: Iterable[Any], total: int, label: str, progress: bool) -> Iterable[Any]:
+def shown(parts: Iterable[Any], total: int, label: str, progress: bool) -> Iterable[Any]:
+    """Parts of a work as they come, with a bar on stderr where progress is to be shown."""
     if not progress:
         return parts
     from rich.console import Console

@@ -1,5 +1,6 @@
 """Reports of a run folder and of conversions between atlases: one HTML page, a dictionary, or tables on the terminal. Made without torch."""
 
+from graphssl.reports.cells import is_study_run, write_study_report
 from graphssl.reports.conversion import ConversionReport, RoundTrip, conversion_facts, conversion_summary
 from graphssl.reports.conversion_page import write_conversion_report
 from graphssl.reports.explained import explanation_sentences
@@ -14,9 +15,11 @@ __all__ = [
     "conversion_summary",
     "explanation_sentences",
     "is_meta_run",
+    "is_study_run",
     "print_summary",
     "report_summary",
     "write_conversion_report",
     "write_meta_report",
     "write_report",
+    "write_study_report",
 ]

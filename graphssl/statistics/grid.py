@@ -1,0 +1,170 @@
+"""What the table of a study says: paired differences along an axis, power laws, and how fast trainings converge."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from graphssl.errors import DataError
+from graphssl.statistics.convergence import late_spread, mean_height, time_to
+from graphssl.statistics.difference import corrected_resampled_t_test
+from graphssl.statistics.metrics import mean_interval
+from graphssl.statistics.power_law import fit_power_law
+
+# The columns of a study's table from here on are no axes.
+FIRST_MEASURED = "split"
+_SCORE = "validation_score"
+
+
+def axes_of(table: pd.DataFrame) -> list[str]:
+    """Names of a study's axes: the columns before `split`."""
+    return [str(name) for name in table.columns[: table.columns.get_loc(FIRST_MEASURED)]]
+
+
+def cell_means(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Mean of a metric in each cell with Student's t interval over splits, seeds averaged within each.
+
+    Args:
+        table: Table of a study.
+        metric: Name of the metric.
+
+    Returns:
+        The axes, `mean`, `low`, `high`, `n_splits`, `n_seeds`, and means of the counts of subjects.
+
+    Raises:
+        DataError: If there is no such metric.
+    """
+    axes = axes_of(table)
+    counts = [name for name in ("n_labelled", "n_rarest", "n_pretrained", "n_test") if name in table]
+    rows = []
+    for levels, part in _cells(_of_metric(table, metric), axes):
+        found = mean_interval(part.groupby("split")["value"].mean().to_numpy())
+        about = {name: float(part[name].mean()) for name in counts}
+        interval = {"mean": found.estimate, "low": found.low, "high": found.high, "n_splits": found.n}
+        rows.append({**levels, **interval, "n_seeds": part["seed"].nunique(), **about})
+    return pd.DataFrame(rows)
+
+
+def paired_differences(table: pd.DataFrame, axis: str, against: str, metric: str) -> pd.DataFrame:
+    """Differences of every level of an axis from one of them, all else alike, paired by split and seed.
+
+    Seeds are averaged within each split; splits share training subjects, which the corrected resampled t test allows for (Nadeau & Bengio 2003).
+    p values are not corrected for the number of comparisons.
+
+    Args:
+        table: Table of a study.
+        axis: The axis.
+        against: The level that the others are compared with.
+        metric: Name of the metric.
+
+    Returns:
+        A row a level and combination of the other axes: these, `mean`, `mean_against`, `difference`, `low`, `high`, `p_value`, `n_splits`.
+
+    Raises:
+        DataError: If there is no such metric, axis or level.
+    """
+    axes, chosen = axes_of(table), _of_metric(table, metric)
+    if axis not in axes or against not in set(chosen[axis]):
+        raise DataError(f"Expected an axis among {', '.join(axes)} and one of its levels, found {axis!r} and {against!r}.")
+    rows = []
+    for others, part in _cells(chosen, [name for name in axes if name != axis]):
+        keyed = part.set_index([axis, "split", "seed"])
+        for level in (level for level in part[axis].unique() if level != against and against in set(part[axis])):
+            pair = pd.concat([keyed.loc[level], keyed.loc[against]["value"].rename("against")], axis=1, join="inner")
+            pair = pair.dropna(subset=["value", "against"])
+            if pair.empty:
+                continue
+            by_split = pair.groupby("split")[["value", "against", "n_train", "n_test"]].mean()
+            # Splits share the subjects whom labels are drawn from, however few are drawn.
+            counts = by_split["n_train"].to_numpy(), by_split["n_test"].to_numpy()
+            found = corrected_resampled_t_test((by_split["value"] - by_split["against"]).to_numpy(), *counts)
+            means = {"mean": by_split["value"].mean(), "mean_against": by_split["against"].mean()}
+            tested = {"difference": found.difference, "low": found.low, "high": found.high, "p_value": found.p_value, "n_splits": found.n}
+            rows.append({**others, axis: level, **means, **tested})
+    names = [*[name for name in axes if name != axis], axis, "mean", "mean_against", "difference", "low", "high", "p_value", "n_splits"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def power_laws(table: pd.DataFrame, along: str, metric: str, size: str, *, n_resamples: int = 500) -> pd.DataFrame:
+    """Power laws of the error, one minus the metric, by size, for each combination of the other axes.
+
+    Args:
+        table: Table of a study.
+        along: The axis along which the size grows.
+        metric: Name of a metric that is at most one, the higher the better.
+        size: Column of the size: `n_labelled` or `n_pretrained`.
+        n_resamples: Bootstrap resamples.
+
+    Returns:
+        The other axes, `a`, `b` and `c` of `error = a * size^-b + c`, each with the ends of its interval (`b_low`, `b_high`), `n_sizes` and
+        `n_values`; combinations with fewer than three sizes are left out.
+
+    Raises:
+        DataError: If there is no such metric.
+    """
+    axes, chosen = [name for name in axes_of(table) if name != along], _of_metric(table, metric).dropna(subset=["value"])
+    rows = []
+    for others, part in _cells(chosen, axes):
+        sizes = part.groupby(along)[size].transform("mean").to_numpy()  # folds differ by a subject or two
+        part, sizes = part[sizes > 0], sizes[sizes > 0]
+        if len(np.unique(sizes)) < 3:
+            continue
+        found = fit_power_law(sizes.tolist(), (1 - part["value"]).tolist(), n_resamples=n_resamples)
+        numbers = {name: getattr(found, name) for name in ("a", "b", "c")}
+        ends = {f"{name}_{end}": getattr(value, end) for name, value in numbers.items() for end in ("low", "high")}
+        estimates = {name: value.estimate for name, value in numbers.items()}
+        rows.append({**others, **estimates, **ends, "n_sizes": found.n_sizes, "n_values": found.n_values})
+    return pd.DataFrame(rows)
+
+
+def convergence(curves: pd.DataFrame, axis: str, against: str, *, share: float = 0.95) -> pd.DataFrame:
+    """How fast trainings get where one of them goes: steps to a share of the best score that the level `against` has, all else alike.
+
+    Args:
+        curves: Curves of a study.
+        axis: The axis, such as where encoders start from.
+        against: The level whose best score is the reference.
+        share: Share of it.
+
+    Returns:
+        A row a cell, means over splits and seeds: the axes, `steps_to` (over the trainings that get there), `reached` (their share), `speed` (steps
+        of the reference for one of its own, where both get there), `curve_area`, `late_spread`, `best`, `n` trainings.
+
+    Raises:
+        DataError: If there is no such axis or level.
+    """
+    axes = axes_of(curves) if FIRST_MEASURED in curves else []
+    if axis not in axes or against not in set(curves[axis]):
+        raise DataError(f"Expected an axis among {', '.join(axes) or '(none)'} and one of its levels, found {axis!r} and {against!r}.")
+    rows = []
+    for others, part in _cells(curves, [name for name in (*axes, "split", "seed") if name != axis]):
+        reference = part[part[axis] == against]
+        if reference.empty:
+            continue
+        level = share * reference[_SCORE].max()
+        theirs = time_to(reference["step"], reference[_SCORE], level)
+        for name, curve in part.groupby(axis, sort=False):
+            steps = time_to(curve["step"], curve[_SCORE], level)
+            shape = {"curve_area": mean_height(curve["step"], curve[_SCORE]), "late_spread": late_spread(curve[_SCORE]), "best": curve[_SCORE].max()}
+            rows.append({**others, axis: name, "steps_to": steps, "reached": not math.isnan(steps), "speed": theirs / steps, **shape})
+    found = pd.DataFrame(rows).groupby(axes, sort=False, dropna=False)
+    means = found[["steps_to", "reached", "speed", "curve_area", "late_spread", "best"]].mean()
+    return means.assign(n=found.size()).reset_index()
+
+
+def _of_metric(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    chosen = table[table["metric"] == metric]
+    if chosen.empty:
+        raise DataError(f"Expected a metric among {', '.join(map(str, table['metric'].unique()))}; found {metric!r}.")
+    return chosen
+
+
+def _cells(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Rows of each combination of levels, in the order in which they come."""
+    if not axes:
+        yield {}, table
+        return
+    for levels, part in table.groupby(list(axes), sort=False, dropna=False):
+        yield dict(zip(axes, levels if isinstance(levels, tuple) else (levels,), strict=True)), part

@@ -1,0 +1,133 @@
+"""Studies from a configuration: cells of questions, changes by level, and what is wrong with one."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+import yaml
+
+from graphssl.cli import main
+from graphssl.errors import ConfigError
+from graphssl.experiment.study import instantiate_study, is_study, study_parser
+
+STUDY = {
+    "name": "small",
+    "questions": [
+        {"title": "Does it help?", "axes": {"start": None, "shots": None}, "compare": {"start": "scratch"}, "along": "shots", "law": "n_labelled"},
+        {"title": "Is it the width?", "axes": {"start": ["scratch"], "width": None}, "compare": {"width": "4"}},
+    ],
+    "base": {
+        "evaluation": {"protocol": "k_fold", "n_splits": 2, "seeds": [0]},
+        "pretraining": {"max_epochs": 1},
+        "cell": {"validation_fraction": 0.25, "steps": {"n_steps": 3, "batch_size": 8, "n_checks": 3}},
+    },
+    "axes": {
+        "start": {"scratch": {"cell": {"pretrain_on": []}}, "restored": {"objective": {"class_path": "graphssl.objectives.Restoration"}}},
+        "shots": {"2": {"cell": {"shots": 2}}, "4": {"cell": {"shots": 4}}, "8": {"cell": {"shots": 8}}},
+        "width": {"4": None, "8": {"encoder": {"init_args": {"width": 8}}}},
+    },
+    "parts": {
+        "images": {
+            "base": {
+                "cohort": {"adapter": "simulate_images", "arguments": {"n_subjects": 48, "size": 8, "n_sites": 1, "effect": 3.0}},
+                "images": {"size": [8, 8]},
+                "encoder": {"class_path": "graphssl.encoders.ResNet", "init_args": {"width": 4, "blocks": [1, 1], "stem": "small", "norm": "group"}},
+            }
+        }
+    },
+}
+
+
+def written(tmp_path, **changes):
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({**STUDY, **changes}), encoding="utf-8")
+    return path
+
+
+def read(path):
+    return instantiate_study(study_parser().parse_args(["--config", str(path)]))[0]
+
+
+def test_cells_are_those_of_the_questions(tmp_path):
+    study = read(written(tmp_path))
+    part = study.parts["images"]
+    levels = study.levels_of(part)
+    assert len(levels) == 2 * 3 + 1  # the cell of scratch, 2 shots and width 4 is asked for twice
+    assert {"start": "scratch", "shots": "2", "width": "8"} in levels
+    assert study.configuration(part, levels[-1])["encoder"]["init_args"]["width"] == 8
+    assert study.configuration(part, levels[-1])["encoder"]["init_args"]["norm"] == "group"
+    assert len(study.each_level(part)) == 3
+
+
+def test_a_study_runs_from_the_command_line_and_its_report_is_made_anew(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = written(tmp_path)
+    assert main(["evaluate", "--config", str(path), "--quiet", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["cells"] == {"images": 7}
+    run = tmp_path / record["run"]
+    table = pd.read_csv(run / "study.csv", dtype={"shots": str, "width": str})
+    assert len(table[table["metric"] == "auroc"]) == 7 * 2
+    pd.testing.assert_frame_equal(table, pd.read_parquet(run / "study.parquet"), check_dtype=False)
+    page = (run / "report.html").read_text(encoding="utf-8")
+    for words in ("Does it help?", "Is it the width?", "Exponent b", "restored", "95% interval", "Nothing: the data allow every cell."):
+        assert words in page
+    cells = {each: each.stat().st_mtime_ns for each in (run / "cells").iterdir()}
+    (run / "report.html").unlink()
+    assert main(["evaluate", "--config", str(path), "--quiet"]) == 0
+    assert {each: each.stat().st_mtime_ns for each in (run / "cells").iterdir()} == cells
+    assert (run / "report.html").is_file()
+    assert main(["report", str(run)]) == 0
+    shutil.rmtree(run / "starts")
+    assert main(["evaluate", "--config", str(written(tmp_path, metrics=["auprc"])), "--quiet"]) == 2  # another study
+    assert "another one" in capsys.readouterr().err
+
+
+def test_only_studies_have_parts(tmp_path):
+    study, other, broken = written(tmp_path), tmp_path / "other.yaml", tmp_path / "broken.yaml"
+    other.write_text("name: other\ncohort: {}\n")
+    broken.write_text("{")
+    assert is_study(["--config", str(study)])
+    assert is_study([f"--config={study}", "--quiet"])
+    assert not any(is_study(words) for words in ([], ["--config"], ["--config", "absent.yaml"], ["--config", str(other)], ["--config", str(broken)]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"questions": [{"title": "Q", "axes": {"strat": None}, "compare": {"start": "scratch"}}]}, "found 'strat'. Did you mean 'start'"),
+        ({"questions": [{"title": "Q", "axes": {"start": ["scrach"]}, "compare": {"start": "scratch"}}]}, "Did you mean 'scratch'"),
+        ({"questions": [{"title": "Q", "axes": {"start": None}, "compare": {}}]}, "Expected one axis to compare along"),
+        ({"questions": []}, "Expected questions and parts of a study"),
+        ({"only": ["image"]}, "Expected parts among images; found 'image'. Did you mean 'images'"),
+        ({"axis": {"a": {"b": None}}}, "Did you mean 'axes'"),
+    ],
+)
+def test_what_is_wrong_with_a_study_is_said(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        read(written(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    ("level", "message"),
+    [
+        ({"cell": {"shot": 2}}, "Did you mean 'shots'"),
+        ({"encoder": {"init_args": {"widht": 8}}}, "widht"),
+        ({"cell": {"shots": 2, "label_fraction": 0.5}}, "Expected shots or a label fraction"),
+        ({"cell": {"pretrain_on": ["source"]}}, "Expected a source to pre-train on"),
+    ],
+)
+def test_a_wrong_level_is_refused_before_anything_is_computed(tmp_path, monkeypatch, capsys, level, message):
+    monkeypatch.chdir(tmp_path)
+    axes = {**STUDY["axes"], "width": {"4": None, "8": level}}
+    assert main(["evaluate", "--config", str(written(tmp_path, axes=axes)), "--quiet"]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_part_that_answers_no_question_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    parts = {**STUDY["parts"], "bare": {"axes": {"shots": None, "width": None}, "base": STUDY["parts"]["images"]["base"]}}
+    assert main(["evaluate", "--config", str(written(tmp_path, parts=parts)), "--quiet"]) == 2
+    assert "a question that the part 'bare' can answer" in capsys.readouterr().err

@@ -1,0 +1,73 @@
+"""The report of a study, made of a table that was planted."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from graphssl.errors import DataError, RunFolderError
+from graphssl.reports import is_study_run, write_study_report
+from graphssl.reports.cells import read_study_run, study_differences
+
+AXES = {"start": ["scratch", "contrast"], "shots": ["1", "5", "10"], "width": ["8", "16"]}
+QUESTION = {"title": "Does it help <b>?", "axes": {"start": None, "shots": None}, "compare": {"start": "scratch"}, "along": "shots"}
+
+
+@pytest.fixture
+def run(tmp_path):
+    rows, curves = [], []
+    for start, shots, width, fold in np.array(np.meshgrid(AXES["start"], AXES["shots"], AXES["width"], range(3))).T.reshape(-1, 4):
+        levels = {"part": "images", "start": start, "shots": shots, "width": width, "split": f"fold-{fold}", "seed": 0}
+        value = 1 - 0.5 * float(shots) ** -0.4 + 0.02 * int(fold) + (0.1 + 0.01 * int(fold)) * (start == "contrast")
+        counts = {"n_labelled": 2 * int(shots), "n_rarest": int(shots), "n_pretrained": 0, "n_train": 100, "n_test": 50, "seconds": 1.0}
+        rows.append({**levels, "metric": "auroc", "value": value, **counts})
+        curves += [{**levels, "step": step, "train_loss": 1.0, "validation_score": value * step / 30} for step in (10, 20, 30)]
+    pd.DataFrame(rows).to_csv(tmp_path / "study.csv", index=False)
+    pd.DataFrame(curves).to_csv(tmp_path / "curves.csv", index=False)
+    pd.DataFrame({"part": ["images"], "start": ["contrast"], "why": ["too few subjects"]}).to_csv(tmp_path / "left_out.csv", index=False)
+    question = {**QUESTION, "metrics": None, "law": "n_labelled", "curves": True}
+    shown = {"name": "study", "parts": {"images": {"metrics": ["auroc"], "axes": AXES, "questions": [question]}}}
+    (tmp_path / "study.json").write_text(json.dumps(shown))
+    (tmp_path / "manifest.json").write_text(json.dumps({"command": "graphssl evaluate", "versions": {"graphssl": "0.1"}}))
+    return tmp_path
+
+
+def test_the_page_says_what_the_table_says(run):
+    page = write_study_report(run).read_text(encoding="utf-8")
+    assert "12 cells: of 3 paired differences in AUROC, 3 are above zero, 0 below, and 0 leave it open." in page
+    assert "Does it help &lt;b&gt;?" in page
+    assert "+0.110" in page
+    assert page.count("<img") == 2  # the question and its curves
+    assert "Exponent b" in page
+    assert "Steps to 95%" in page
+    assert "too few subjects" in page
+    assert 'src="http' not in page
+
+
+def test_questions_are_asked_at_the_first_level_of_what_they_do_not_name(run):
+    study = read_study_run(run)
+    rows = study.question_table("images", study.shown["parts"]["images"]["questions"][0])
+    assert "width" not in rows
+    assert len(rows) == 2 * 3 * 3
+    found = study_differences(study)
+    assert found["difference"].tolist() == pytest.approx([0.11] * 3)
+    assert found["question"].eq(QUESTION["title"]).all()
+
+
+def test_a_reference_that_was_left_out_is_said(run):
+    table = pd.read_csv(run / "study.csv")
+    table[table["start"] != "scratch"].to_csv(run / "study.csv", index=False)
+    page = write_study_report(run).read_text(encoding="utf-8")
+    assert "Nothing to compare with: start scratch was left out." in page
+    assert "no comparison has an interval" in page
+
+
+def test_other_folders_and_damaged_ones(run, tmp_path):
+    assert is_study_run(run)
+    assert not is_study_run(tmp_path / "none")
+    with pytest.raises(RunFolderError, match="Expected manifest.json in the run folder"):
+        read_study_run(tmp_path / "none")
+    (run / "study.json").write_text("{")
+    with pytest.raises(DataError, match="found a damaged one"):
+        read_study_run(run)
