@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from itertools import takewhile
 from typing import Any, Self
 
 import numpy as np
@@ -28,6 +29,7 @@ from graphssl.training.finetune import FINETUNING, Mode, finetune
 from graphssl.training.fit import TrainingSettings
 from graphssl.training.model import Model
 from graphssl.training.pretrain import pretrain, untrained
+from graphssl.training.stages import Stage, pretrain_stages
 
 WITHHELD = -1
 _TARGET = "estimator_target"
@@ -61,6 +63,7 @@ class AbstractPretrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
         seed: int = 0,
         class_weight: ClassWeight = "balanced",
         n_members: int = 1,
+        stages: Sequence[Stage] = (),
     ) -> None:
         self.objective = objective
         self.encoder = encoder
@@ -71,6 +74,7 @@ class AbstractPretrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
         self.seed = seed
         self.class_weight = class_weight
         self.n_members = n_members
+        self.stages = stages
 
     @abstractmethod
     def default_encoder(self) -> AbstractEncoder:
@@ -141,22 +145,30 @@ class AbstractPretrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
         """
         encoder, objective = self.encoder or self.default_encoder(), self.objective
         known: dict[str, str] = {}
-        if objective is not None and labels is not None and objective.reads_labels:
+        reads = [each for each in (objective, *(stage.objective for stage in self.stages)) if each is not None and each.reads_labels]
+        if objective is not None and labels is not None and reads:
             known = {subject: str(label) for subject, label in zip(cohort.ids, labels, strict=True) if label != WITHHELD}
             objective = objective.with_labels(known)
-        # The hash holds values only; roles of columns say who belongs to a family.
-        key = (cohort.hash, repr([cohort.name, cohort.schema, *_plain(self, encoder), known]))
-        if key in _STARTS:
-            _STARTS.move_to_end(key)
-            return _STARTS[key]
+        told: dict[str, Any] = {"encoder": encoder, "builder": self.builder, "seed": self.seed}
         if objective is None:
-            model = untrained(cohort, encoder=encoder, builder=self.builder, seed=self.seed)
-        else:
-            model = pretrain(cohort, objective=objective, encoder=encoder, builder=self.builder, settings=self.pretraining, seed=self.seed)
-        _STARTS[key] = model
-        while len(_STARTS) > _MAX_STARTS:
-            _STARTS.popitem(last=False)
-        return model
+            return _once(cohort, [*_plain(self, encoder), known], lambda: untrained(cohort, **told))
+        told |= {"objective": objective, "settings": self.pretraining}
+        if self.stages:
+            return self._pretrained_in_stages(cohort, told, known)
+        return _once(cohort, [*_plain(self, encoder), known], lambda: pretrain(cohort, **told))
+
+    def _pretrained_in_stages(self, cohort: Cohort, told: dict[str, Any], known: dict[str, str]) -> Model:
+        """Stages before the first that reads the cohort are the same for every cohort, and done once."""
+        own = list(takewhile(lambda stage: stage.cohort is not None, self.stages))
+        rest = [_with_labels(stage, known) for stage in self.stages[len(own) :]]
+        plain = [*_plain(self, told["encoder"]), [stage.described() for stage in own]]
+        if own:
+            start = _once(None, plain, lambda: pretrain_stages(own, **told).model)
+            if not rest:
+                return start
+            rest[0] = replace(rest[0], initialisation=start) if rest[0].initialisation == "previous" else rest[0]
+        key = [*plain, [stage.described() for stage in rest], known]
+        return _once(cohort, key, lambda: pretrain_stages(rest, cohort, **told).model)
 
 
 class ConnectomeClassifier(AbstractPretrainedClassifier):
@@ -178,6 +190,8 @@ class ConnectomeClassifier(AbstractPretrainedClassifier):
         class_weight: `"balanced"` lets the classes count alike in fine-tuning, None every subject.
         n_members: How often to fine-tune, each time with other labelled subjects to choose the epoch, in another order and with other dropout;
             predictions are their mean (deep ensembles: Lakshminarayanan et al., NeurIPS 2017). A probe is fitted once.
+        stages: Stages of pre-training, where there are several (`pretrain_stages`); one without a cohort takes the training subjects. What they do
+            not say is that of the arguments above.
 
     Attributes:
         model_: The fitted [`Model`][graphssl.training.Model], the first of `models_`.
@@ -357,6 +371,25 @@ _STARTS: OrderedDict[tuple[str, str], Model] = OrderedDict()
 _MAX_STARTS = 3
 # Seeds of two members; a study has fewer seeds of its own.
 _APART = 1000
+
+
+def _once(cohort: Cohort | None, plain: list[Any], make: Callable[[], Model]) -> Model:
+    """What was made of a cohort and plain values, unless it was made last."""
+    # The hash holds values only; roles of columns say who belongs to a family.
+    key = ("", repr(plain)) if cohort is None else (cohort.hash, repr([cohort.name, cohort.schema, plain]))
+    if key in _STARTS:
+        _STARTS.move_to_end(key)
+        return _STARTS[key]
+    _STARTS[key] = model = make()
+    while len(_STARTS) > _MAX_STARTS:
+        _STARTS.popitem(last=False)
+    return model
+
+
+def _with_labels(stage: Stage, known: dict[str, str]) -> Stage:
+    """The stage with the labels that it may know, where its objective reads labels."""
+    reads = known and stage.cohort is None and stage.objective is not None and stage.objective.reads_labels
+    return replace(stage, objective=stage.objective.with_labels(known)) if reads and stage.objective is not None else stage
 
 
 def _plain(estimator: AbstractPretrainedClassifier, encoder: AbstractEncoder) -> list[Any]:

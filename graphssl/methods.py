@@ -166,7 +166,7 @@ METHODS: tuple[Method, ...] = (
         "Nguyen et al., AAAI 2023, arXiv 2212.01893",
         "configs/methods/image_volume.yaml",
         "methods/image-volume.md",
-        "masked slices and clusters at once; a projector before the clusters",
+        "views of the first stage; a projector before the clusters",
         7,
     ),
     Method(
@@ -179,6 +179,17 @@ METHODS: tuple[Method, ...] = (
         "methods/meta-learning.md",
         "steps are gradients and not their signs; second order; rates through any encoder",
         9,
+    ),
+    Method(
+        "Consecutive pre-training",
+        "generative",
+        (*_IMAGES, "graph", "population", "table", "time"),
+        "cohorts from the general to the task's, without labels",
+        "Zhang et al., Remote Sensing 2022, arXiv 2207.03860",
+        "configs/methods/consecutive.yaml",
+        "methods/consecutive-pretraining.md",
+        "any objective and encoder; more than two stages; probes, anchor and records; sizes",
+        13,
     ),
     Method(
         "Contrastive texture learning",

@@ -22,7 +22,7 @@ from graphssl.estimators import WITHHELD, ConnectomeClassifier, PopulationClassi
 from graphssl.graphs.connectivity import ConnectivityFeatures
 from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.objectives import MaskedConnections, MaskedRegions, PredictLabel
-from graphssl.training import TrainingSettings, finetune, pretrain
+from graphssl.training import Stage, TrainingSettings, finetune, pretrain, pretrain_stages
 from graphssl.training.finetune import FINETUNING
 
 QUICK = TrainingSettings(max_epochs=1, batch_size=16, accelerator="cpu")
@@ -464,3 +464,39 @@ def test_tables_that_do_not_fit_are_refused(fitted):
         population_classifier().fit(table, ["ill"] * 90)
     with pytest.raises(NotFittedError):
         population_classifier().neighbors(table)
+
+
+def test_a_stage_without_a_cohort_reads_the_training_subjects_and_the_others_are_done_once(cohort, make_cohort, monkeypatch):
+    public = make_cohort(n_subjects=20, n_regions=20, seed=9)
+    done = []
+
+    def noting(stages, given=None, **told):
+        done.append([(stage.name, (stage.cohort or given).ids) for stage in stages])
+        return pretrain_stages(stages, given, **told)
+
+    monkeypatch.setattr(estimators, "pretrain_stages", noting)
+    classifier = quick_classifier(stages=(Stage("public", public), Stage("task", epochs=1)))
+    halves = [cohort.select(cohort.ids[::2]), cohort.select(cohort.ids[1::2])]
+    fitted = [clone(classifier).fit(half, labels_of(half)) for half in halves]
+    assert done == [[("public", public.ids)], [("task", halves[0].ids)], [("task", halves[1].ids)]]
+    records = [one.pretrained_.card["stages"] for one in fitted]
+    assert [[record["stage"] for record in both] for both in records] == [["public", "task"]] * 2
+    assert records[0][0] == records[1][0]
+    assert [both[1]["cohort"]["hash"] for both in records] == [half.hash for half in halves]
+    assert records[0][1]["initialisation"]["weights"] == records[0][0]["weights"]
+    assert records[0][1]["objective_weights"] == "kept"
+
+
+def test_stages_of_other_cohorts_alone_are_the_same_for_all(cohort, make_cohort):
+    classifier = quick_classifier(stages=(Stage("public", make_cohort(n_subjects=20, n_regions=20, seed=9)),))
+    first, second = (clone(classifier).fit(part, labels_of(part)).pretrained_ for part in (cohort, cohort.select(cohort.ids[::2])))
+    assert first is second
+
+
+def test_a_stage_is_told_the_labels_that_are_not_withheld_and_scratch_has_no_stages(cohort):
+    labels = labels_of(cohort).copy()
+    labels[::2] = WITHHELD
+    stages = (Stage("without", epochs=1), Stage("with", objective=PredictLabel(), epochs=1))
+    fitted = quick_classifier(stages=stages).fit(cohort, labels)
+    assert set(fitted.pretrained_.objective.class_of) == set(np.asarray(cohort.ids)[1::2])
+    assert "stages" not in quick_classifier(stages=stages, objective=None).fit(cohort, labels_of(cohort)).pretrained_.card

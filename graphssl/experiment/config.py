@@ -4,6 +4,7 @@ import inspect
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,13 @@ from graphssl.experiment.sources import Source, open_source, several
 from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.graphs.feature_groups import FeatureGroup
 from graphssl.graphs.population_builder import PopulationBuilder
+from graphssl.initializers.dimension import Inflation
 from graphssl.objectives.base import AbstractObjective
 from graphssl.objectives.supervised import ClassWeight
 from graphssl.training.finetune import FINETUNING
 from graphssl.training.fit import TrainingSettings
 from graphssl.training.segment import SegmentationSettings
+from graphssl.training.stages import Stage, check_stage
 from graphssl.views.base import AbstractView
 
 # What a tuned parameter may be: a class with its arguments, or a plain value.
@@ -232,6 +235,87 @@ class CohortSource:
         return function
 
 
+@dataclass(frozen=True)
+class StageSource:
+    """One stage of a chain of pre-training. What it does not say is as the run has it.
+
+    Args:
+        name: Name, of letters, digits, `-` and `_`.
+        cohort: Where its cohort comes from. When left out it is the cohort of the run, in an evaluation the training subjects of the split.
+        objective: What to pre-train on.
+        epochs: Epochs; with 0 the weights are only taken over.
+        initialisation: `previous` (random weights for the first stage), `random`, or a folder or file of weights (see `graphssl.Stage`).
+        keep_objective: Whether decoders and heads go on too; where they fit when left out.
+        learning_rate_scale: Factor of the learning rate.
+        anchor: Weight of half the squared distance of the encoder's weights from those the stage starts with.
+        encoder: The encoder, where it is another.
+        builder: How connectomes are made, where otherwise.
+        columns: How tables are made, likewise.
+        timeline: How events become bins of time, likewise.
+        events: How events become tokens, likewise.
+        population: How patients are placed in a population, likewise.
+        images: How images are prepared, likewise.
+        modalities: How each kind of data is made, likewise.
+        pretraining: How long and how fast, likewise.
+        inflation: What kernels of images become in a network of volumes: `mean`, `centre` or `acs`.
+        probe_every: Epochs from one probe to the next within the stage.
+
+    Raises:
+        ConfigError: If a number is out of range, the name cannot be one of a folder, or there is more than one builder.
+    """
+
+    name: str
+    cohort: CohortSource | None = None
+    objective: AbstractObjective | None = None
+    epochs: int | None = None
+    initialisation: str = "previous"
+    keep_objective: bool | None = None
+    learning_rate_scale: float = 1.0
+    anchor: float = 0.0
+    encoder: AbstractEncoder | None = None
+    builder: ConnectomeBuilder | None = None
+    columns: ColumnTokenizer | None = None
+    timeline: TimelineTokenizer | None = None
+    events: EventTokenizer | None = None
+    population: PopulationBuilder | None = None
+    images: ImageBuilder | MixedImageBuilder | None = None
+    modalities: MultimodalBuilder | None = None
+    pretraining: TrainingSettings | None = None
+    inflation: Inflation = "mean"
+    probe_every: int | None = None
+
+    def __post_init__(self) -> None:
+        check_stage(self.name, self.epochs, self.learning_rate_scale, self.anchor, self.probe_every)
+        self._builder()
+
+    def load(self) -> Stage:
+        """The stage, with its cohort.
+
+        Raises:
+            InputError: If the cohort cannot be read.
+        """
+        same = (
+            "name",
+            "objective",
+            "epochs",
+            "initialisation",
+            "keep_objective",
+            "learning_rate_scale",
+            "anchor",
+            "encoder",
+            "inflation",
+            "probe_every",
+        )
+        cohort = None if self.cohort is None else self.cohort.load()[0]
+        return Stage(**{name: getattr(self, name) for name in same}, cohort=cohort, builder=self._builder(), settings=self.pretraining)
+
+    def _builder(self) -> AbstractBuilder | None:
+        return one_builder(**{name: getattr(self, name) for name in BUILDERS})
+
+
+BUILDERS = ("builder", "columns", "timeline", "events", "population", "images", "modalities")
+
+
 class Experiment:
     """Everything one run needs.
 
@@ -250,6 +334,7 @@ class Experiment:
         images: How images, volumes and clips are prepared, where an encoder reads them; several kinds by `MixedImageBuilder`.
         modalities: How each kind of data is made, by name, where patients have several of them and may lack some; the encoder is then a
             `MultimodalEncoder` with the same names.
+        stages: Stages of pre-training, each from the weights of the one before; one training on the cohort when left out.
         pretraining: How long and how fast to pre-train.
         finetuning: How long and how fast to fine-tune.
         segmentation: What fine-tuning and evaluation learn from masks, where images have some; the target is then not read. Methods are `pretrained`
@@ -286,6 +371,7 @@ class Experiment:
         evaluation: EvaluationSettings = EVALUATION,
         seed: int = 0,
         output: str = "runs",
+        stages: list[StageSource] | None = None,
     ) -> None:
         self.name, self.cohort, self.target, self.classes = name, cohort, target, classes
         self.encoder, self.objective = encoder, objective
@@ -293,6 +379,17 @@ class Experiment:
         self.builder = one_builder(builder=builder, **readers, modalities=modalities)
         self.pretraining, self.finetuning, self.evaluation = pretraining, finetuning, evaluation
         self.segmentation, self.class_weight, self.seed, self.output = segmentation, class_weight, seed, output
+        self.stages = stages or []
+        self.taken_up: tuple[Stage, ...] | None = None
+
+    @cached_property
+    def chain(self) -> tuple[Stage, ...]:
+        """The stages with their cohorts; none where pre-training is one training.
+
+        Raises:
+            InputError: If a cohort cannot be read.
+        """
+        return tuple(source.load() for source in self.stages)
 
 
 def one_builder(**given: AbstractBuilder | None) -> AbstractBuilder | None:
@@ -337,6 +434,8 @@ def instantiate(parser: ArgumentParser, parsed: Namespace) -> tuple[Experiment, 
     settings = {key: value for key, value in parsed.as_dict().items() if key in known}
     # Of a path and an adapter one is given; the other is not written, nor does it count in the hash of the run.
     settings["cohort"] = {key: value for key, value in settings["cohort"].items() if value is not None}
+    if not settings.get("stages"):
+        settings.pop("stages", None)
     text = yaml.safe_dump(json.loads(json.dumps(settings, default=str)), sort_keys=False)
     try:
         made = parser.instantiate(parsed)
@@ -351,6 +450,7 @@ def known_keys() -> list[str]:
     """Keys that a configuration may hold, for the nearest one to an unknown one."""
     kinds: list[Any] = [
         Experiment,
+        StageSource,
         EvaluationSettings,
         TrainingSettings,
         ConnectomeBuilder,

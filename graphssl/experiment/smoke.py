@@ -1,5 +1,6 @@
 """The smallest run of an experiment: one step of everything, to test a configuration."""
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from graphssl.data.cohort import Cohort
 from graphssl.data.table import ColumnTokenizer
 from graphssl.datasets.simulate import GroundTruth
 from graphssl.datasets.simulate_stays import TREATMENTS
-from graphssl.experiment.config import CohortSource, Experiment, instantiate
+from graphssl.experiment.config import BUILDERS, CohortSource, Experiment, StageSource, instantiate
 
 _PER_CLASS = 6
 _SITES = 2
@@ -29,13 +30,19 @@ def instantiate_small(parser: ArgumentParser, parsed: Namespace) -> tuple[Experi
     experiment, text = instantiate(parser, parsed)
     note = "# one step of a run, by --smoke\n"
     absent = experiment.cohort.absent()
-    if absent:
-        note += f"# simulated data, for there is nothing at {', '.join(absent)}\n"
-        _stand_in(parsed)
+    of_stages = [[] if source.cohort is None else source.cohort.absent() for source in experiment.stages]
+    if absent or any(of_stages):
+        note += f"# simulated data, for there is nothing at {', '.join([*absent, *itertools.chain(*of_stages)])}\n"
+        for number, places in enumerate(of_stages):
+            if places:
+                _stand_in_for_stage(parsed, number)
+        if absent:
+            _stand_in(parsed)
         experiment, text = instantiate(parser, parser.parse_object(parsed.as_dict()))
     cohort, truth = experiment.cohort.load()
-    small = _two_sites(cohort, experiment)
+    small = _two_sites(cohort, experiment.target)
     experiment.cohort = _Loaded(**vars(experiment.cohort), cohort=small, truth=truth)
+    experiment.stages = [_small_stage(source) for source in experiment.stages]
     experiment.name = f"{experiment.name}-smoke"
     evaluation = experiment.evaluation
     # So few subjects need not be of every part of a published split, nor of both classes in every period.
@@ -62,6 +69,25 @@ def _stand_in(parsed: Namespace) -> None:
     summary = parsed.cohort.get("summary")
     parsed.cohort = Namespace({**simulated_in_place(parsed, has_summary=summary is not None), "summary": summary})
     parsed.target, parsed.classes = None, None
+
+
+def _stand_in_for_stage(parsed: Namespace, number: int) -> None:
+    """Put a simulated cohort, other than that of any other stage, in place of the one of a stage."""
+    stage = parsed.stages[number]
+    named = {key: stage[key] if stage.get(key) is not None else parsed[key] for key in (*BUILDERS, "encoder")}
+    made = simulated_in_place(Namespace(named), has_summary=stage.cohort.get("summary") is not None)
+    arguments = {**made["arguments"], "seed": number + 1, "name": stage.name}
+    stage.cohort = Namespace({**made, "arguments": arguments, "path": None, "summary": stage.cohort.get("summary")})
+
+
+def _small_stage(source: StageSource) -> StageSource:
+    """A stage of one epoch on two small sites."""
+    settings = None if source.pretraining is None else replace(source.pretraining, max_epochs=1)
+    changes: dict[str, Any] = {"epochs": None if source.epochs is None else min(1, source.epochs), "pretraining": settings}
+    if source.cohort is not None:
+        cohort, truth = source.cohort.load()
+        changes["cohort"] = _Loaded(**vars(source.cohort), cohort=_two_sites(cohort, None), truth=truth)
+    return replace(source, **changes)
 
 
 def simulated_in_place(parsed: Namespace, *, has_summary: bool) -> dict[str, Any]:
@@ -122,11 +148,11 @@ def _modalities_like(parsed: Namespace) -> dict[str, Any]:
     return {"adapter": "simulate_multimodal", "arguments": {"atlases": ["simulated24"], "n_subjects": 24, "sites": _SITES, "shares": shares}}
 
 
-def _two_sites(cohort: Cohort, experiment: Experiment) -> Cohort:
+def _two_sites(cohort: Cohort, target: str | None) -> Cohort:
     sites = cohort.sites
     # Pre-training needs no target.
-    has_target = experiment.target is not None or bool(cohort.schema.named("target"))
-    labels = cohort.target(experiment.target) if has_target else pd.Series("all", index=cohort.subjects.index)
+    has_target = target is not None or bool(cohort.schema.named("target"))
+    labels = cohort.target(target) if has_target else pd.Series("all", index=cohort.subjects.index)
     places = ["all"] if sites is None else sites.unique()[:_SITES]
     per_class = _PER_CLASS * _SITES // len(places)
     chosen: list[str] = []

@@ -1,10 +1,11 @@
 """What the verbs of the command line do, callable from Python."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
-from itertools import compress
+from itertools import compress, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pandas as pd
 from graphssl.data.atlas import check_atlas
 from graphssl.data.cohort import Cohort
 from graphssl.data.image_builder import ImageBuilder
+from graphssl.data.images import ImageData
 from graphssl.data.multimodal import MultimodalBatch, MultimodalBuilder
+from graphssl.data.splits import published
 from graphssl.data.stream_tokenizer import AbstractStreamTokenizer
 from graphssl.data.table import ColumnTokenizer
 from graphssl.encoders import (
@@ -30,7 +33,7 @@ from graphssl.encoders import (
     PopulationGNN,
 )
 from graphssl.encoders.population_gnn import Layer
-from graphssl.errors import AtlasError, ConfigError, DataError
+from graphssl.errors import AtlasError, ConfigError, DataError, LeakageError
 from graphssl.estimators import ConnectomeClassifier
 from graphssl.evaluation.audits import leading_components, site_probe
 from graphssl.evaluation.baselines import BASELINES, LabelledOnly, make_baseline
@@ -43,7 +46,7 @@ from graphssl.evaluation.segmenter import MeanMask, Segmenter
 from graphssl.evaluation.tuning import InnerUnit, Tuned
 from graphssl.experiment.config import COMPARISONS, OF_MODALITIES, ONLY, EvaluationSettings, Experiment
 from graphssl.experiment.explanation import write_explanation
-from graphssl.experiment.runs import RunFolder, joint_hash
+from graphssl.experiment.runs import RunFolder, joint_hash, read_manifest
 from graphssl.folders import file_written_whole
 from graphssl.graphs import ConnectomeBuilder, PopulationBuilder, ScanContrast
 from graphssl.objectives import AbstractObjective, default_objective
@@ -53,7 +56,9 @@ from graphssl.training.finetune import finetune
 from graphssl.training.fit import TrainingSettings
 from graphssl.training.model import Model, pooled_table
 from graphssl.training.pretrain import pretrain, untrained
+from graphssl.training.probe import Probe
 from graphssl.training.segment import finetune_segmentation
+from graphssl.training.stages import Stage, pretrain_stages
 from graphssl.training.transfer import Transfer, transfer
 from graphssl.training.transfer_images import transfer_images
 
@@ -85,7 +90,7 @@ def run_pretrain(experiment: Experiment, configuration: str, *, progress: bool =
     """
     cohort, _ = experiment.cohort.load()
     with _opened(experiment, "pretrain", configuration, cohort) as folder:
-        model = _pretrained(experiment, cohort, folder, progress)
+        model = _pretrained(experiment, cohort, folder, progress, probe_of(experiment, cohort))
         _write_history(folder, {"pretrain": model.history})
     return {"encoder": str(folder.path / "encoder"), "epochs": len(model.history), **_json_card(model)}
 
@@ -108,7 +113,7 @@ def run_finetune(experiment: Experiment, configuration: str, *, model: str | Non
     _task(experiment, cohort, "finetune")
     given, carried = (None, None) if model is None else _model_for(experiment, cohort, model)
     with _opened(experiment, "finetune", configuration, cohort) as folder:
-        start = given or _pretrained(experiment, cohort, folder, progress)
+        start = given or _pretrained(experiment, cohort, folder, progress, probe_of(experiment, cohort))
         if carried is not None:
             folder.write_text("transfer.csv", carried.columns.to_csv())
         tuned = _finetuned(experiment, start, cohort, folder, progress)
@@ -139,11 +144,13 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
         "left_out": left_out,
     }
     names = (*settings.methods, *settings.baselines, *((MEAN_MASK,) if task.masks else ()))
-    methods = {name: make_method(name, experiment, cohort) for name in names}
-    methods |= {f"{name}_tuned": make_tuned(name, experiment, cohort) for name in settings.tuned}
-    methods |= _with_missing(experiment, methods)
+    methods = _methods(names, experiment, cohort)
+    check_stages_apart(experiment.chain, cohort)
     with _opened(experiment, "evaluate", configuration, cohort, details) as folder:
         folder.write_splits(splits)
+        if experiment.chain:  # first, since stages with a cohort of their own are the same for all splits
+            start = _pretrained(experiment, cohort, folder, progress)
+            methods = _methods(names, _taken_up(experiment, folder), cohort)
         evaluation = evaluate(
             cohort,
             methods,
@@ -161,7 +168,8 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
             n_jobs=settings.n_jobs,
             progress=progress,
         )
-        start = _pretrained(experiment, cohort, folder, progress)
+        if not experiment.chain:
+            start = _pretrained(experiment, cohort, folder, progress)
         tuned = _finetuned(experiment, start, cohort, folder, progress)
         _write_history(folder, {"pretrain": start.history, "finetune": tuned.history})
         is_explained = (folder.path / "explain" / "summary.json").is_file()
@@ -256,6 +264,7 @@ def make_method(name: str, experiment: Experiment, cohort: Cohort | None = None)
         pretraining=_silent(experiment.pretraining),
         finetuning=_silent(experiment.finetuning),
         class_weight=experiment.class_weight,
+        stages=(experiment.taken_up if encoder is experiment.encoder else None) or experiment.chain,
     )
     if name in OF_MODALITIES or name.startswith(ONLY):
         return _of_modalities(name, method)
@@ -370,35 +379,94 @@ def _model_for(experiment: Experiment, cohort: Cohort, folder: str) -> tuple[Mod
     return model, None
 
 
-def _check_modalities(builder: MultimodalBuilder, model: Model, folder: str) -> None:
-    """Check that a model was trained on every modality that a configuration names."""
-    if not isinstance(model.builder, MultimodalBuilder):
-        raise ConfigError(
-            f"Expected a model of {', '.join(builder.builders)} in {folder}, found one of {', '.join(model.builder.describe())} alone. "
-            f"Start a modality from it instead: encoder.init_args.initial."
-        )
-    new = [name for name in builder.builders if name not in model.builder.builders_]
-    if new:
-        raise ConfigError(
-            f"Expected the modalities of the model in {folder} ({', '.join(model.builder.builders_)}), found {new[0]} too, "
-            "which it was not trained on. Leave it out, or pre-train with it."
-        )
+def probe_of(experiment: Experiment, cohort: Cohort) -> Probe | None:
+    """The probe of the stages on the subjects who are not for testing in a published split; None where there is one training, or no target."""
+    if not experiment.chain or (experiment.target is None and not cohort.schema.named("target")):
+        return None
+    parts = cohort.schema.named("split")
+    known = cohort if not parts else cohort.select(published(cohort.ids, cohort.subjects[parts[0]].tolist(), name=parts[0]).train)
+    return Probe(known, experiment.target, None if experiment.classes is None else tuple(experiment.classes))
 
 
-def _pretrained(experiment: Experiment, cohort: Cohort, folder: RunFolder, progress: bool) -> Model:
-    model = pretrain(
-        cohort,
-        objective=objective_of(experiment),
-        encoder=experiment.encoder,
-        builder=experiment.builder,
-        settings=replace(experiment.pretraining, progress=progress),
-        seed=experiment.seed,
-        folder=folder.path / "checkpoints" / "pretrain",
-    )
+def check_stages_apart(stages: Sequence[Stage], cohort: Cohort) -> None:
+    """Check that no subject who is to be tested was pre-trained on: neither by name nor by an image of the same content.
+
+    Raises:
+        LeakageError: If a stage with a cohort of its own holds one; names them.
+    """
+    for stage in stages:
+        shared = [] if stage.cohort is None else _shared(stage.cohort, cohort)
+        if shared:
+            raise LeakageError(
+                f"Expected none of the subjects that are evaluated in stage {stage.name!r}, found {len(shared)}: {', '.join(shared[:5])}. "
+                "Leave the cohort out of the stage, which then takes the training subjects of each split, or leave these subjects out of it."
+            )
+
+
+def _shared(of_stage: Cohort, cohort: Cohort) -> list[str]:
+    """Subjects of a cohort who are in another of the same name, or whose images are."""
+    found = set(cohort.ids) & set(of_stage.ids) if cohort.name == of_stage.name else set()
+    seen = {content for data in of_stage.images.values() for content, _ in _contents(data)}
+    return sorted(found | {subject for data in cohort.images.values() for content, subject in _contents(data) if content in seen})
+
+
+def _contents(data: ImageData) -> list[tuple[tuple[str, str], str]]:
+    """What each image is known by, its file's content and its part of it, and whose it is."""
+    columns = (data.table[name].astype(str) for name in ("hash", "part", "subject_id"))
+    return [((content, part), subject) for content, part, subject in zip(*columns, strict=True)]
+
+
+def _methods(names: Sequence[str], experiment: Experiment, cohort: Cohort) -> dict[str, Any]:
+    """Methods and baselines by name, those that are tuned, and those that meet patients who lack something."""
+    made: dict[str, Any] = {name: make_method(name, experiment, cohort) for name in names}
+    made |= {f"{name}_tuned": make_tuned(name, experiment, cohort) for name in experiment.evaluation.tuned}
+    return made | _with_missing(experiment, made)
+
+
+def _taken_up(experiment: Experiment, folder: RunFolder) -> Experiment:
+    """The experiment whose chain begins where the stages with cohorts of their own ended, which the run folder holds."""
+    own = list(takewhile(lambda stage: stage.cohort is not None, experiment.chain))
+    rest = list(experiment.chain[len(own) :])
+    if not own or not rest or rest[0].initialisation != "previous":
+        return experiment
+    there = copy.copy(experiment)
+    there.taken_up = (replace(rest[0], initialisation=str(folder.path / "stages" / f"{len(own)}-{own[-1].name}")), *rest[1:])
+    return there
+
+
+def _pretrained(experiment: Experiment, cohort: Cohort, folder: RunFolder, progress: bool, probe: Probe | None = None) -> Model:
+    if experiment.chain:
+        model = _pretrained_in_stages(experiment, cohort, folder, progress, probe)
+    else:
+        model = pretrain(
+            cohort,
+            objective=objective_of(experiment),
+            encoder=experiment.encoder,
+            builder=experiment.builder,
+            settings=replace(experiment.pretraining, progress=progress),
+            seed=experiment.seed,
+            folder=folder.path / "checkpoints" / "pretrain",
+        )
     model.save_pretrained(folder.path / "encoder")
     if model.target_encoder is not None:
         model.with_target_encoder().save_pretrained(folder.path / "target_encoder")
     return model
+
+
+def _pretrained_in_stages(experiment: Experiment, cohort: Cohort, folder: RunFolder, progress: bool, probe: Probe | None) -> Model:
+    chain = pretrain_stages(
+        experiment.chain,
+        cohort,
+        objective=experiment.objective,
+        encoder=experiment.encoder,
+        builder=experiment.builder,
+        settings=replace(experiment.pretraining, progress=progress),
+        probe=probe,
+        seed=experiment.seed,
+        folder=folder.path / "stages",
+    )
+    folder.write_json("manifest.json", {**read_manifest(folder.path), "stages": chain.model.card["stages"]})
+    return replace(chain.model, history=chain.history)
 
 
 def _finetuned(experiment: Experiment, start: Model, cohort: Cohort, folder: RunFolder, progress: bool) -> Model:
@@ -442,7 +510,8 @@ def _probe_sites(experiment: Experiment, start: Model, cohort: Cohort) -> list[R
 
 
 def _write_history(folder: RunFolder, stages: dict[str, pd.DataFrame]) -> None:
-    tables = [history.assign(stage=stage, split="all", seed=0) for stage, history in stages.items() if len(history)]
+    named = {stage: f"{stage} " + history["stage"] if "stage" in history else stage for stage, history in stages.items()}
+    tables = [history.assign(stage=named[stage], split="all", seed=0) for stage, history in stages.items() if len(history)]
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     first = ["stage", "split", "seed", "epoch"]
     folder.write_text("history.csv", table[[*first, *[c for c in table.columns if c not in first]]].to_csv(index=False))

@@ -10,6 +10,7 @@ from graphssl.data.atlas import check_atlas
 from graphssl.data.builder import AbstractBuilder, AbstractTokenizer
 from graphssl.data.cohort import Cohort
 from graphssl.data.image_builder import ImageBuilder
+from graphssl.data.multimodal import MultimodalBuilder
 from graphssl.data.stream_tokenizer import AbstractStreamTokenizer
 from graphssl.data.table import ColumnTokenizer
 from graphssl.encoders.base import AbstractEncoder
@@ -152,9 +153,16 @@ def same_columns(model: Model, other: Model) -> bool:
 
 
 def _layout_differences(model: Model, other: Model) -> list[str]:
-    if not isinstance(model.builder, AbstractTokenizer) or not isinstance(other.builder, AbstractTokenizer):
+    return _differences(model.builder, other.builder)
+
+
+def _differences(builder: AbstractBuilder, other: AbstractBuilder) -> list[str]:
+    if isinstance(builder, MultimodalBuilder) and isinstance(other, MultimodalBuilder):
+        both = [name for name in builder.builders_ if name in other.builders_]
+        return [f"{name}: {wrong}" for name in both for wrong in _differences(builder.builders_[name], other.builders_[name])]
+    if not isinstance(builder, AbstractTokenizer) or not isinstance(other, AbstractTokenizer):
         return []
-    mine, theirs = model.builder.layout(), other.builder.layout()
+    mine, theirs = builder.layout(), other.layout()
     return [f"{name} {theirs.get(name)} in place of {value}" for name, value in mine.items() if theirs.get(name) != value]
 
 

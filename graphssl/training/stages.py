@@ -80,6 +80,17 @@ class Stage:
     def __post_init__(self) -> None:
         check_stage(self.name, self.epochs, self.learning_rate_scale, self.anchor, self.probe_every)
 
+    def described(self) -> list[Any]:
+        """What it is told, in plain values that tell it from other stages."""
+        cohort = None if self.cohort is None else (self.cohort.name, self.cohort.hash)
+        given = self.initialisation
+        start = weights_hash(given.encoder.state_dict()) if isinstance(given, Model) else str(given)
+        encoder = None if self.encoder is None else (type(self.encoder).__name__, self.encoder.arguments())
+        builder = None if self.builder is None else (type(self.builder).__name__, self.builder.get_params())
+        settings = None if self.settings is None else {**asdict(self.settings), "progress": False, "accelerator": ""}
+        told = [self.name, cohort, repr(self.objective), self.epochs, start, self.keep_objective, self.learning_rate_scale, self.anchor]
+        return [*told, encoder, builder, settings, self.inflation, self.probe_every]
+
     def __deepcopy__(self, memo: object) -> "Stage":
         # scikit-learn copies the parameters of an estimator for every fit; nothing changes a stage, and its cohort may be large.
         return self
@@ -330,12 +341,10 @@ class _Run:
 
     def _fingerprint(self) -> str:
         """Hash of what decides the stage's numbers."""
-        stage, start = self.stage, self.start
-        settings = {name: value for name, value in asdict(self.settings).items() if name not in ("progress", "accelerator")}
-        parts = [stage.name, self.cohort.hash, self.cohort.name, stage.objective, _told(stage.encoder), _params(stage.builder), settings]
-        parts += [stage.epochs, stage.keep_objective, stage.inflation, stage.probe_every, start.told["weights"], self.validation_fraction, self.seed]
+        start = self.start
+        # The weights count, not the words for where they came from; a probe changes no number.
+        parts = [replace(self.stage, initialisation="previous").described(), start.told["weights"], self.validation_fraction, self.seed]
         parts += [None if start.objective is None else weights_hash(start.objective.tensors)]
-        parts += [None if self.probe is None else [self.probe.cohort.hash, self.probe.target, self.probe.seed, self.probe.validation_fraction]]
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
@@ -364,6 +373,7 @@ def _settings(stage: Stage, default: TrainingSettings) -> TrainingSettings:
     settings = stage.settings or default
     return replace(
         settings,
+        progress=default.progress,
         max_epochs=stage.epochs or settings.max_epochs,
         learning_rate=settings.learning_rate * stage.learning_rate_scale,
         anchor=stage.anchor or settings.anchor,
@@ -469,11 +479,3 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_in(name: str, value: Tensor, given: Mapping[str, Tensor]) -> bool:
     return any(other.shape == value.shape and other.equal(value) for key, other in given.items() if name.endswith(key))
-
-
-def _told(part: AbstractEncoder | None) -> Any:
-    return None if part is None else (type(part).__name__, part.arguments())
-
-
-def _params(builder: AbstractBuilder | None) -> Any:
-    return None if builder is None else (type(builder).__name__, builder.get_params())

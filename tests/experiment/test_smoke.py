@@ -148,3 +148,20 @@ def test_a_cohort_without_sites(small, adapter, make_cohort, tmp_path):
     Cohort("placeless", cohort.subjects.drop(columns="site"), schema, cohort.regions).save(tmp_path / "placeless")
     experiment, _ = small(cohort={"adapter": adapter, "arguments": {"folder": str(tmp_path / "placeless")}})
     assert experiment.cohort.load()[0].subjects["diagnosis"].value_counts().to_dict() == {"control": 12, "patient": 12}, "as many as of two sites"
+
+
+def test_stages_are_small_and_absent_cohorts_of_them_are_simulated(small):
+    experiment, text = small(
+        cohort={"adapter": "simulate", "arguments": {"atlases": ["simulated20"], "n_subjects": 24, "sites": 2}},
+        stages=[
+            {"name": "public", "cohort": {"path": "nowhere"}, "epochs": 9},
+            {"name": "task", "pretraining": {"max_epochs": 7}},
+            {"name": "as-it-is", "epochs": 0},
+        ],
+    )
+    public, task, last = experiment.chain
+    assert (public.epochs, task.settings.max_epochs, last.epochs) == (1, 1, 0)
+    assert public.cohort.name == "public"
+    assert len(public.cohort) == 24
+    assert public.cohort.hash != experiment.cohort.load()[0].hash
+    assert "there is nothing at nowhere" in text
