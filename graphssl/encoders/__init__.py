@@ -17,6 +17,7 @@ from graphssl.encoders.images import (
     SliceTransformer,
     SwinTransformer,
     TextureEncoder,
+    TokenGraph,
     VisionTransformer,
 )
 from graphssl.encoders.linear_encoder import LinearEncoder
@@ -77,5 +78,6 @@ __all__ = [
     "TableTransformer",
     "TextureEncoder",
     "TimelineTransformer",
+    "TokenGraph",
     "VisionTransformer",
 ]

@@ -8,6 +8,7 @@ from graphssl.encoders.images.segmentation import SegmentationAdapter, Segmentat
 from graphssl.encoders.images.slices import SliceTransformer
 from graphssl.encoders.images.swin import SwinTransformer
 from graphssl.encoders.images.texture import TextureEncoder
+from graphssl.encoders.images.token_graph import TokenGraph
 from graphssl.encoders.images.vit import PatchDecoder, VisionTransformer
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "SliceTransformer",
     "SwinTransformer",
     "TextureEncoder",
+    "TokenGraph",
     "VisionTransformer",
 ]
