@@ -21,6 +21,7 @@ from graphssl.data.regions import Provenance, RegionData
 from graphssl.data.regress import CovariateRemover
 from graphssl.data.scans import Scans
 from graphssl.data.schema import Column, Schema
+from graphssl.data.side_by_side import side_by_side
 from graphssl.data.splits import Split
 from graphssl.data.summaries import EventSummary
 from graphssl.data.table import ColumnTokenizer, TableBatch
@@ -62,4 +63,5 @@ __all__ = [
     "TimelineTokenizer",
     "overlap",
     "pooled",
+    "side_by_side",
 ]

@@ -20,6 +20,7 @@ from graphssl.data.event_tokens import EventTokenizer
 from graphssl.data.image_builder import ImageBuilder
 from graphssl.data.mixed_images import MixedImageBuilder
 from graphssl.data.multimodal import MultimodalBuilder
+from graphssl.data.side_by_side import side_by_side
 from graphssl.data.summaries import EventSummary
 from graphssl.data.table import ColumnTokenizer
 from graphssl.data.timeline import TimelineTokenizer
@@ -146,6 +147,7 @@ class CohortSource:
             the folder in which the command is run.
         path: What `graphssl validate` recognises: a saved cohort, a folder of files or one file; instead of an adapter.
         summary: How the events before the prediction time become columns, where the cohort has events.
+        beside: More sources of the same subjects, each a path or an adapter with its arguments: a table beside images, say; found by their ids.
 
     Raises:
         ConfigError: If neither of the two is given, or both, or the address of a database carries a password, which would be copied into run folders.
@@ -155,6 +157,7 @@ class CohortSource:
     arguments: dict[str, Any] = field(default_factory=dict)
     path: str | None = None
     summary: EventSummary | None = None
+    beside: list[dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         if (self.adapter is None) == (self.path is None):
@@ -173,6 +176,8 @@ class CohortSource:
             InputError: If the data cannot be read.
         """
         cohort, truth = self._read()
+        for source in self._others():
+            cohort = side_by_side(cohort, source.load()[0])
         return (cohort if self.summary is None else self.summary.apply(cohort)), truth
 
     def _read(self) -> tuple[Cohort, GroundTruth | None]:
@@ -210,7 +215,13 @@ class CohortSource:
             places = [place for place in places if not is_postgres(place)]  # whether it answers is seen when it is read
             atlases = [self.arguments.get("atlas"), *(self.arguments.get("atlases") or [])]
         places += [entry.rpartition("=")[2] for entry in atlases if isinstance(entry, str) and "/" in entry]
-        return [place for place in places if not Path(place).exists()]
+        return [place for place in places if not Path(place).exists()] + [place for source in self._others() for place in source.absent()]
+
+    def _others(self) -> list["CohortSource"]:
+        known = [entry.name for entry in fields(CohortSource)]
+        for key in (key for entry in self.beside or [] for key in entry if key not in known):
+            raise ConfigError(f"Expected sources beside the first with {', '.join(known)}, found {key!r}.{nearest(key, known)}")
+        return [CohortSource(**entry) for entry in self.beside or []]
 
     def _source(self, path: str) -> Source:
         known = [entry.name for entry in fields(Source) if entry.name != "path"]
@@ -434,8 +445,9 @@ def instantiate(parser: ArgumentParser, parsed: Namespace) -> tuple[Experiment, 
     settings = {key: value for key, value in parsed.as_dict().items() if key in known}
     # Of a path and an adapter one is given; the other is not written, nor does it count in the hash of the run.
     settings["cohort"] = {key: value for key, value in settings["cohort"].items() if value is not None}
-    if not settings.get("stages"):
-        settings.pop("stages", None)
+    # Nor do stages and several modalities where there are none.
+    settings = {key: value for key, value in settings.items() if key not in ("stages", "modalities") or value}
+    settings["evaluation"] = {key: value for key, value in settings["evaluation"].items() if key != "missing" or value}
     text = yaml.safe_dump(json.loads(json.dumps(settings, default=str)), sort_keys=False)
     try:
         made = parser.instantiate(parsed)

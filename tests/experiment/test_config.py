@@ -4,11 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from graphssl.cli import main
-from graphssl.data import Atlas, Cohort
+from graphssl.data import Atlas, Cohort, Column, Schema
 from graphssl.datasets import GroundTruth
 from graphssl.encoders import GraphTransformer
 from graphssl.errors import AtlasError, ConfigError, DataError
@@ -389,13 +390,31 @@ def test_unknown_adapters(adapter, message):
         CohortSource(adapter).load()
 
 
+def test_sources_of_the_same_subjects_are_put_side_by_side(make_cohort, tmp_path):
+    cohort = make_cohort(n_subjects=8)
+    cohort.save(tmp_path / "scans")
+    more = pd.DataFrame({"height": range(8)}, index=cohort.subjects.index)
+    Cohort("table", more.astype(float), Schema([Column("height", "continuous")])).save(tmp_path / "table")
+    source = CohortSource(path=str(tmp_path / "scans"), beside=[{"path": str(tmp_path / "table")}])
+    both = source.load()[0]
+    assert both.subjects["height"].tolist() == list(range(8))
+    assert set(both.regions) == set(cohort.regions)
+    assert source.absent() == []
+    assert CohortSource(path=str(tmp_path / "scans"), beside=[{"path": str(tmp_path / "none")}]).absent() == [str(tmp_path / "none")]
+    with pytest.raises(ConfigError, match="Expected sources beside the first with adapter, arguments, path.*found 'paht'. Did you mean 'path'"):
+        CohortSource(path=str(tmp_path / "scans"), beside=[{"paht": "x"}]).load()
+
+
 def test_a_path_is_opened_as_what_it_is_recognised_as(write, make_cohort, tmp_path):
     cohort = make_cohort(n_subjects=8)
     folder = str(cohort.save(tmp_path / "saved"))
     experiment, text = read(write(cohort={"path": folder}))
     assert experiment.cohort.load()[0].hash == cohort.hash
     assert yaml.safe_load(text)["cohort"] == {"path": folder, "arguments": {}}
-    assert "path" not in yaml.safe_load(read(write())[1])["cohort"], "runs of adapters keep their hash"
+    plain = yaml.safe_load(read(write())[1])
+    assert not {"path", "beside"} & set(plain["cohort"]), "runs of adapters keep their hash"
+    assert "modalities" not in plain, "and so do those of one kind of data"
+    assert "missing" not in plain["evaluation"]
     np.savetxt(tmp_path / "01.csv", np.full((20, 20), 0.3), delimiter=",")
     matrices = {"path": str(tmp_path / "01.csv"), "arguments": {"atlas": "simulated20"}}
     experiment, _ = read(write(cohort=matrices), "--cohort.arguments.fisher_z", "true")
