@@ -11,6 +11,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphssl.errors import ConfigError, InputError, MissingExtraError
+from graphssl.progress import progress_shown
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -49,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words[0] not in VERBS:
             raise ConfigError(f"Expected a verb among {', '.join(VERBS)}; found {words[0]!r}. See graphssl --help.")
-        VERBS[words[0]][0](words[1:])
+        with progress_shown("--quiet" not in words):
+            VERBS[words[0]][0](words[1:])
     except SystemExit as stop:  # --help of a verb
         return int(stop.code or 0)
     except (InputError, MissingExtraError) as error:

@@ -16,6 +16,7 @@ from graphssl.data.cohort import Cohort
 from graphssl.data.regions import RegionData, missing_regions
 from graphssl.data.scans import LARGEST_CORRELATION
 from graphssl.errors import AtlasError, DataError
+from graphssl.progress import tracked
 
 Bools = npt.NDArray[np.bool_]
 
@@ -127,7 +128,7 @@ def convert_regions(
         data.provenance, pipeline=f"{data.provenance.pipeline} converted from {atlas_map.source.name} ({atlas_map.method})".strip(), diagonal=""
     )
     if data.provenance.kind == "timeseries":
-        converted = {s: convert_series(atlas_map, data.values[s], data.observed[s]) for s in subjects}
+        converted = {s: convert_series(atlas_map, data.values[s], data.observed[s]) for s in tracked(subjects, "Converting scans")}
         return RegionData(atlas_map.target, converted, provenance), []
     stacked = np.stack([data.values[s] for s in subjects]) if subjects else np.zeros((0, len(data.atlas), len(data.atlas)), np.float32)
     seen = np.stack([data.observed[s] for s in subjects]) if subjects else np.zeros((0, len(data.atlas)), bool)

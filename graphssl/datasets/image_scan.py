@@ -14,6 +14,7 @@ from graphssl.data.image_files import content_hash, read_picture
 from graphssl.data.images import REFERENCE_COLUMNS, ImageData
 from graphssl.datasets.image_entries import Entry, Form
 from graphssl.errors import ChoiceError, DataError
+from graphssl.progress import tracked
 
 Damaged = Literal["error", "exclude"]
 EmptyMasks = Literal["keep", "exclude"]
@@ -65,7 +66,7 @@ def look_at(
     """
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # decoders work outside of Python's lock
         hashes = _Hashes(root)
-        looked = list(pool.map(lambda entry: _look(entry, root, form, hashes), entries))
+        looked = list(tracked(pool.map(lambda entry: _look(entry, root, form, hashes), entries), "Looking at images", len(entries)))
     rows = [("image", entry.id, one.problem) for entry, one in zip(entries, looked, strict=True) if one.problem]
     if rows and (damaged == "error" or len(rows) == len(entries)):
         shown = "; ".join(problem for _, _, problem in rows[:_SHOWN]) + (f"; and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else "")

@@ -19,6 +19,7 @@ from graphssl.data.events import ORIGIN, as_category
 from graphssl.datasets.listing import Listing
 from graphssl.datasets.table_files import read_shards, read_text_file, stacked
 from graphssl.errors import ConfigError, DataError, SchemaError
+from graphssl.progress import tracked
 
 SETS = ("a", "b", "c")
 
@@ -86,7 +87,7 @@ def _read_set(root: Path, subset: str) -> pd.DataFrame:
     if not paths:
         raise DataError(f"Expected {packed.name} or text files of stays in {root / f'set-{subset}'}, found neither. Complete the download.")
     parts = []
-    for path in paths:
+    for path in tracked(paths, f"Reading stays of set {subset}"):
         try:
             part = pd.read_csv(path, usecols=["Time", "Parameter", "Value"], dtype={"Time": "str", "Parameter": "str", "Value": "float64"})
         except (OSError, ValueError) as error:

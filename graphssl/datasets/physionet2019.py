@@ -19,6 +19,7 @@ from graphssl.data.events import ORIGIN, as_category
 from graphssl.datasets.listing import Listing
 from graphssl.datasets.table_files import read_shards, stacked
 from graphssl.errors import ConfigError, DataError, SchemaError
+from graphssl.progress import tracked
 
 HOSPITALS = ("A", "B")
 Rule = Literal["landmark", "matched", "hourly", "stay"]
@@ -115,7 +116,7 @@ def _read_hospital(root: Path, hospital: str) -> pd.DataFrame:
         paths = [path for folder in folders for path in sorted((root / folder).glob("p*.psv"))]
         if not paths:
             raise DataError(f"Expected {packed.name} or files such as p000001.psv in {root / folders[0]}, found neither. Complete the download.")
-        table = pd.concat([_read_stay(path) for path in paths], ignore_index=True)
+        table = pd.concat([_read_stay(path) for path in tracked(paths, "Reading stays")], ignore_index=True)
     absent = [column for column in ("patient_id", *_STATIC, "ICULOS", "SepsisLabel") if column not in table.columns]
     if absent:
         raise SchemaError(f"Expected the columns of the challenge for hospital {hospital}, found none called {absent}. Give the original.")

@@ -16,6 +16,7 @@ from graphssl.datasets.arrays import is_whole_number, read_labelled
 from graphssl.datasets.labelled import Array, LabelledArray, Names, Page, Place
 from graphssl.datasets.matlab import read_matlab_pages
 from graphssl.errors import AtlasError, ConfigError, DataError, InputError
+from graphssl.progress import tracked
 
 MissingRegions = Literal["error", "mask"]
 HeaderUse = Literal["check", "ignore"]
@@ -143,7 +144,7 @@ def read_regions(files: Mapping[str, Place], layout: FileFormat, missing_regions
     observed: dict[str, npt.NDArray[np.bool_]] = {}
     problems: list[tuple[Place, InputError]] = []
     named: dict[bool, str] = {}
-    for subject, path in files.items():
+    for subject, path in tracked(files.items(), "Reading scans"):
         try:
             found = layout.load(path)
             data = RegionData(layout.atlas, {subject: layout.arrange(found)}, layout.result)

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from graphssl.datasets.participants import as_numbers, read_text_table
 from graphssl.errors import DataError, SchemaError
+from graphssl.progress import tracked
 
 TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 
@@ -85,7 +86,7 @@ def read_shards(paths: Sequence[Path], *, without: Collection[str] = ()) -> pd.D
             f"Expected whole Parquet files, found {found}. Copy or make {'them' if broken else 'some'} again; the others were not touched."
         )
     names = columns_without(_same_columns(files), without)
-    parts = [tight(group) for path, file in files.items() for group in _groups(path, file, names)]
+    parts = [tight(group) for path, file in tracked(files.items(), "Reading shards") for group in _groups(path, file, names)]
     return stacked(parts)
 
 

@@ -16,6 +16,7 @@ from graphssl.estimators import ConnectomeClassifier
 from graphssl.evaluation.explain import saliency
 from graphssl.evaluation.protocols import Task, described, one_thread, training_side
 from graphssl.folders import file_written_whole
+from graphssl.progress import tracked
 
 
 def refit_saliencies(
@@ -43,7 +44,7 @@ def refit_saliencies(
     """
     store = None if folder is None else Path(folder)
     jobs = (joblib.delayed(_map)(cohort, method, task, split, seed, atlas, store, n_jobs != 1) for split, seed in units)
-    return np.stack(joblib.Parallel(n_jobs=n_jobs)(jobs))
+    return np.stack(list(tracked(joblib.Parallel(n_jobs=n_jobs, return_as="generator")(jobs), "Fitting again", len(units))))
 
 
 def _map(

@@ -38,6 +38,7 @@ from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.graphs.population_builder import PopulationBuilder
 from graphssl.initializers.hypernetwork import HyperNetwork
 from graphssl.objectives.base import AbstractObjective
+from graphssl.progress import tracked
 
 _FORMAT = 2
 # What a builder was fitted on is told in schema.json, the rest of its state in config.json.
@@ -286,7 +287,7 @@ def embed_rows(encoder: AbstractEncoder, batch: Batch) -> Tensor:
     with torch.no_grad():
         of_kind = torch.arange(len(batch)).split(list(map(len, batch.parts.values())) if isinstance(batch, MixedImages) else len(batch))
         chunks = [chunk.tolist() for rows in of_kind for chunk in rows.split(encoder.rows_at_once)]
-        pooled = torch.cat([encoder(batch[rows].to(device)).pooled.cpu() for rows in chunks])
+        pooled = torch.cat([encoder(batch[rows].to(device)).pooled.cpu() for rows in tracked(chunks, "Embedding")])
     encoder.train(was_training)
     return pooled
 

@@ -1,0 +1,60 @@
+"""Progress with the time that is left, of loops that turn out to be long; nothing where nobody asked to see it, and nothing in a log file."""
+
+import time
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+_asked: ContextVar[bool] = ContextVar("asked", default=False)
+_drawing: ContextVar[bool] = ContextVar("drawing", default=False)
+
+
+@contextmanager
+def progress_shown(shown: bool = True) -> Iterator[None]:
+    """Whether loops that are `tracked` show a bar within; they do not otherwise.
+
+    Args:
+        shown: Whether they do.
+    """
+    before = _asked.set(shown)
+    try:
+        yield
+    finally:
+        _asked.reset(before)
+
+
+def tracked(items: Iterable[Item], label: str, total: int | None = None, *, after: float = 1.0) -> Iterator[Item]:
+    """The items, with a bar on the terminal once they have taken a while; loops within show none of their own.
+
+    Args:
+        items: What is gone through.
+        label: What is done, such as `"Reading scans"`.
+        total: How many there are; their length where they have one.
+        after: Seconds after which the bar appears.
+    """
+    if not _asked.get() or _drawing.get():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield from items
+        return
+    n = total if total is not None else len(items) if isinstance(items, Sized) else None
+    start, bar = time.monotonic(), Progress(console=console, transient=True)
+    task = bar.add_task(label, total=n)
+    _drawing.set(True)
+    try:
+        for item in items:
+            yield item
+            bar.advance(task)
+            if not bar.live.is_started and time.monotonic() - start >= after:
+                bar.start()
+    finally:
+        _drawing.set(False)
+        bar.stop()

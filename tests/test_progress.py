@@ -1,0 +1,80 @@
+"""Bars of long loops: only where asked for, on a terminal, after a while, one at a time, and never changing what is gone through."""
+
+import pytest
+
+from graphssl.progress import progress_shown, tracked
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """What rich takes for a terminal that understands it."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+def test_items_come_through_whether_or_not_a_bar_is_drawn(terminal, capsys):
+    assert list(tracked(range(5), "Reading")) == list(range(5))
+    assert capsys.readouterr().err == ""
+    with progress_shown():
+        assert list(tracked((k for k in range(5)), "Reading", total=5, after=0)) == list(range(5))
+        assert list(tracked([], "Reading", after=0)) == []
+
+
+def test_a_bar_shows_label_count_and_time_left(terminal, capsys):
+    with progress_shown():
+        list(tracked(range(3), "Reading scans", after=0))
+    said = capsys.readouterr()
+    assert "Reading scans" in said.err
+    assert "%" in said.err
+    assert ":" in said.err
+    assert said.out == ""
+
+
+def test_quick_loops_log_files_and_quiet_runs_show_nothing(terminal, monkeypatch, capsys):
+    with progress_shown():
+        list(tracked(range(3), "Reading"))  # faster than a second
+    with progress_shown(False):
+        list(tracked(range(3), "Reading", after=0))
+    monkeypatch.setenv("FORCE_COLOR", "")
+    monkeypatch.setenv("TTY_COMPATIBLE", "0")
+    with progress_shown():
+        list(tracked(range(3), "Reading", after=0))
+    assert capsys.readouterr().err == ""
+
+
+def test_loops_within_show_no_bar_of_their_own(terminal, capsys):
+    with progress_shown():
+        for _ in tracked(range(3), "Outer", after=0):
+            list(tracked(range(3), "Inner", after=0))
+        list(tracked(range(2), "Next", after=0))
+    said = capsys.readouterr().err
+    assert "Outer" in said
+    assert "Next" in said
+    assert "Inner" not in said
+
+
+def test_an_error_within_ends_the_bar_and_comes_through(terminal, capsys):
+    def broken():
+        yield 1
+        raise ValueError("no such file")
+
+    with progress_shown():
+        with pytest.raises(ValueError, match="no such file"):
+            list(tracked(broken(), "Reading", after=0))
+        list(tracked(range(2), "Next", after=0))
+    assert "Next" in capsys.readouterr().err
+
+
+def test_a_verb_shows_progress_unless_it_is_told_to_be_quiet(terminal, monkeypatch, capsys):
+    from graphssl import cli
+
+    def slow(words):
+        """go through something"""
+        list(tracked(range(3), "Going", after=0))
+
+    monkeypatch.setitem(cli.VERBS, "slow", (slow, "go"))
+    assert cli.main(["slow"]) == cli.DONE
+    assert "Going" in capsys.readouterr().err
+    assert cli.main(["slow", "--quiet"]) == cli.DONE
+    assert capsys.readouterr().err == ""
