@@ -50,6 +50,7 @@ class AbstractPretrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
         seed: Seed of everything random.
         class_weight: `"balanced"` lets the classes count alike in fine-tuning, None every subject.
         n_members: How often to fine-tune; the predictions are the mean.
+        stages: Pre-trainings that come before, one after the other (see `pretrain_stages`); none when empty.
     """
 
     def __init__(
