@@ -27,6 +27,8 @@ class MaskedModality(AbstractObjective):
     that encoders which give everybody the same gain nothing. Every modality counts in units of what guessing costs.
 
     Args:
+        visible_weight: Weight of finding what is *not* hidden too, by the vector that has read it. Without it the vector keeps of a modality only
+            what others can be told from, and not what stands alone in it.
         patients: Share of the patients that lose all modalities; 0 for none. It asks for an encoder in which patients see each other.
         temperature: Temperature of the softmax over cosines; lower looks at the hardest others.
         hidden: Width of the inner layer of the predictors.
@@ -35,12 +37,12 @@ class MaskedModality(AbstractObjective):
         ConfigError: If an argument is out of range.
     """
 
-    def __init__(self, patients: float = 0.0, temperature: float = 0.1, hidden: int = 128) -> None:
+    def __init__(self, visible_weight: float = 0.0, patients: float = 0.0, temperature: float = 0.1, hidden: int = 128) -> None:
         super().__init__()
         check_positive(temperature=temperature, hidden=hidden)
-        if not 0 <= patients < 1:
-            raise ConfigError(f"Expected a share of patients in [0, 1), found {patients}.")
-        self.patients, self.temperature, self.hidden = patients, temperature, hidden
+        if not 0 <= patients < 1 or visible_weight < 0:
+            raise ConfigError(f"Expected a share of patients in [0, 1) and visible_weight ≥ 0, found {patients} and {visible_weight}.")
+        self.visible_weight, self.patients, self.temperature, self.hidden = visible_weight, patients, temperature, hidden
 
     @property
     def reads_maps(self) -> bool:
@@ -81,23 +83,32 @@ class MaskedModality(AbstractObjective):
         with torch.no_grad():
             sought = of_modalities(encoder, "MaskedModality").separate(patients)
         told = encoder(batch.hide(hidden)).pooled
-        total, n_told, parts = told.sum() * 0.0, 0, {"pooled_spread": spread(told)}
+        total, weight, parts = told.sum() * 0.0, told.new_zeros(()), {"pooled_spread": spread(told)}
         for name, predictor in zip(self.names, self.predictors, strict=True):
             column = patients.modalities.index(name)
-            rows, known = hidden[:, column].nonzero().squeeze(1), patients.presence[:, column].nonzero().squeeze(1)
+            masked, known = hidden[:, column], patients.presence[:, column].nonzero().squeeze(1)
+            rows = known[masked[known]] if not self.visible_weight else known
             if min(len(rows), len(known)) < 2:
                 continue
             targets = standardised(sought[name].pooled[known])
             losses, found = told_apart(predictor(told[rows]), targets, torch.searchsorted(known, rows), self.temperature)
-            total, n_told = total + losses.sum(), n_told + len(rows)
-            parts |= {f"{name}_error": losses.detach().mean(), f"{name}_accuracy": found}
-        return Loss(total / max(1, n_told), parts)
+            weights = torch.where(masked[rows], 1.0, self.visible_weight)
+            total, weight = total + (losses * weights).sum(), weight + weights.sum()
+            parts |= noted(name, losses.detach(), found, masked[rows])
+        return Loss(total / weight.clamp(min=torch.finfo(weight.dtype).tiny), parts)
+
+
+def noted(name: str, losses: Float[Tensor, "A"], found: Bool[Tensor, "A"], masked: Bool[Tensor, "A"]) -> dict[str, Tensor]:
+    """Mean error and share found of a modality, where it was hidden and where it was not."""
+    kinds = {name: masked, f"visible_{name}": ~masked}
+    parts = {f"{kind}_error": losses[chosen].mean() for kind, chosen in kinds.items() if chosen.any()}
+    return parts | {f"{kind}_accuracy": found[chosen].float().mean() for kind, chosen in kinds.items() if chosen.any()}
 
 
 def told_apart(
     predicted: Float[Tensor, "A D"], targets: Float[Tensor, "B D"], own: Int[Tensor, "A"], temperature: float
-) -> tuple[Float[Tensor, "A"], Float[Tensor, ""]]:
-    """Cross-entropy of finding each one's target among all, in units of what guessing costs, and how often it is found.
+) -> tuple[Float[Tensor, "A"], Bool[Tensor, "A"]]:
+    """Cross-entropy of finding each one's target among all, in units of what guessing costs, and who is found.
 
     Args:
         predicted: What was predicted.
@@ -106,7 +117,7 @@ def told_apart(
         temperature: Temperature of the softmax over cosines.
     """
     logits = cosines(predicted, targets) / temperature
-    found = (logits.detach().argmax(dim=1) == own).float().mean()
+    found = logits.detach().argmax(dim=1) == own
     return F.cross_entropy(logits, own, reduction="none") / math.log(len(targets)), found
 
 

@@ -33,24 +33,27 @@ def test_one_modality_of_those_who_have_two_is_hidden(two_modalities, make_multi
     assert not (lost & ~patients.presence).any()
 
 
-def test_the_loss_is_that_of_a_loop_over_hidden_modalities(two_modalities, make_multimodal):
+@pytest.mark.parametrize("visible_weight", [0.0, 0.5])
+def test_the_loss_is_that_of_a_loop_over_modalities(visible_weight, two_modalities, make_multimodal):
     patients, encoder = two_modalities(12, no_image=[3], no_table=[5])[1], make_multimodal()
-    objective = make(encoder, temperature=0.2).eval()
+    objective = make(encoder, temperature=0.2, visible_weight=visible_weight).eval()
     encoder.eval()
     loss = objective(encoder, patients, seeded())
     hidden = objective.draw(patients, seeded())
     told, sought = encoder(patients.hide(hidden)).pooled, encoder.separate(patients)
-    losses = []
+    losses, weights = [], []
     for m, (name, predictor) in enumerate(zip(objective.names, objective.predictors, strict=True)):
         known = [k for k in range(12) if patients.presence[k, m]]
         targets = sought[name].pooled[known].detach()
         targets = (targets - targets.mean(dim=0)) / (targets.var(dim=0, correction=0) + 1e-5).sqrt()
         for k in range(12):
-            if hidden[k, m]:
+            if hidden[k, m] or (visible_weight and k in known):
                 guess = predictor(told[[k]])[0]
                 scores = torch.stack([F.cosine_similarity(guess, target, dim=0) / 0.2 for target in targets])
                 losses.append((scores.exp().sum().log() - scores[known.index(k)]) / math.log(len(known)))
-    expected = torch.stack(losses).mean()
+                weights.append(1.0 if hidden[k, m] else visible_weight)
+    expected = (torch.stack(losses) * torch.tensor(weights)).sum() / sum(weights)
+    assert ("visible_image_error" in loss.parts) == (visible_weight > 0)
     assert loss.total.item() == pytest.approx(expected.item(), rel=1e-4)
     weight = encoder.encoders["table"].patient
     torch.testing.assert_close(torch.autograd.grad(loss.total, weight)[0], torch.autograd.grad(expected, weight)[0], rtol=1e-3, atol=1e-6)
@@ -85,7 +88,7 @@ def test_guessing_costs_one_and_giving_everybody_the_same_gains_nothing():
     assert losses.tolist() == pytest.approx([1.0] * 5)
     targets = standardised(torch.randn(6, 4, generator=seeded()))
     losses, found = told_apart(targets[[2, 4]], targets, torch.tensor([2, 4]), 0.05)
-    assert found == 1
+    assert found.all()
     assert losses.max() < 0.1
 
 
@@ -134,7 +137,7 @@ def _nodes(batch):
 
 
 def test_what_makes_no_sense_is_refused(make_multimodal):
-    with pytest.raises(ConfigError, match="share of patients in \\[0, 1\\), found 1"):
+    with pytest.raises(ConfigError, match="share of patients in \\[0, 1\\) and visible_weight ≥ 0, found 1 and 0"):
         MaskedModality(patients=1)
     with pytest.raises(ConfigError, match="temperature, hidden above 0"):
         MaskedModality(temperature=0)
