@@ -13,7 +13,8 @@ Three cohorts, none of which was made for this:
 
 In every fold and for every seed, the encoder of images or connectomes is pre-trained without labels on the training subjects alone, then frozen;
 all methods stand on it: each modality alone, the mean of these, gradient boosting on embeddings side by side (HAIM), and each fusion, whose weights
-are trained with the table's encoder. Epochs are fixed and were chosen on no score; fine-tuning chooses its epoch on validation subjects of the
+are trained with the table's encoder. The last two put patients, fused by attention over sources, into a population graph of their columns, with
+its edges and without. Epochs are fixed and were chosen on no score; fine-tuning chooses its epoch on validation subjects of the
 training side. Then a share of the test subjects loses the images (connectomes), the same for all methods. Differences are paired over folds, seeds
 averaged first.
 """
@@ -50,6 +51,7 @@ from graphssl.encoders import (
     GraphTransformer,
     Mean,
     MultimodalEncoder,
+    PopulationTransformer,
     ResNet,
     TableTransformer,
 )
@@ -57,7 +59,7 @@ from graphssl.estimators import ConnectomeClassifier
 from graphssl.evaluation import EmbeddingBoosting, LateAverage, MissingAtTest, ModalityClassifier, make_baseline
 from graphssl.evaluation.missing_modality import missing_name
 from graphssl.evaluation.protocols import fit_and_score, make_splits, make_task
-from graphssl.graphs import ConnectomeBuilder
+from graphssl.graphs import ConnectomeBuilder, PopulationBuilder
 from graphssl.objectives import AbstractObjective, NTXent
 from graphssl.results import Result, read_results, write_results
 from graphssl.statistics import paired_comparison
@@ -119,6 +121,15 @@ class Study:
             for name, fusion in self.fusions().items()
         }
         first = fused["concatenation"]
+        patient = MultimodalEncoder(self.encoders, DynamicMetaEmbedding(WIDTH, heads=4), 0.3, (self.lost,), {self.lost: folder})
+        fused |= {
+            name: ConnectomeClassifier(
+                encoder=PopulationTransformer(WIDTH, depth=1, heads=4, patient=patient, edges=edges),
+                builder=PopulationBuilder(builder),
+                finetuning=settings,
+            )
+            for name, edges in (("dvme_and_graph", True), ("dvme_and_no_edges", False))
+        }
         alone = {f"only_{name}": ModalityClassifier(first, name) for name in self.builders}
         rest = {
             "late_average": LateAverage(first),
