@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from graphssl.errors import ConfigError
 
-Family = Literal["predictive", "generative", "contrastive", "clustering", "distillation", "decorrelation", "meta", "supervised"]
+Family = Literal["predictive", "generative", "contrastive", "clustering", "distillation", "decorrelation", "meta", "supervised", "study"]
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,8 @@ class Method:
     Attributes:
         name: Name.
         family: What trains: `predictive` (tell what was done, or what comes), `generative` (fill in or restore), `contrastive`, `clustering`,
-            `distillation` (agree with a slow copy, or between two forms of the data), `decorrelation`, `meta` (differentiated through a step) or
-            `supervised`.
+            `distillation` (agree with a slow copy, or between two forms of the data), `decorrelation`, `meta` (differentiated through a step),
+            `supervised`, or nothing new (`study`: a design that compares others).
         dimensions: What it works on: `2D`, `3D`, `clips`, `graph` (connectomes), `population`, `table`, `time`.
         inputs: What it needs.
         source: Who published it, and where.
@@ -81,6 +81,61 @@ def as_markdown(chosen: Iterable[Method]) -> str:
 _IMAGES = ("2D", "3D", "clips")
 
 METHODS: tuple[Method, ...] = (
+    Method(
+        "Four questions about self-supervision",
+        "study",
+        (*_IMAGES, "graph", "population"),
+        "a labelled cohort",
+        "Zhang, Zheng & Gu, 2022, arXiv 2209.12157",
+        "configs/studies/four_questions.yaml",
+        "methods/four-questions.md",
+        "sizes; connectomes and populations",
+        8,
+    ),
+    Method(
+        "Four methods on tissue (pathology benchmark)",
+        "study",
+        ("2D",),
+        "tiles of tissue, some with labels",
+        "Kang et al., CVPR 2023, arXiv 2212.04690",
+        "configs/studies/pathology.yaml",
+        "methods/pathology.md",
+        "sizes and numbers of views: the publication has weights and no training code",
+        10,
+    ),
+    Method(
+        "Scale of pre-training and few-shot transfer",
+        "study",
+        (*_IMAGES, "graph", "table"),
+        "a source, with labels or without, and a labelled cohort",
+        "Cherti & Jitsev, IJCNN 2022, arXiv 2106.00116",
+        "configs/studies/scale.yaml",
+        "methods/scale.md",
+        "small sources and networks; a share of the rule's steps; connectomes and tables",
+        12,
+    ),
+    Method(
+        "Families of self-supervision on images (survey)",
+        "study",
+        _IMAGES,
+        "nothing: a list",
+        "Shurrab & Duwairi, PeerJ Computer Science 2022",
+        None,
+        "methods/taxonomy.md",
+        "the grouping follows the survey as it is commonly cited",
+        15,
+    ),
+    Method(
+        "Where to start, and how fast it converges",
+        "study",
+        (*_IMAGES, "graph"),
+        "masks or labels, and a source",
+        "Kalapos & Gyires-Tóth, ECCV Workshops 2022, arXiv 2209.00314",
+        "configs/studies/convergence.yaml",
+        "methods/convergence.md",
+        "restoration in place of BYOL, volumes in place of slices, medical images in place of ImageNet; connectomes",
+        18,
+    ),
     Method(
         "Hyper-initialiser",
         "meta",

@@ -27,6 +27,7 @@ from graphssl.data.summaries import EventSummary
 from graphssl.data.table import ColumnTokenizer, TableBatch
 from graphssl.data.timeline import TimelineBatch, TimelineTokenizer
 from graphssl.data.transforms import ColumnEncoder
+from graphssl.data.union import union_of_labels
 
 __all__ = [
     "AbstractRecords",
@@ -64,4 +65,5 @@ __all__ = [
     "overlap",
     "pooled",
     "side_by_side",
+    "union_of_labels",
 ]

@@ -90,7 +90,7 @@ class StepSettings:
         learning_rate: Highest learning rate.
         weight_decay: Weight decay of matrices.
         optimizer: `"adamw"` with a short warm-up and a cosine decay, or `"sgd"` with momentum 0.9.
-        rule: `"bit"` takes steps, decay, warm-up and mixing from [`bit_hyper_rule`][graphssl.training.by_steps.bit_hyper_rule].
+        rule: `"bit"` takes steps, decay, warm-up and mixing from [`bit_hyper_rule`][graphssl.training.bit_hyper_rule].
         share: Share of the rule's steps that are taken, for small machines.
         clip: Share of the weights' norm that gradients are clipped to, unit by unit but for the output layer; the norm of all is kept below one when
             left out.
