@@ -60,3 +60,14 @@ def file_written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
         raise
     os.replace(aside, target)
+
+
+def ordinary(path: Path) -> Path:
+    """The path of an ordinary file: whoever opens a named pipe waits for its writer.
+
+    Raises:
+        FileNotFoundError: If it is none (Python's own error, which readers name with the file).
+    """
+    if not path.is_file():
+        raise FileNotFoundError("no ordinary file")
+    return path

@@ -69,14 +69,17 @@ def read_results(path: str | os.PathLike[str]) -> pd.DataFrame:
     if not source.is_file():
         raise DataError(f"Expected results at {source}, found no such file. Run `graphssl evaluate` first.")
     records = []
-    text = source.read_text(encoding="utf-8").rstrip("\n")
+    try:
+        text = source.read_text(encoding="utf-8").rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"Expected result records as text in {source}, found other bytes ({error}). Run the evaluation again.") from error
     # Only "\n" ends a record: a name may hold what Unicode calls a line break.
     for number, line in enumerate(text.split("\n") if text else [], start=1):
         try:
             record = json.loads(line)
             value = math.nan if record["value"] is None else float(record["value"])
             records.append({name: record[name] for name in FIELDS} | {"value": value})
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise DataError(
                 f"Expected a result record with the fields {', '.join(FIELDS)} in {source}, line {number}; found {line[:80]!r} ({error}). "
                 "The file is damaged: run the evaluation again."

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from graphssl.errors import RunFolderError
-from graphssl.folders import file_written_whole, written_whole
+from graphssl.folders import file_written_whole, ordinary, written_whole
 
 
 def write(place, text="new"):
@@ -89,3 +89,12 @@ def test_an_error_leaves_the_file_that_stood_there(tmp_path):
         fill_the_disk(aside)
     assert place.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_a_pipe_a_folder_and_nothing_are_no_ordinary_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").touch()
+    assert ordinary(tmp_path / "file") == tmp_path / "file"
+    for name in ("pipe", "absent", "."):
+        with pytest.raises(FileNotFoundError, match="no ordinary file"):
+            ordinary(tmp_path / name)

@@ -77,3 +77,9 @@ def test_damaged_line_is_named(tmp_path, line):
     path.write_text(path.read_text() + line + "\n" + path.read_text())
     with pytest.raises(DataError, match=r"Expected a result record with the fields cohort, .* in .*, line 2; found .* The file is damaged"):
         read_results(path)
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    (tmp_path / "results.jsonl").write_bytes(b"\x93NUMPY")
+    with pytest.raises(DataError, match="result records as text"):
+        read_results(tmp_path / "results.jsonl")

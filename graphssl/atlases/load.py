@@ -61,7 +61,7 @@ def find_atlas_file(name: str) -> Path | None:
         if not Path(folder).is_dir():
             raise AtlasError(f"Expected folders of atlases in GRAPHSSL_ATLASES, found {folder!r}, which is none. Mend or unset the variable.")
         for suffixes in (VOLUME_SUFFIXES, TABLE_SUFFIXES):
-            found = sorted(path for suffix in suffixes for path in Path(folder).rglob(f"{name}{suffix}"))
+            found = sorted(path for suffix in suffixes for path in Path(folder).rglob(f"{name}{suffix}") if path.is_file())
             if len(found) > 1:
                 raise AtlasError(
                     f"Expected one file of the atlas {name!r} below {folder}, found {', '.join(map(str, found))}. "

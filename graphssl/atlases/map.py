@@ -189,7 +189,7 @@ class AtlasMap:
                 record=record["record"],
                 **arrays,
             )
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
             raise CheckpointError(f"Expected an atlas map in {source}, found a truncated file or another one ({error}). Save it again.") from error
 
 

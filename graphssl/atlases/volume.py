@@ -91,7 +91,6 @@ _NO_NAME = ("", "null", "none", "empty")
 
 def _read_volume(path: Path, index: int | None) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
     import nibabel as nib
-    from nibabel.filebasedimages import ImageFileError
 
     if not path.is_file():
         raise AtlasError(f"Expected an atlas volume at {path}, found none.")
@@ -99,7 +98,7 @@ def _read_volume(path: Path, index: int | None) -> tuple[npt.NDArray[Any], npt.N
         image = nib.load(path)
         values = _snapped(np.asarray(image.dataobj), getattr(image.dataobj, "slope", 1.0))  # type: ignore[attr-defined]
         affine = np.asarray(image.affine, dtype=np.float64)  # type: ignore[attr-defined]
-    except (ImageFileError, OSError, EOFError, ValueError) as error:
+    except Exception as error:  # damaged bytes make the reader fail in any way
         raise AtlasError(f"Expected a NIfTI label volume at {path}, found an empty or damaged file ({error}).") from error
     return _one_parcellation(values, index, path), affine
 
@@ -166,7 +165,7 @@ def _names_from_json(path: Path) -> dict[int, tuple[str, str]]:
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise AtlasError(f"Expected a JSON file with the names of labels at {path}, found none or a damaged one ({error}).") from error
     entries = record.get("rois", record) if isinstance(record, dict) else {}
     texts = {int(key): entry.get("label") if isinstance(entry, dict) else entry for key, entry in entries.items() if key.isdecimal()}

@@ -134,6 +134,8 @@ class Atlas:
             stored = record["hash"]
         except KeyError as error:
             raise AtlasError(f"Expected an atlas record with the entry {error}, found {sorted(record)}.") from error
+        except (TypeError, ValueError) as error:
+            raise AtlasError(f"Expected an atlas record of labels, names, centroids and networks, found a damaged one ({error}).") from error
         if stored != atlas.hash:
             raise AtlasError(f"Expected atlas {atlas.name!r} with hash {stored}, found {atlas.hash}: its labels or names were changed.")
         return atlas

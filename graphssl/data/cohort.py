@@ -24,7 +24,7 @@ from graphssl.data.images import ImageData
 from graphssl.data.regions import Provenance, RegionData, ValueKind
 from graphssl.data.schema import Column, Schema
 from graphssl.errors import DataError, InputError, LeakageError, SchemaError
-from graphssl.folders import written_whole
+from graphssl.folders import ordinary, written_whole
 
 EXCLUDED_COLUMNS = ("what", "id", "reason")
 _FORMAT = 2
@@ -369,8 +369,8 @@ class Cohort:
                 raise DataError(
                     f"Expected a cohort of format {_FORMAT} at {source}, found format {record['format']}, of another version. Build it again."
                 )
-            subjects = pd.read_parquet(source / "subjects.parquet")
-            excluded = pd.read_csv(source / "excluded.csv", dtype="str", keep_default_na=False)
+            subjects = pd.read_parquet(ordinary(source / "subjects.parquet"))
+            excluded = pd.read_csv(ordinary(source / "excluded.csv"), dtype="str", keep_default_na=False)
             regions = {}
             for name, entry in record["regions"].items():
                 values = _load_values(source / f"{name}.npz")
@@ -497,7 +497,7 @@ def _load_events(source: Path, n_reordered: int) -> Events:
 
 def _load_values(path: Path) -> dict[str, npt.NDArray[np.float32]]:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        with ordinary(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             ids, offsets, values = stored["subject_id"], stored["offsets"], stored["values"]
     except Exception as error:
         raise DataError(f"Expected region data in {path}, found a damaged file ({error}). Build the cohort again.") from error

@@ -58,8 +58,16 @@ def read_dicom(place: Path, series: str = "") -> tuple[npt.NDArray[Any], npt.NDA
 
 
 def read_header(file: Path) -> Any:
-    """The entries of a file without its pixels."""
-    return require("pydicom", extra="imaging", purpose="read DICOM images").dcmread(file, stop_before_pixels=True)
+    """The entries of a file without its pixels.
+
+    Raises:
+        DataError: If it is damaged, or no DICOM file.
+    """
+    pydicom = require("pydicom", extra="imaging", purpose="read DICOM images")
+    try:
+        return pydicom.dcmread(file, stop_before_pixels=True)
+    except Exception as error:  # damaged bytes make the reader fail in any way
+        raise DataError(f"Expected a whole DICOM file at {file}, found a damaged one ({error}). Copy it again, or leave it out.") from error
 
 
 def _single(image: Any) -> tuple[npt.NDArray[Any], None, tuple[float, ...]]:
@@ -127,9 +135,11 @@ def _series(folder: str, modified: int) -> dict[str, tuple[Path, ...]]:
     for path in sorted(Path(folder).iterdir()):
         if path.is_file() and not path.name.startswith("."):
             try:
-                header = pydicom.dcmread(path, stop_before_pixels=True)
-            except pydicom.errors.InvalidDicomError:
-                continue
+                header = read_header(path)
+            except DataError as error:
+                if isinstance(error.__cause__, pydicom.errors.InvalidDicomError):
+                    continue  # a file of another kind
+                raise
             if "Rows" in header:
                 found[str(header.get("SeriesInstanceUID", ""))].append(path)
     return {uid: tuple(files) for uid, files in found.items()}

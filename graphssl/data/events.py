@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from graphssl.errors import DataError, SchemaError
+from graphssl.folders import ordinary
 
 COLUMNS = ("subject_id", "time", "code", "numeric_value", "text_value")
 
@@ -193,7 +194,7 @@ class Events:
             DataError: If the file cannot be read.
         """
         try:
-            table = pd.read_parquet(path)
+            table = pd.read_parquet(ordinary(Path(path)))
         except (OSError, ValueError) as error:
             raise DataError(f"Expected events in {Path(path)}, found a file that cannot be read ({error}). Copy or make it again.") from error
         return cls.of(table)

@@ -3,8 +3,6 @@
 import hashlib
 import math
 import re
-import zipfile
-import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -49,7 +47,7 @@ def read_picture(place: Path, part: str, n_axes: int) -> Picture:
         DataError: If there is no such file, it is damaged or of no known kind, or what it holds has other axes.
         MissingExtraError: If what reads it is not installed.
     """
-    if not place.exists():
+    if not (place.is_file() or place.is_dir()):
         raise DataError(
             f"Expected an image at {place}, found nothing. Where files were moved, say where: "
             "cohort.images[name].at(folder), or model.builder.images_at(name, folder) of those that a population holds."
@@ -114,7 +112,7 @@ def array_of(place: Path, name: str) -> npt.NDArray[Any]:
             return _array(str(place), name, status.st_mtime_ns, status.st_size)
     except KeyError as error:
         raise DataError(f"Expected the array {name!r} in {place}, found {sorted(array_names(place))}.") from error
-    except (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged bytes make the reader fail in any way
         raise DataError(f"Expected whole arrays in {place}, found a damaged or truncated file ({error}).") from error
 
 
@@ -192,7 +190,8 @@ def _read_array(place: Path, part: str, n_axes: int) -> Picture:
 
 def _read_video(place: Path, part: str, n_axes: int) -> Picture:
     av = require("av", extra="imaging", purpose="read videos")
-    with av.open(str(place)) as container:
+    # FFmpeg goes by content: a playlist that is called .avi would have it read other files, whose content no hash covers.
+    with av.open(str(place), options={"format_whitelist": _VIDEO_FORMATS}) as container:
         stream = container.streams.video[0]
         gray = stream.format is not None and stream.format.name.startswith("gray")
         frames = [frame.to_ndarray(format="gray" if gray else "rgb24") for frame in container.decode(stream)]
@@ -207,6 +206,7 @@ def _read_video(place: Path, part: str, n_axes: int) -> Picture:
 
 _PART = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<number>\d+)\])?")
 _CHANNELS = (1, 2, 3, 4)
+_VIDEO_FORMATS = "avi,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,mpegvideo"
 _SHEAR = 0.02  # sine of the angle, one degree: registration and rounding leave less
 
 # Threads that decode at once read an array once, not each; nor can Python 3.11 parse headers of arrays in two threads (python/cpython#106905).

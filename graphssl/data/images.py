@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from graphssl.errors import DataError
+from graphssl.folders import ordinary
 
 REFERENCE_COLUMNS = ("subject_id", "path", "part", "hash", "channels", "shape", "spacing", "mask_path", "mask_part", "mask_hash")
 
@@ -167,7 +168,7 @@ class ImageData:
         """The inverse of `save`."""
         root = folder if record["root"] is None else Path(record["root"])
         described = {key: value for key, value in record.items() if key != "root"}
-        return cls(pd.read_parquet(folder / f"{name}.images.parquet"), root=root, **described)
+        return cls(pd.read_parquet(ordinary(folder / f"{name}.images.parquet")), root=root, **described)
 
     def _absolute(self) -> "ImageData":
         moved = {column: [os.path.abspath(self.place(path)) if path else "" for path in self.table[column]] for column in ("path", "mask_path")}

@@ -12,6 +12,7 @@ import yaml
 
 from graphssl.data.units import read_unit
 from graphssl.errors import SchemaError
+from graphssl.folders import ordinary
 
 Kind = Literal["continuous", "ordinal", "categorical", "binary", "timestamp", "text"]
 Role = Literal["feature", "target", "site", "group", "covariate", "identifier", "split", "prediction_time"]
@@ -130,8 +131,8 @@ class Schema:
             SchemaError: If the file is no such YAML, or names an unknown kind, role, unit or entry.
         """
         try:
-            record = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
+            record = yaml.safe_load(ordinary(Path(path)).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
             raise SchemaError(
                 f"Expected a schema as YAML in {path}, found a file that cannot be read ({error}). Write one with Schema.save."
             ) from error

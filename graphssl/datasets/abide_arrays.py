@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 
 from graphssl.data import Atlas, Cohort, Provenance, RegionData
-from graphssl.datasets.abide_table import Excluded, abide_cohort, read_table, typed_columns
+from graphssl.datasets.abide_table import Excluded, abide_cohort, as_number, read_table, typed_columns
 from graphssl.datasets.folder import check_option
 from graphssl.datasets.listing import Listing
 from graphssl.datasets.regions import MissingRegions, check_observed, measured
@@ -59,7 +58,7 @@ def load_abide_arrays(
     source = Path(root)
     flag = {"abide1-1035": "pcp1035", "abide1-871": "parisot871"}.get(cohort, cohort)
     records = read_table(source / "subjects.csv", [*_ARRAY_NAMES, site_column, *([flag] if cohort != "all" else [])])
-    chosen = records if cohort == "all" else records[pd.to_numeric(records[flag]) == 1]
+    chosen = records if cohort == "all" else records[as_number(records[flag], flag) == 1]
     excluded: Excluded = [("subject", str(subject), f"not in the list {cohort}") for subject in records.index.difference(chosen.index, sort=False)]
     table = typed_columns(chosen.rename(columns={**_ARRAY_NAMES, site_column: "site"}))
     regions = {atlas.name: _read_bundle(source, atlas, table.index.tolist(), missing_regions) for atlas in atlases}
@@ -82,7 +81,7 @@ def atlases_of_arrays(listing: Listing) -> list[Atlas]:
 
 def _read_bundle(folder: Path, atlas: Atlas, subjects: Sequence[str], missing_regions: MissingRegions) -> RegionData:
     prefix = f"timeseries_{atlas.name}_"
-    paths = sorted(folder.glob(f"{prefix}*.npz"))
+    paths = sorted(path for path in folder.glob(f"{prefix}*.npz") if path.is_file())
     if len(paths) != 1:
         raise DataError(f"Expected one file {prefix}*.npz in {folder}, found {[path.name for path in paths] or 'none'}. Check the name of the atlas.")
     try:

@@ -50,17 +50,22 @@ def typed_columns(table: pd.DataFrame) -> pd.DataFrame:
     """Codes as words and numbers as numbers; -9999 is missing, and so is a code of 0."""
     typed = table.copy()
     for name, codes in _CODES.items():
-        numbers = _number(table[name], name).replace(0.0, np.nan)
+        numbers = as_number(table[name], name).replace(0.0, np.nan)
         unknown = sorted(set(numbers.dropna()) - set(codes))
         if unknown:
             raise SchemaError(f"Expected the codes {codes} for {name}, found {unknown[:3]}. Give the project's own table.")
         typed[name] = numbers.map(codes).astype("str")
     for name in ("age", "fiq", "mean_fd"):
-        typed[name] = _number(table[name], name)
+        typed[name] = as_number(table[name], name)
     return typed
 
 
-def _number(column: "pd.Series[Any]", name: str) -> "pd.Series[Any]":
+def as_number(column: "pd.Series[Any]", name: str) -> "pd.Series[Any]":
+    """A column as numbers; what stands for nothing is missing.
+
+    Raises:
+        SchemaError: If it holds text.
+    """
     try:
         numbers = pd.to_numeric(column).astype("float64")
     except ValueError as error:

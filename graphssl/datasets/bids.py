@@ -185,7 +185,7 @@ class _Sidecars:
     def _json(path: Path) -> dict[str, Any]:
         try:
             record = json.loads(path.read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"Expected JSON in {path}, found a file that cannot be read ({error}). Mend or remove it.") from error
         return record if isinstance(record, dict) else {}
 

@@ -45,7 +45,7 @@ def read_data_dictionary(table: str | os.PathLike[str] | pd.DataFrame | None) ->
         return {}
     try:
         record = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"Expected JSON in {path}, found a file that cannot be read ({error}). Mend or remove it.") from error
     notes = record.items() if isinstance(record, dict) else ()
     return {name: ColumnNote(_unit(note), _words(note.get("Levels"))) for name, note in notes if isinstance(note, dict)}

@@ -141,7 +141,7 @@ class _Chosen:
 def _file(path: Path) -> Path:
     if path.is_file():
         return path
-    files = sorted(path.glob("*.np[yz]")) if path.is_dir() else []
+    files = sorted(file for file in path.glob("*.np[yz]") if file.is_file()) if path.is_dir() else []
     if len(files) != 1:
         raise DataError(f"Expected one .npy or .npz file at {path}, found {', '.join(file.name for file in files) or 'none'}. Give one file.")
     return files[0]
@@ -151,7 +151,7 @@ def _has_labels(path: Path) -> bool:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return "label" in stored.files and stored["label"].size > 1
-    except (OSError, ValueError):
+    except Exception:  # noqa: BLE001 - damaged bytes make the reader fail in any way; whoever reads the file says so
         return False
 
 

@@ -4,11 +4,16 @@ import numpy as np
 
 from graphssl.data.regions import VALUE_KINDS, MatrixKind
 from graphssl.datasets.labelled import Array
-from graphssl.errors import ChoiceError
+from graphssl.errors import ChoiceError, DataError
 
 
 def is_fisher_z(matrix: Array) -> bool:
-    """Whether correlations were transformed: something lies beyond ±1, or the diagonal is infinite as arctanh(1) is."""
+    """Whether correlations were transformed: something lies beyond ±1, or the diagonal is infinite as arctanh(1) is.
+
+    Raises:
+        DataError: If the matrix is not square.
+    """
+    _check_square(matrix)
     off = matrix[~np.eye(len(matrix), dtype=bool)]
     return bool(np.isinf(matrix.diagonal()).any() or (np.abs(off[np.isfinite(off)]) > _LARGEST_CORRELATION).any())
 
@@ -18,7 +23,9 @@ def kind_of(matrix: Array, fisher_z: bool | None, name: str) -> tuple[MatrixKind
 
     Raises:
         ChoiceError: If it may be several things.
+        DataError: If it is not square.
     """
+    _check_square(matrix)
     off = np.where(np.eye(len(matrix), dtype=bool) | ~np.isfinite(matrix), 0.0, matrix)
     if np.abs(off).max() <= _LARGEST_CORRELATION:
         return "correlation", bool(fisher_z if fisher_z is not None else np.isinf(matrix.diagonal()).any())
@@ -30,6 +37,11 @@ def kind_of(matrix: Array, fisher_z: bool | None, name: str) -> tuple[MatrixKind
         f"Expected matrices whose kind is plain, found values from {off.min():.3g} to {off.max():.3g} in {name}. Say what they are: fisher_z=True "
         f"for Fisher z, or kind=… with one of {', '.join(VALUE_KINDS[1:])}."
     )
+
+
+def _check_square(matrix: Array) -> None:
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not len(matrix):
+        raise DataError(f"Expected a square matrix of connectivity, found {' × '.join(map(str, matrix.shape))}. Copy or make the file again.")
 
 
 _LARGEST_CORRELATION = 1 + 1e-4

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -67,11 +68,11 @@ def _below(folder: str, prefix: str, entered: set[tuple[int, int]]) -> Iterator[
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
-                if not entry.is_symlink() or _is_new(entry.path, entered):
+            with suppress(OSError):  # a link to itself is nothing
+                if entry.is_file():
+                    yield prefix + entry.name
+                elif entry.is_dir() and (not entry.is_symlink() or _is_new(entry.path, entered)):
                     yield from _below(entry.path, f"{prefix}{entry.name}/", entered)
-            elif entry.is_file():
-                yield prefix + entry.name
 
 
 def _is_new(folder: str, entered: set[tuple[int, int]]) -> bool:

@@ -19,6 +19,7 @@ from graphssl.data.events import ORIGIN, as_category
 from graphssl.datasets.listing import Listing
 from graphssl.datasets.table_files import read_shards, read_text_file, stacked
 from graphssl.errors import ConfigError, DataError, SchemaError
+from graphssl.folders import ordinary
 from graphssl.progress import tracked
 
 SETS = ("a", "b", "c")
@@ -89,7 +90,7 @@ def _read_set(root: Path, subset: str) -> pd.DataFrame:
     parts = []
     for path in tracked(paths, f"Reading stays of set {subset}"):
         try:
-            part = pd.read_csv(path, usecols=["Time", "Parameter", "Value"], dtype={"Time": "str", "Parameter": "str", "Value": "float64"})
+            part = pd.read_csv(ordinary(path), usecols=["Time", "Parameter", "Value"], dtype={"Time": "str", "Parameter": "str", "Value": "float64"})
         except (OSError, ValueError) as error:
             raise DataError(f"Expected lines of Time,Parameter,Value in {path}, found something else ({error}). Copy it again.") from error
         parts.append(part.assign(RecordID=path.stem))

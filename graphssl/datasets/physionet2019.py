@@ -19,6 +19,7 @@ from graphssl.data.events import ORIGIN, as_category
 from graphssl.datasets.listing import Listing
 from graphssl.datasets.table_files import read_shards, stacked
 from graphssl.errors import ConfigError, DataError, SchemaError
+from graphssl.folders import ordinary
 from graphssl.progress import tracked
 
 HOSPITALS = ("A", "B")
@@ -116,16 +117,24 @@ def _read_hospital(root: Path, hospital: str) -> pd.DataFrame:
         paths = [path for folder in folders for path in sorted((root / folder).glob("p*.psv"))]
         if not paths:
             raise DataError(f"Expected {packed.name} or files such as p000001.psv in {root / folders[0]}, found neither. Complete the download.")
-        table = pd.concat([_read_stay(path) for path in tracked(paths, "Reading stays")], ignore_index=True)
+        stays = [_read_stay(path) for path in tracked(paths, "Reading stays")]
+        odd = next((path.name for path, stay in zip(paths, stays, strict=True) if list(stay) != list(stays[0])), None)
+        if odd is not None:
+            raise SchemaError(f"Expected the columns of {paths[0].name} in every file of hospital {hospital}, found others in {odd}. Copy it again.")
+        table = pd.concat(stays, ignore_index=True)
     absent = [column for column in ("patient_id", *_STATIC, "ICULOS", "SepsisLabel") if column not in table.columns]
     if absent:
         raise SchemaError(f"Expected the columns of the challenge for hospital {hospital}, found none called {absent}. Give the original.")
+    whole = table["ICULOS"].between(1, _LATEST) & (table["ICULOS"] % 1 == 0)
+    if not whole.all():
+        patient, hour = table.loc[~whole, ["patient_id", "ICULOS"]].iloc[0].tolist()
+        raise DataError(f"Expected hours of the stay as whole numbers in ICULOS, found {hour} of {patient}. Copy the file again.")
     return table.assign(patient_id=as_category(table["patient_id"], "patient_id"), hospital=pd.Categorical([hospital] * len(table)))
 
 
 def _read_stay(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, sep="|", dtype="float64").assign(patient_id=path.stem)
+        return pd.read_csv(ordinary(path), sep="|", dtype="float64").assign(patient_id=path.stem)
     except (OSError, ValueError) as error:
         raise DataError(f"Expected numbers between bars in {path}, found something else ({error}). Copy it again.") from error
 
@@ -249,6 +258,7 @@ def _events(rows: pd.DataFrame) -> Events:
 _SHIFT = 6  # hours by which SepsisLabel runs ahead of the onset
 _STATIC = ("Age", "Gender", "Unit1", "Unit2", "HospAdmTime")
 _FILE = re.compile(r"(?:^|/)training_set[AB]\.parquet$|(?:^|/)training(?:_setA|_setB|_B)?/p\d{6}\.psv$")
+_LATEST = 10_000  # hours; more than a year
 _COLUMNS = (
     Column("sepsis", "binary", "target", categories=("no", "yes")),
     Column("hospital", "categorical", "site", categories=HOSPITALS),

@@ -22,7 +22,7 @@ def is_pickled(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return _header(file)[1].hasobject
-    except (OSError, ValueError):
+    except Exception:  # noqa: BLE001 - damaged bytes make the reader of headers fail in any way
         return False
 
 

@@ -97,7 +97,7 @@ class RecordMapping:
         place = shipped / f"{mapping}.yaml"
         try:
             record = yaml.safe_load(place.read_text(encoding="utf-8") if place.is_file() else Path(mapping).read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
             known = ", ".join(sorted(entry.name.removesuffix(".yaml") for entry in shipped.iterdir()))
             raise ConfigError(f"Expected a mapping: {known}, or a file in YAML; found {str(mapping)!r} ({error}).") from error
         _check_entries(record, cls, f"the mapping {mapping}")

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from graphssl.datasets.participants import as_numbers, read_text_table
 from graphssl.errors import DataError, SchemaError
+from graphssl.folders import ordinary
 from graphssl.progress import tracked
 
 TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
@@ -77,7 +78,7 @@ def read_shards(paths: Sequence[Path], *, without: Collection[str] = ()) -> pd.D
     broken = []
     for path in paths:
         try:
-            files[path] = pq.ParquetFile(path)
+            files[path] = pq.ParquetFile(ordinary(path))
         except (OSError, pa.ArrowException) as error:
             broken.append(f"{path.name} ({error})")
     if broken or not files:
@@ -94,11 +95,12 @@ def _groups(path: Path, file: pq.ParquetFile, names: Sequence[str]) -> Iterator[
     for number in range(max(file.num_row_groups, 1)):
         try:
             group = file.read_row_group(number, columns=names) if file.num_row_groups else file.schema_arrow.empty_table().select(names)
-        except (OSError, pa.ArrowException) as error:
+            table = group.to_pandas(split_blocks=True)
+        except Exception as error:  # damaged bytes make a reader fail in any way
             raise DataError(
                 f"Expected a whole Parquet file in {path}, found a damaged one ({error}). Copy it again; the others were not touched."
             ) from error
-        yield group.to_pandas(split_blocks=True)
+        yield table
 
 
 def _same_columns(files: dict[Path, pq.ParquetFile]) -> list[str]:
@@ -134,9 +136,16 @@ def _tight_column(column: "pd.Series[Any]") -> "pd.Series[Any]":
 
 
 def stacked(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Tables below one another; categories stay categories."""
+    """Tables below one another; categories stay categories.
+
+    Raises:
+        SchemaError: If they have different columns.
+    """
     if len(parts) == 1:
         return parts[0].reset_index(drop=True)
+    differing = sorted({str(name) for part in parts for name in set(part.columns) ^ set(parts[0].columns)})
+    if differing:
+        raise SchemaError(f"Expected the same columns in all parts of a table, found only in some: {differing[:5]}. Make the files alike.")
     columns = {}
     for name in parts[0].columns:
         pieces = [part[name] for part in parts]

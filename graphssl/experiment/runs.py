@@ -165,7 +165,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     try:
         return dict(json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:  # absent, not JSON, or no object
+    except (OSError, ValueError, TypeError, RecursionError) as error:  # absent, not JSON, or no object
         raise RunFolderError(f"Expected a run folder with manifest.json at {folder}, found none that can be read ({error}).") from error
 
 

@@ -23,7 +23,7 @@ from graphssl.data.harmonize import SiteHarmonizer, UnseenPolicy
 from graphssl.data.regions import Provenance, RegionData
 from graphssl.data.transforms import ColumnEncoder
 from graphssl.errors import CheckpointError, ConfigError, DataError, SchemaError
-from graphssl.folders import written_whole
+from graphssl.folders import ordinary, written_whole
 from graphssl.graphs.connectivity import CORRELATION_KINDS, Connectivity
 
 Floats = npt.NDArray[np.float64]
@@ -202,8 +202,8 @@ class CohortHarmonizer(TransformerMixin, BaseEstimator):
             raise CheckpointError(f"Expected a saved harmoniser at {source} (with {_RECORD}), found none. Make one with `graphssl harmonize`.")
         try:
             record = dict(json.loads((source / _RECORD).read_text(encoding="utf-8")))
-            tensors = load_file(source / _ARRAYS)
-        except (ValueError, OSError, SafetensorError) as error:
+            tensors = load_file(ordinary(source / _ARRAYS))
+        except (ValueError, TypeError, OSError, RecursionError, SafetensorError) as error:
             raise CheckpointError(f"Expected a whole harmoniser at {source}, found a damaged one ({error}). Fit it again.") from error
         if record.get("format") != _FORMAT:
             raise CheckpointError(f"Expected a harmoniser of format {_FORMAT} at {source}, found {record.get('format')}. It needs another version.")

@@ -120,7 +120,7 @@ class HyperInitializer:
         try:
             config = json.loads((source / "config.json").read_text(encoding="utf-8"))
             weights = load_file(source / "model.safetensors")
-        except (OSError, ValueError, SafetensorError) as error:
+        except (OSError, ValueError, RecursionError, SafetensorError) as error:
             raise CheckpointError(
                 f"Expected config.json and model.safetensors of an initialiser at {source}, found one absent or damaged ({error})."
             ) from error

@@ -76,7 +76,7 @@ def read_meta_run(folder: str | os.PathLike[str]) -> MetaRun:
         similarity = json.loads((path / "similarity.json").read_text(encoding="utf-8")) if (path / "similarity.json").is_file() else []
         sources, adaptation, baselines, rates = (_read(path / f"{name}.csv") for name in ("sources", "adaptation", "baselines", "rates"))
         configuration = (path / "config.yaml").read_text(encoding="utf-8") if (path / "config.yaml").is_file() else ""
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"Expected whole files in the run folder {path}, found a damaged one ({error}). Run the step that wrote it again.") from error
     assert sources is not None
     return MetaRun(path, manifest, sources, adaptation, baselines, rates, similarity, configuration)

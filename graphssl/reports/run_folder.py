@@ -131,7 +131,7 @@ def _optional(file: Path, read: Callable[[Path], _T]) -> _T | None:
         return None
     try:
         return read(file)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, RecursionError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"Expected {file} whole, found a damaged file ({error}). Run the step that wrote it again, or delete it.") from error
@@ -140,7 +140,7 @@ def _optional(file: Path, read: Callable[[Path], _T]) -> _T | None:
 def _mapping(file: Path) -> dict[str, Any]:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"Expected JSON in {file}, found a damaged file ({error}). Run the step that wrote it again.") from error
     if not isinstance(record, dict):
         raise DataError(f"Expected a JSON object in {file}, found {type(record).__name__}. Run the step that wrote it again.")

@@ -32,7 +32,7 @@ from graphssl.data.timeline import TimelineTokenizer
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.encoders.images.image_encoder import AbstractImageEncoder
 from graphssl.encoders.images.segmentation import SegmentationAdapter, SegmentationDecoder
-from graphssl.errors import CheckpointError, DataError
+from graphssl.errors import CheckpointError, DataError, GraphSSLError
 from graphssl.folders import written_whole
 from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.graphs.population_builder import PopulationBuilder
@@ -237,6 +237,13 @@ class Model:
             raise CheckpointError(
                 f"Expected the entry {error} in the model folder {source}, found none. The folder is damaged or of another version."
             ) from error
+        except GraphSSLError:
+            raise
+        except Exception as error:  # entries of any kind make a constructor fail in any way
+            raise CheckpointError(
+                f"Expected a model that can be made of the folder {source}, found entries that do not fit ({type(error).__name__}: {error}). "
+                "The folder is damaged."
+            ) from error
         _check_layout(builder, encoder, source)
         _load(encoder, _with_prefix(weights, "encoder."), source)
         head = None
@@ -359,7 +366,7 @@ def _read_json(source: Path, name: str) -> dict[str, Any]:
         raise CheckpointError(f"Expected a model folder with {name} at {source}, found none.{hint} Save models with save_pretrained.")
     try:
         return dict(json.loads((source / name).read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:  # not text, not JSON, or not an object
+    except (ValueError, TypeError, RecursionError) as error:  # not text, not JSON, or not an object
         raise CheckpointError(f"Expected JSON in {source / name}, found a damaged file ({error}).") from error
 
 

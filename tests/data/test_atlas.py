@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphssl.atlases import load_atlas
 from graphssl.data import Atlas
 from graphssl.data.atlas import check_atlas
 from graphssl.errors import AtlasError
@@ -132,3 +133,9 @@ def test_the_same_atlas_and_others():
         check_atlas(atlas, make(labels=[4, 7, 12]))
     with pytest.raises(AtlasError, match="the same labels in another order or under other names"):
         check_atlas(atlas, make(names=("x", "y", "z")))
+
+
+@pytest.mark.parametrize("change", [{"labels": [1, [2]]}, {"names": None}, {"centroids": "x"}])
+def test_a_damaged_record(change):
+    with pytest.raises(AtlasError):
+        Atlas.from_dict({**load_atlas("simulated20").to_dict(), **change})

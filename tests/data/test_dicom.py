@@ -1,5 +1,7 @@
 """DICOM: slices in order, rescaled, and what is refused."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 
@@ -90,3 +92,18 @@ def test_a_truncated_slice_is_named(tmp_path, write_dicom):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(DataError, match=rf"pixels that can be decoded in .*{path.name}, found none: a damaged or truncated file"):
         read_picture(folder, "", 3)
+
+
+def test_a_damaged_header_is_named_or_read_as_far_as_it_goes(tmp_path, write_dicom):
+    folder = write_dicom(tmp_path / "ct", VALUES[:1])
+    (path,) = folder.iterdir()
+    whole, refused = path.read_bytes(), 0
+    for n in range(132, 400, 3):
+        path.write_bytes(whole[:n])
+        with suppress(DataError):
+            read_header(path)
+            continue
+        refused += 1
+        with pytest.raises(DataError, match=f"whole DICOM file at {path}, found a damaged one"):
+            find_series(folder)
+    assert refused > 2

@@ -247,3 +247,13 @@ def test_the_hash_is_that_of_the_bytes(tmp_path, write_dicom):
     one, other = (write_dicom(tmp_path / name, np.zeros((3, 4, 5)) + k, name=name) for k, name in enumerate(("one", "other")))
     renamed = write_dicom(tmp_path / "renamed", np.zeros((3, 4, 5)), name="other")
     assert content_hash(one, "1.2.3") == content_hash(renamed, "1.2.3") != content_hash(other, "1.2.3")
+
+
+def test_a_playlist_called_a_clip_reads_no_other_file(tmp_path):
+    """FFmpeg goes by content: a list of files would be played, and the hash of the clip would be that of the list."""
+    frames = np.stack([RAMP[:4, :12]] * 4).repeat(4, axis=1).repeat(2, axis=2)
+    write_video(tmp_path / "other.mkv", frames)
+    assert read_picture(tmp_path / "other.mkv", "", 3).pixels.shape[1] == 4
+    (tmp_path / "clip.avi").write_text("ffconcat version 1.0\nfile other.mkv\n")
+    with pytest.raises(DataError, match="whole image in .*clip.avi"):
+        read_picture(tmp_path / "clip.avi", "", 3)

@@ -8,7 +8,7 @@ from graphssl.data import Atlas
 from graphssl.datasets import load_abide_arrays
 from graphssl.datasets.abide_arrays import atlases_of_arrays
 from graphssl.datasets.listing import list_files
-from graphssl.errors import AtlasError, ConfigError, DataError
+from graphssl.errors import AtlasError, ConfigError, DataError, SchemaError
 
 CC200 = Atlas("cc200", np.array([1, 2, 5, 9]), ("",) * 4, np.arange(12.0).reshape(4, 3), ("Visual", "Default", "", "Visual"))
 AAL116 = Atlas("aal116", np.array([2001, 2002, 9170]), ("Precentral_L", "Precentral_R", "Vermis"), np.zeros((3, 3)), ("",) * 3)
@@ -126,3 +126,10 @@ def test_stand_ins_have_the_labels_of_the_bundles(packed):
     (packed / "timeseries_cc200_cpac_filt_global.npz").write_bytes(b"PK")
     with pytest.raises(DataError, match="Expected a bundle of time series in .*, found a damaged file"):
         atlases_of_arrays(list_files(packed))
+
+
+def test_a_list_of_subjects_that_is_no_list(packed):
+    table = pd.read_csv(packed / "subjects.csv", dtype="str")
+    table.assign(pcp1035=["1", "yes", "1", "0"]).to_csv(packed / "subjects.csv", index=False)
+    with pytest.raises(SchemaError, match="numbers for pcp1035, found text"):
+        load_abide_arrays(packed, atlases=[CC200])

@@ -1,5 +1,7 @@
 """Files below a path in one pass."""
 
+import os
+
 import pytest
 
 from graphssl.datasets.listing import list_files
@@ -40,3 +42,11 @@ def test_nothing(tmp_path):
         list_files(tmp_path / "none")
     with pytest.raises(DataError, match="Expected files in .*, found an empty folder"):
         list_files(tmp_path)
+
+
+def test_links_to_themselves_and_pipes_are_no_files(tmp_path):
+    (tmp_path / "a.csv").touch()
+    (tmp_path / "ring.csv").symlink_to("ring.csv")
+    (tmp_path / "absent.csv").symlink_to("absent")
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert list_files(tmp_path).names == ("a.csv",)

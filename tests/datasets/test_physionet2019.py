@@ -198,3 +198,21 @@ def test_the_length_of_a_real_window_does_not_tell_who_becomes_septic(shared_dat
         assert roc_auc_score(septic[here], hours[here]) == pytest.approx(0.5)
         # Records that begin after the admission are somewhat more common among one or the other.
         assert roc_auc_score(septic[here], rows[here]) == pytest.approx(0.5, abs=0.03)
+
+
+def test_files_of_one_hospital_have_the_same_columns(folder):
+    path = folder / "training_setA" / "p000003.psv"
+    path.write_text(path.read_text().replace("Temp", "Temperature"))
+    with pytest.raises(SchemaError, match=r"columns of p000001\.psv in every file of hospital A, found others in p000003\.psv"):
+        load_physionet2019(folder)
+
+
+@pytest.mark.parametrize("hour", ["NaN", "1.5", "-3", "1e9"])
+def test_hours_that_are_none(folder, hour):
+    path = folder / "training_setA" / "p000003.psv"
+    lines = path.read_text().splitlines()
+    cells = lines[1].split("|")
+    cells[-2] = hour
+    path.write_text("\n".join([lines[0], "|".join(cells), *lines[2:]]))
+    with pytest.raises(DataError, match=r"whole numbers in ICULOS, found .* of p000003"):
+        load_physionet2019(folder)

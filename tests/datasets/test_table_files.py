@@ -1,6 +1,7 @@
 """Files of tables: text, Parquet and shards, in small types; what is broken is named and nothing else touched."""
 
 import gzip
+import os
 
 import numpy as np
 import pandas as pd
@@ -103,3 +104,15 @@ def test_small_types_hold_the_same_values():
     assert found["small"].tolist() == [1, 200]
     assert found["word"].isna().tolist() == [False, True]
     assert stacked([found, found])["word"].dtype == "category"
+
+
+def test_a_pipe_is_no_shard(tmp_path):
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "0.parquet")
+    os.mkfifo(tmp_path / "1.parquet")
+    with pytest.raises(DataError, match=r"1 of 2 that cannot be read: 1\.parquet \(no ordinary file\)"):
+        read_table_files(tmp_path)
+
+
+def test_parts_of_other_columns_are_not_stacked():
+    with pytest.raises(SchemaError, match=r"same columns in all parts of a table, found only in some: \['b', 'c'\]"):
+        stacked([pd.DataFrame({"a": [1], "b": [1]}), pd.DataFrame({"a": [1], "c": [1]})])

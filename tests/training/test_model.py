@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from graphssl.data import Cohort, ColumnTokenizer, Schema
 from graphssl.encoders import GIN, BrainNetworkTransformer, GraphTransformer, LinearEncoder, PlaceEncoder, TableTransformer
-from graphssl.errors import AtlasError, CheckpointError, DataError, RunFolderError, SchemaError
+from graphssl.errors import AtlasError, CheckpointError, DataError, InputError, RunFolderError, SchemaError
 from graphssl.graphs import ConnectomeBuilder
 from graphssl.training import Model, finetune, load_model, untrained
 from graphssl.training import model as module
@@ -444,3 +444,12 @@ def test_images_of_several_kinds_are_embedded_kind_by_kind_and_saved(tmp_path):
     expected = torch.stack([rows[[k for k, owner in enumerate(batch.subject_ids) if owner == subject]].mean(dim=0) for subject in cohort.ids])
     found = Model.from_pretrained(model.save_pretrained(tmp_path / "mixed")).embed(cohort)
     torch.testing.assert_close(torch.tensor(found.to_numpy()), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("entry", "value"), [("heads", 0), ("width", -8), ("depth", "two")])
+def test_arguments_that_make_no_encoder_are_refused(folder, entry, value):
+    record = json.loads((folder / "config.json").read_text())
+    record["encoder"]["arguments"][entry] = value
+    (folder / "config.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match="Expected"):
+        load_model(folder)
