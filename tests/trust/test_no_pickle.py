@@ -281,8 +281,11 @@ COVERED = {
     "Model.from_pretrained",
     "load_model",
 }
-# Tried elsewhere: run folders and seals in tests/experiment/test_audit.py, checkpoints above, initialisers in tests/trust/test_tampered.py.
-ELSEWHERE = ["read_manifest", "read_meta_run", "read_seal", "read_checkpoint", "HyperInitializer.from_pretrained", "fetch_atlas", "fetch_abide"]
+# Tried elsewhere: run folders and seals in tests/experiment/test_audit.py and tests/reports, checkpoints above, tiles as images are.
+ELSEWHERE = {
+    *("read_manifest", "read_meta_run", "read_study_run", "read_seal", "read_checkpoint"),
+    *("HyperInitializer.from_pretrained", "fetch_atlas", "fetch_abide", "load_tiles"),
+}
 
 
 def test_no_reader_of_files_was_forgotten():
