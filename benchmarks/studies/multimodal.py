@@ -14,9 +14,9 @@ Three cohorts, none of which was made for this:
 In every fold and for every seed, the encoder of images or connectomes is pre-trained without labels on the training subjects alone, then frozen;
 all methods stand on it: each modality alone, the mean of these, gradient boosting on embeddings side by side (HAIM), and each fusion, whose weights
 are trained with the table's encoder. The last two put patients, fused by attention over sources, into a population graph of their columns, with
-its edges and without. Epochs are fixed and were chosen on no score; fine-tuning chooses its epoch on validation subjects of the
-training side. Then a share of the test subjects loses the images (connectomes), the same for all methods. Differences are paired over folds, seeds
-averaged first.
+its edges and without. Fine-tuning takes about the same number of steps in every cohort, however few are labelled, and chooses its epoch on
+validation subjects of the training side. Then a share of the test subjects loses the images (connectomes), the same for all methods. Differences are
+paired over folds, seeds averaged first.
 """
 
 import argparse
@@ -67,7 +67,7 @@ from graphssl.training import TrainingSettings, pretrain
 from graphssl.views import Blur, Compose, Flip, HideConnections, HideRegions, IntensityJitter, ResizedCrop
 
 SHARES = (0.0, 0.3, 0.5, 0.7, 1.0)
-WIDTH = 32
+WIDTH, BATCH = 32, 16
 
 
 class Study:
@@ -110,10 +110,12 @@ class Study:
             "dvme": DynamicMetaEmbedding(WIDTH, heads=4),
         }
 
-    def methods(self, folder: str, epochs: int) -> dict[str, object]:
+    def methods(self, folder: str, steps: int) -> dict[str, object]:
         """All methods, each with the lost modality there, and missing in every share of the test subjects; fitted once."""
         builder = MultimodalBuilder(self.builders)
-        settings = TrainingSettings(max_epochs=epochs, batch_size=32, learning_rate=1e-3, patience=4, accelerator="cpu")
+        n_labelled = len(self.cohort) * (self.folds - 1) // self.folds
+        epochs = max(1, steps * BATCH // n_labelled)
+        settings = TrainingSettings(max_epochs=epochs, batch_size=BATCH, learning_rate=1e-3, patience=max(3, epochs // 4), accelerator="cpu")
         fused = {
             name: ConnectomeClassifier(
                 encoder=MultimodalEncoder(self.encoders, fusion, 0.3, (self.lost,), {self.lost: folder}), builder=builder, finetuning=settings
@@ -143,7 +145,7 @@ class Study:
                 swept[key] = MissingAtTest(method, builder, self.lost, share)
         return swept
 
-    def run(self, seeds: list[int], epochs: int, out: Path) -> None:
+    def run(self, seeds: list[int], steps: int, out: Path) -> None:
         """All seeds and folds; what was finished before is read back from the file."""
         task = make_task(self.cohort, None, None, "k_fold")
         splits = make_splits(self.cohort, task, "k_fold", self.folds)
@@ -167,7 +169,7 @@ class Study:
                         seed=seed,
                     )
                     model.save_pretrained(Path(folder) / "encoder")
-                    for name, method in self.methods(str(Path(folder) / "encoder"), epochs).items():
+                    for name, method in self.methods(str(Path(folder) / "encoder"), steps).items():
                         seeded = [key for key in method.get_params() if key == "seed" or key.endswith("__seed")]
                         found, _ = fit_and_score(method.set_params(**dict.fromkeys(seeded, seed)), self.cohort, task, split, seed, 1.0, name)
                         results += found
@@ -308,7 +310,7 @@ def main() -> None:
     parser.add_argument("cohorts", nargs="*", default=[], help=f"some of {', '.join(COHORTS)}; all when left out")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=20, help="of fine-tuning, at most")
+    parser.add_argument("--steps", type=int, default=200, help="of the optimiser in fine-tuning, about, at most")
     parser.add_argument("--subjects", type=int, help="at most as many subjects of a cohort, for a quick look")
     parser.add_argument("--out", type=Path, default=Path("multimodal"), help="folder of the results")
     parser.add_argument("--table", type=Path, nargs="+", help="results whose tables to print")
@@ -324,7 +326,7 @@ def main() -> None:
         if arguments.subjects and len(study.cohort) > arguments.subjects:
             study.cohort = study.cohort[: arguments.subjects]
         out = arguments.out / f"{name}.jsonl"
-        study.run(arguments.seeds, arguments.epochs, out)
+        study.run(arguments.seeds, arguments.steps, out)
         table(out)
 
 
