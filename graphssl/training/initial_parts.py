@@ -15,6 +15,7 @@ from graphssl.encoders.images import AbstractImageEncoder
 from graphssl.encoders.multimodal import MultimodalEncoder
 from graphssl.errors import CheckpointError
 from graphssl.graphs.connectome import ConnectomeBuilder
+from graphssl.graphs.population_builder import PopulationBuilder
 from graphssl.training.model import Model, fresh
 from graphssl.training.transfer import transfer
 from graphssl.training.transfer_images import transfer_images
@@ -27,25 +28,37 @@ def with_initial_parts(model: Model, cohort: Cohort, *, seed: int = 0) -> Model:
     connectomes all weights in the atlas of the saved model, as it prepares them.
 
     Args:
-        model: A model of several modalities, whose builder is fitted.
+        model: A model of several modalities, or of a population of such patients, whose builder is fitted.
         cohort: Training subjects.
         seed: Seed of new weights.
 
     Raises:
         CheckpointError: If a folder is no model, or one of other data or of another encoder than the modality's.
     """
-    encoder, builder = model.encoder, model.builder
+    encoder = model.encoder.reader
+    builder = model.builder.tokenizer_ if isinstance(model.builder, PopulationBuilder) else model.builder
     if not isinstance(encoder, MultimodalEncoder) or not isinstance(builder, MultimodalBuilder) or not encoder.initial:
         return model
     started = {name: _part(name, folder, cohort, encoder.encoders[name], builder.builders_[name], seed) for name, folder in encoder.initial.items()}
     fitted = copy.copy(builder)
     fitted.builders_ = {name: started[name].builder if name in started else each for name, each in builder.builders_.items()}
     parts = {name: started[name].encoder if name in started else each for name, each in encoder.encoders.items()}
-    ready = fresh(type(encoder)(**{**encoder.arguments(), "encoders": parts}), seed)
-    assert isinstance(ready, MultimodalEncoder)
+    patient = type(encoder)(**{**encoder.arguments(), "encoders": parts})
+    alone = encoder is model.encoder
+    ready = fresh(patient if alone else type(model.encoder)(**{**model.encoder.arguments(), "patient": patient}), seed)
+    assert isinstance(ready.reader, MultimodalEncoder)
     for name, part in started.items():
-        ready.encoders[name].load_state_dict(part.encoder.state_dict())
-    return Model(fitted, ready, card={**model.card, **_told(started, encoder.initial)})
+        ready.reader.encoders[name].load_state_dict(part.encoder.state_dict())
+    return Model(_with(model.builder, fitted, cohort), ready, card={**model.card, **_told(started, encoder.initial)})
+
+
+def _with(builder: AbstractBuilder, patients: MultimodalBuilder, cohort: Cohort) -> AbstractBuilder:
+    """What makes patients; of a population, one whose training patients are made by it too."""
+    if not isinstance(builder, PopulationBuilder):
+        return patients
+    made = copy.copy(builder)
+    made.tokenizer_ = patients
+    return made.among(cohort)
 
 
 def _part(name: str, folder: str, cohort: Cohort, encoder: AbstractEncoder, builder: AbstractBuilder, seed: int) -> Model:

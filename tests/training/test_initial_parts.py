@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from graphssl.data import ColumnTokenizer, ImageBuilder, MultimodalBuilder
-from graphssl.encoders import GraphTransformer, Mean, MultimodalEncoder, ResNet, TableTransformer
+from graphssl.encoders import GraphTransformer, Mean, MultimodalEncoder, PopulationTransformer, ResNet, TableTransformer
 from graphssl.errors import CheckpointError
-from graphssl.graphs import ConnectomeBuilder
+from graphssl.graphs import ConnectomeBuilder, PopulationBuilder
 from graphssl.training import load_model
 from graphssl.training.pretrain import untrained
 
@@ -67,6 +67,17 @@ def test_a_saved_model_needs_no_folder_that_it_started_from(patients, saved, tmp
     again = load_model(tmp_path / "model")
     assert again.encoder.initial == {"image": str(saved / "image")}
     assert torch.equal(torch.tensor(again.embed(patients).to_numpy()), torch.tensor(model.embed(patients).to_numpy()))
+
+
+def test_patients_of_a_population_start_from_saved_models_too(patients, saved):
+    population = PopulationBuilder(builder(), n_neighbors=2)
+    encoder = PopulationTransformer(8, depth=1, heads=2, patient=make({"image": saved / "image"}))
+    model = untrained(patients, encoder=encoder, builder=population, seed=0)
+    start = load_model(saved / "image")
+    image = model.encoder.reader.encoders["image"]
+    assert all(torch.equal(weight, image.state_dict()[key]) for key, weight in start.encoder.state_dict().items())
+    assert model.builder.population_.patients.subject_ids == tuple(patients.ids)
+    assert model.embed(patients.select(patients.ids[:4])).shape == (4, 8)
 
 
 def test_a_model_of_other_data_or_of_another_encoder_is_refused(patients, saved):
