@@ -29,6 +29,7 @@ from graphssl.training.finetune import FINETUNING, Mode, finetune
 from graphssl.training.fit import TrainingSettings
 from graphssl.training.model import Model
 from graphssl.training.pretrain import pretrain, untrained
+from graphssl.training.selection import PoolSelection
 from graphssl.training.stages import Stage, pretrain_stages
 
 WITHHELD = -1
@@ -65,6 +66,7 @@ class AbstractPretrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
         class_weight: ClassWeight = "balanced",
         n_members: int = 1,
         stages: Sequence[Stage] = (),
+        selection: PoolSelection | None = None,
     ) -> None:
         self.objective = objective
         self.encoder = encoder
@@ -76,6 +78,7 @@ class AbstractPretrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
         self.class_weight = class_weight
         self.n_members = n_members
         self.stages = stages
+        self.selection = selection
 
     @abstractmethod
     def default_encoder(self) -> AbstractEncoder:
@@ -150,6 +153,9 @@ class AbstractPretrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
         if objective is not None and labels is not None and reads:
             known = {subject: str(label) for subject, label in zip(cohort.ids, labels, strict=True) if label != WITHHELD}
             objective = objective.with_labels(known)
+        if objective is not None and self.selection is not None:
+            may_be_known = None if labels is None else {s: str(label) for s, label in zip(cohort.ids, labels, strict=True) if label != WITHHELD}
+            cohort = self.selection.cohort_for(cohort, may_be_known)
         told: dict[str, Any] = {"encoder": encoder, "builder": self.builder, "seed": self.seed}
         if objective is None:
             return _once(cohort, [*_plain(self, encoder), known], lambda: untrained(cohort, **told))
@@ -193,6 +199,7 @@ class ConnectomeClassifier(AbstractPretrainedClassifier):
             predictions are their mean (deep ensembles: Lakshminarayanan et al., NeurIPS 2017). A probe is fitted once.
         stages: Stages of pre-training, where there are several (`pretrain_stages`); one without a cohort takes the training subjects. What they do
             not say is that of the arguments above.
+        selection: A pool, of which the subjects most like the training subjects are pre-trained on as well.
 
     Attributes:
         model_: The fitted [`Model`][graphssl.training.Model], the first of `models_`.
@@ -259,6 +266,7 @@ class PopulationClassifier(AbstractPretrainedClassifier):
         schema: Kinds, units and ranges of the columns; guessed from the training patients when left out.
         class_weight: `"balanced"` lets the classes count alike in fine-tuning, None every patient.
         n_members: How often to fine-tune, each time with other labelled patients to choose the epoch; predictions are their mean.
+        selection: A pool, of which the patients most like the training patients are pre-trained on as well.
 
     Attributes:
         model_: The fitted [`Model`][graphssl.training.Model], the first of `models_`.
@@ -281,8 +289,9 @@ class PopulationClassifier(AbstractPretrainedClassifier):
         schema: Schema | None = None,
         class_weight: ClassWeight = "balanced",
         n_members: int = 1,
+        selection: PoolSelection | None = None,
     ) -> None:
-        super().__init__(objective, encoder, builder, mode, pretraining, finetuning, seed, class_weight, n_members)
+        super().__init__(objective, encoder, builder, mode, pretraining, finetuning, seed, class_weight, n_members, selection=selection)
         self.schema = schema
 
     def default_encoder(self) -> AbstractEncoder:

@@ -558,4 +558,15 @@ METHODS: tuple[Method, ...] = (
         "methods/masked-modality.md",
         "all but the loss",
     ),
+    Method(
+        "Retrieval-based selection of a pool (SEPT)",
+        "contrastive",
+        (*_IMAGES, "graph", "population", "table", "time"),
+        "a large pool without labels, and a few subjects of the target",
+        "Lin et al., AAAI 2023, arXiv 2212.05473",
+        "configs/methods/retrieval_selection.yaml",
+        "methods/retrieval-selection.md",
+        "rules of choice and their order; units of the vectors; near duplicates, protection of test subjects, balance",
+        20,
+    ),
 )

@@ -281,7 +281,7 @@ def test_fitting_changes_neither_arguments_nor_the_pretrained_model(cohort):
 
 def test_clone_and_parameters(cohort):
     classifier = quick_classifier(seed=5)
-    names = {"objective", "encoder", "builder", "mode", "pretraining", "finetuning", "seed", "class_weight", "n_members"}
+    names = {"objective", "encoder", "builder", "mode", "pretraining", "finetuning", "seed", "class_weight", "n_members", "selection", "stages"}
     assert set(classifier.get_params(deep=False)) == names
     copied = clone(classifier)
     assert copied is not classifier

@@ -32,11 +32,11 @@ def pooled(cohorts: Mapping[str, Cohort] | Sequence[Cohort]) -> Cohort:
     names = [name for name, _ in named]
     if not names or len(set(names)) < len(names):
         raise DataError(f"Expected one or more cohorts for a pool, each with a name of its own, found {names}.")
-    return reduce(or_, alike([_from(name, cohort) for name, cohort in named]))
+    return reduce(or_, alike([without_masks(_from(name, cohort)) for name, cohort in named]))
 
 
 def together(first: Cohort, second: Cohort) -> Cohort:
-    """Two cohorts as one without labels: what both have alike, and the families of each in the column `family`.
+    """Two cohorts as one without labels: what both have alike, and the families of each in the column `family`. Masks are those of the second.
 
     Args:
         first: Subjects, such as those chosen of a pool.
@@ -45,7 +45,12 @@ def together(first: Cohort, second: Cohort) -> Cohort:
     Raises:
         SchemaError: If a subject is in both.
     """
-    return reduce(or_, alike([_with_families(cohort) for cohort in (first, second)]))
+    return reduce(or_, shared(first, second))
+
+
+def shared(first: Cohort, second: Cohort) -> list[Cohort]:
+    """Both without labels, with what both have alike and their families; the first, which is to be pre-trained on for the second, without masks."""
+    return alike([without_masks(_with_families(first), like=second), _with_families(second)])
 
 
 def alike(cohorts: Sequence[Cohort]) -> list[Cohort]:
@@ -62,10 +67,25 @@ def alike(cohorts: Sequence[Cohort]) -> list[Cohort]:
             Schema([cohort.schema[name] for name in names]),
             {name: cohort.regions[name] for name in atlases},
             events=cohort.events,
-            images={name: _without_masks(cohort.images[name], groups[name]) for name in images},
+            images={name: _with_groups(cohort.images[name], groups[name]) for name in images},
         )
         for cohort in cohorts
     ]
+
+
+def without_masks(cohort: Cohort, like: Cohort | None = None) -> Cohort:
+    """A cohort whose images have no masks, of which a pool may have others than a target.
+
+    Args:
+        cohort: The cohort.
+        like: A cohort whose classes the images are said to know, so that what is fitted on them reads that one too.
+    """
+    of_others: Mapping[str, ImageData] = {} if like is None else like.images
+    images = {}
+    for name, data in cohort.images.items():
+        classes, values = (of_others[name].classes, of_others[name].mask_values) if name in of_others else ((), ())
+        images[name] = replace(data, table=data.table.assign(mask_path="", mask_part="", mask_hash=""), classes=classes, mask_values=values)
+    return replace(cohort, images=images)
 
 
 def _has(cohort: Cohort, column: Column) -> bool:
@@ -75,10 +95,8 @@ def _has(cohort: Cohort, column: Column) -> bool:
     return (known.kind, known.role, known.unit) == (column.kind, column.role, column.unit)
 
 
-def _without_masks(data: ImageData, groups: list[str]) -> ImageData:
-    """References to the images alone: classes of masks differ from cohort to cohort."""
-    table = data.table[[*REFERENCE_COLUMNS, *groups]].assign(mask_path="", mask_part="", mask_hash="")
-    return replace(data, table=table, classes=(), mask_values=())
+def _with_groups(data: ImageData, groups: list[str]) -> ImageData:
+    return replace(data, table=data.table[[*REFERENCE_COLUMNS, *groups]])
 
 
 def _with_families(cohort: Cohort) -> Cohort:
@@ -103,7 +121,7 @@ def _from(name: str, cohort: Cohort) -> Cohort:
         events=None if cohort.events is None else _renamed_events(cohort.events, new),
         images={image: _renamed_images(data, new, name) for image, data in cohort.images.items()},
     )
-    return renamed.with_column(Column(SOURCE, "categorical", "covariate"), pd.Series(name, index=subjects.index, dtype="str"))
+    return renamed.with_column(Column(SOURCE, "categorical", "identifier"), pd.Series(name, index=subjects.index, dtype="str"))
 
 
 def _renamed_regions(data: RegionData, new: Mapping[str, str]) -> RegionData:

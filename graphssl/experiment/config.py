@@ -38,6 +38,7 @@ from graphssl.experiment.parser import Parser, nearest, reason
 from graphssl.experiment.sources import Source, open_source, several
 from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.graphs.feature_groups import FeatureGroup
+from graphssl.graphs.neighbors import Search
 from graphssl.graphs.population_builder import PopulationBuilder
 from graphssl.initializers.dimension import Inflation
 from graphssl.objectives.base import AbstractObjective
@@ -45,6 +46,7 @@ from graphssl.objectives.supervised import ClassWeight
 from graphssl.training.finetune import FINETUNING
 from graphssl.training.fit import TrainingSettings
 from graphssl.training.segment import SegmentationSettings
+from graphssl.training.selection import Leaks, Rule, SelectionSettings
 from graphssl.training.stages import Stage, check_stage
 from graphssl.views.base import AbstractView
 
@@ -247,6 +249,55 @@ class CohortSource:
 
 
 @dataclass(frozen=True)
+class PoolSettings:
+    """A pool of unlabelled subjects, and which of them to pre-train on besides those of the cohort: see `graphssl.select_nearest`.
+
+    Args:
+        pools: Where the pool comes from: cohorts by name, with which the ids of their subjects begin.
+        budget: How many to choose: a number, or a share of the pool below 1.
+        k: Neighbours of each subject of the cohort at first.
+        rule: Which neighbours come first: `rounds`, `similarity`, `votes`, `diversity` or `class_means`; `random` and `all` are the controls.
+        balance: Column of the pool whose values are chosen in turn, such as `site` or `source`.
+        encoder: Folder of the model that compares subjects (f0); when left out, one is trained on a part of the pool.
+        subset: Share of the pool on which it is trained; 50,000 subjects at most.
+        objective: What it is trained on; that of the experiment when left out.
+        pretraining: How long and how fast it is trained; as the experiment when left out.
+        near_duplicate: Cosine from which two subjects count as one.
+        leaks: `refuse` a pool that holds subjects of the cohort, or `exclude` them.
+        search: `exact`, `approximate` or `auto`.
+        with_target: Whether the cohort's own training subjects are pre-trained on as well.
+        seed: Of the part of the pool, and of what is chosen at random.
+
+    Raises:
+        ConfigError: If there is no pool, or a number is impossible.
+    """
+
+    pools: dict[str, CohortSource]
+    budget: float
+    k: int = 10
+    rule: Rule = "rounds"
+    balance: str | None = None
+    encoder: str | None = None
+    subset: float = 0.1
+    objective: AbstractObjective | None = None
+    pretraining: TrainingSettings | None = None
+    near_duplicate: float | None = 0.99
+    leaks: Leaks = "refuse"
+    search: Search = "auto"
+    with_target: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.pools or not 0 < self.subset <= 1:
+            raise ConfigError(f"Expected one or more pools to choose from and a subset in (0, 1], found {list(self.pools)} and {self.subset}.")
+        self.chosen_by()  # which checks the numbers
+
+    def chosen_by(self) -> SelectionSettings:
+        """How many to choose, and by what."""
+        return SelectionSettings(self.budget, self.k, self.rule, self.balance, self.seed)
+
+
+@dataclass(frozen=True)
 class StageSource:
     """One stage of a chain of pre-training. What it does not say is as the run has it.
 
@@ -348,6 +399,7 @@ class Experiment:
         stages: Stages of pre-training, each from the weights of the one before; one training on the cohort when left out.
         pretraining: How long and how fast to pre-train.
         finetuning: How long and how fast to fine-tune.
+        selection: Other subjects to pre-train on, chosen of a pool by how much they are like those of the cohort.
         segmentation: What fine-tuning and evaluation learn from masks, where images have some; the target is then not read. Methods are `pretrained`
             and `scratch`, and with `_probe` those that leave the encoder as it is; the one baseline is the mean mask.
         class_weight: `balanced` lets the classes count alike, in fine-tuning and in the baselines that offer the choice (logistic regression and
@@ -377,6 +429,7 @@ class Experiment:
         modalities: MultimodalBuilder | None = None,
         pretraining: TrainingSettings = PRETRAINING,
         finetuning: TrainingSettings = FINETUNING,
+        selection: PoolSettings | None = None,
         segmentation: SegmentationSettings | None = None,
         class_weight: ClassWeight = "balanced",
         evaluation: EvaluationSettings = EVALUATION,
@@ -392,6 +445,9 @@ class Experiment:
         self.segmentation, self.class_weight, self.seed, self.output = segmentation, class_weight, seed, output
         self.stages = stages or []
         self.taken_up: tuple[Stage, ...] | None = None
+        self.selection = selection
+        if selection is not None and stages:
+            raise ConfigError("Expected stages or a selection, found both. Pre-train on what is chosen first, and start a stage from its encoder.")
 
     @cached_property
     def chain(self) -> tuple[Stage, ...]:
@@ -445,8 +501,8 @@ def instantiate(parser: ArgumentParser, parsed: Namespace) -> tuple[Experiment, 
     settings = {key: value for key, value in parsed.as_dict().items() if key in known}
     # Of a path and an adapter one is given; the other is not written, nor does it count in the hash of the run.
     settings["cohort"] = {key: value for key, value in settings["cohort"].items() if value is not None}
-    # Nor do stages and several modalities where there are none.
-    settings = {key: value for key, value in settings.items() if key not in ("stages", "modalities") or value}
+    # Nor do stages, several modalities and a selection where there are none.
+    settings = {key: value for key, value in settings.items() if key not in ("stages", "modalities", "selection") or value}
     settings["evaluation"] = {key: value for key, value in settings["evaluation"].items() if key != "missing" or value}
     text = yaml.safe_dump(json.loads(json.dumps(settings, default=str)), sort_keys=False)
     try:
@@ -474,6 +530,7 @@ def known_keys() -> list[str]:
         MixedImageBuilder,
         MultimodalBuilder,
         SegmentationSettings,
+        PoolSettings,
     ]
     for base in (AbstractEncoder, AbstractFusion, AbstractObjective, AbstractView):
         kinds += _below(base)

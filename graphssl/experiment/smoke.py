@@ -49,6 +49,8 @@ def instantiate_small(parser: ArgumentParser, parsed: Namespace) -> tuple[Experi
     protocol = "k_fold" if evaluation.protocol in ("published", "time_ordered") else evaluation.protocol
     experiment.evaluation = replace(evaluation, protocol=protocol, seeds=evaluation.seeds[:1], label_fractions=(1.0,), n_splits=2, n_jobs=1)
     experiment.pretraining, experiment.finetuning = (replace(s, max_epochs=1) for s in (experiment.pretraining, experiment.finetuning))
+    if experiment.selection is not None and experiment.selection.pretraining is not None:
+        experiment.selection = replace(experiment.selection, pretraining=replace(experiment.selection.pretraining, max_epochs=1))
     return experiment, note + text
 
 

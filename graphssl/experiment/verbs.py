@@ -47,6 +47,7 @@ from graphssl.evaluation.tuning import InnerUnit, Tuned
 from graphssl.experiment.config import COMPARISONS, OF_MODALITIES, ONLY, EvaluationSettings, Experiment
 from graphssl.experiment.explanation import write_explanation
 from graphssl.experiment.runs import RunFolder, joint_hash, read_manifest
+from graphssl.experiment.selection import prepared_pool, with_chosen
 from graphssl.folders import file_written_whole
 from graphssl.graphs import ConnectomeBuilder, PopulationBuilder, ScanContrast
 from graphssl.objectives import AbstractObjective, default_objective
@@ -58,6 +59,7 @@ from graphssl.training.model import Model, pooled_table
 from graphssl.training.pretrain import pretrain, untrained
 from graphssl.training.probe import Probe
 from graphssl.training.segment import finetune_segmentation
+from graphssl.training.selection import PoolSelection
 from graphssl.training.stages import Stage, pretrain_stages
 from graphssl.training.transfer import Transfer, transfer
 from graphssl.training.transfer_images import transfer_images
@@ -90,7 +92,8 @@ def run_pretrain(experiment: Experiment, configuration: str, *, progress: bool =
     """
     cohort, _ = experiment.cohort.load()
     with _opened(experiment, "pretrain", configuration, cohort) as folder:
-        model = _pretrained(experiment, cohort, folder, progress, probe_of(experiment, cohort))
+        pool = _pool(experiment, cohort, folder, progress)
+        model = _pretrained(experiment, cohort, folder, progress, probe_of(experiment, cohort), pool)
         _write_history(folder, {"pretrain": model.history})
     return {"encoder": str(folder.path / "encoder"), "epochs": len(model.history), **_json_card(model)}
 
@@ -113,7 +116,8 @@ def run_finetune(experiment: Experiment, configuration: str, *, model: str | Non
     _task(experiment, cohort, "finetune")
     given, carried = (None, None) if model is None else _model_for(experiment, cohort, model)
     with _opened(experiment, "finetune", configuration, cohort) as folder:
-        start = given or _pretrained(experiment, cohort, folder, progress, probe_of(experiment, cohort))
+        pool = None if given else _pool(experiment, cohort, folder, progress)
+        start = given or _pretrained(experiment, cohort, folder, progress, probe_of(experiment, cohort), pool)
         if carried is not None:
             folder.write_text("transfer.csv", carried.columns.to_csv())
         tuned = _finetuned(experiment, start, cohort, folder, progress)
@@ -144,13 +148,16 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
         "left_out": left_out,
     }
     names = (*settings.methods, *settings.baselines, *((MEAN_MASK,) if task.masks else ()))
-    methods = _methods(names, experiment, cohort)
+    methods = _methods(names, settings, experiment, cohort)
     check_stages_apart(experiment.chain, cohort)
     with _opened(experiment, "evaluate", configuration, cohort, details) as folder:
         folder.write_splits(splits)
         if experiment.chain:  # first, since stages with a cohort of their own are the same for all splits
             start = _pretrained(experiment, cohort, folder, progress)
-            methods = _methods(names, _taken_up(experiment, folder), cohort)
+            methods = _methods(names, settings, _taken_up(experiment, folder), cohort)
+        pool = _pool(experiment, cohort, folder, progress)
+        if pool is not None:
+            methods = _methods(names, settings, experiment, cohort, pool)
         evaluation = evaluate(
             cohort,
             methods,
@@ -169,7 +176,7 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
             progress=progress,
         )
         if not experiment.chain:
-            start = _pretrained(experiment, cohort, folder, progress)
+            start = _pretrained(experiment, cohort, folder, progress, of_pool=pool)
         tuned = _finetuned(experiment, start, cohort, folder, progress)
         _write_history(folder, {"pretrain": start.history, "finetune": tuned.history})
         is_explained = (folder.path / "explain" / "summary.json").is_file()
@@ -231,13 +238,14 @@ def embed(model: str | Path, cohort: str | Path, out: str | Path) -> pd.DataFram
     return table
 
 
-def make_method(name: str, experiment: Experiment, cohort: Cohort | None = None) -> Method:
+def make_method(name: str, experiment: Experiment, cohort: Cohort | None = None, of_pool: PoolSelection | None = None) -> Method:
     """A method of ours or a baseline as an estimator.
 
     Args:
         name: Name of the method.
         experiment: The experiment.
         cohort: Its cohort, which an encoder of one atlas is made for; loaded where one is needed and none is given.
+        of_pool: What is chosen of a pool for the training subjects of each split, to be pre-trained on as well.
 
     Raises:
         ConfigError: If edges are to be cut of an encoder that has none, or an encoder is of one atlas where there are several, or of other data.
@@ -265,6 +273,7 @@ def make_method(name: str, experiment: Experiment, cohort: Cohort | None = None)
         finetuning=_silent(experiment.finetuning),
         class_weight=experiment.class_weight,
         stages=(experiment.taken_up if encoder is experiment.encoder else None) or experiment.chain,
+        selection=of_pool,
     )
     if name in OF_MODALITIES or name.startswith(ONLY):
         return _of_modalities(name, method)
@@ -312,11 +321,11 @@ def _with_missing(experiment: Experiment, methods: dict[str, Any]) -> dict[str, 
     return swept
 
 
-def make_tuned(name: str, experiment: Experiment, cohort: Cohort | None = None) -> Tuned:
+def make_tuned(name: str, experiment: Experiment, cohort: Cohort | None = None, of_pool: PoolSelection | None = None) -> Tuned:
     """A method or baseline whose settings are chosen on inner folds, which hold out what the protocol holds out."""
     settings = experiment.evaluation
     inner: InnerUnit = "site" if settings.protocol == "leave_one_site_out" else "subject"
-    return Tuned(make_method(name, experiment, cohort), settings.tuned[name], n_inner=settings.n_inner, inner=inner)
+    return Tuned(make_method(name, experiment, cohort, of_pool), settings.tuned[name], n_inner=settings.n_inner, inner=inner)
 
 
 def objective_of(experiment: Experiment) -> AbstractObjective:
@@ -416,10 +425,12 @@ def _contents(data: ImageData) -> list[tuple[tuple[str, str], str]]:
     return [((content, part), subject) for content, part, subject in zip(*columns, strict=True)]
 
 
-def _methods(names: Sequence[str], experiment: Experiment, cohort: Cohort) -> dict[str, Any]:
+def _methods(
+    names: Sequence[str], settings: EvaluationSettings, experiment: Experiment, cohort: Cohort, of_pool: PoolSelection | None = None
+) -> dict[str, Any]:
     """Methods and baselines by name, those that are tuned, and those that meet patients who lack something."""
-    made: dict[str, Any] = {name: make_method(name, experiment, cohort) for name in names}
-    made |= {f"{name}_tuned": make_tuned(name, experiment, cohort) for name in experiment.evaluation.tuned}
+    made: dict[str, Any] = {name: make_method(name, experiment, cohort, of_pool) for name in names}
+    made |= {f"{name}_tuned": make_tuned(name, experiment, cohort, of_pool) for name in settings.tuned}
     return made | _with_missing(experiment, made)
 
 
@@ -434,12 +445,23 @@ def _taken_up(experiment: Experiment, folder: RunFolder) -> Experiment:
     return there
 
 
-def _pretrained(experiment: Experiment, cohort: Cohort, folder: RunFolder, progress: bool, probe: Probe | None = None) -> Model:
+def _pool(experiment: Experiment, cohort: Cohort, folder: RunFolder, progress: bool) -> PoolSelection | None:
+    return prepared_pool(experiment, objective_of(experiment), cohort, folder.path, progress=progress)
+
+
+def _pretrained(
+    experiment: Experiment,
+    cohort: Cohort,
+    folder: RunFolder,
+    progress: bool,
+    probe: Probe | None = None,
+    of_pool: PoolSelection | None = None,
+) -> Model:
     if experiment.chain:
         model = _pretrained_in_stages(experiment, cohort, folder, progress, probe)
     else:
         model = pretrain(
-            cohort,
+            with_chosen(experiment, of_pool, cohort, folder),
             objective=objective_of(experiment),
             encoder=experiment.encoder,
             builder=experiment.builder,

@@ -6,6 +6,7 @@ from graphssl.reports.conversion_page import write_conversion_report
 from graphssl.reports.explained import explanation_sentences
 from graphssl.reports.meta import is_meta_run, write_meta_report
 from graphssl.reports.page import write_report
+from graphssl.reports.selection import write_selection_page
 from graphssl.reports.summary import print_summary, report_summary
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "write_conversion_report",
     "write_meta_report",
     "write_report",
+    "write_selection_page",
     "write_study_report",
 ]

@@ -12,6 +12,7 @@ from graphssl.reports.headline import Headline, headline
 from graphssl.reports.markup import Html, Picture, document, facts, figure, folded, paragraph, section, tag, text
 from graphssl.reports.names import fraction_label, interval, listed, method_label, metric_label, number, p_value, signed
 from graphssl.reports.run_folder import RunFolder, read_run
+from graphssl.reports.selection import read_selection, selection_content
 from graphssl.reports.study import Study, read_study
 from graphssl.reports.tables import (
     affected_pairs,
@@ -69,6 +70,8 @@ def render(study: Study) -> str:
         ("excluded", "What was left out", _excluded),
         ("reproduce", "Configuration and versions", _reproduce),
     ]
+    if read_selection(run.folder) is not None:
+        sections.insert(-2, ("selection", "What was chosen of the pool", _selection))
     links = tag("nav", *(tag("a", title, href=f"#{anchor}") for anchor, title, _ in sections), aria_label="Sections")
     body = (section(title, anchor, *content(study)) for anchor, title, content in sections)
     return document(f"{run.name}: graphssl report", _top(study, links), body, _foot())
@@ -218,6 +221,13 @@ def _saliency(run: RunFolder) -> Iterator[Html]:
     stages = (run.explanation or {}).get("randomisation")
     if stages:
         yield folded("Randomised layers", randomisation_table(stages))
+
+
+def _selection(study: Study) -> Iterator[Html]:
+    found = read_selection(study.run.folder)
+    if found is not None:
+        yield paragraph("For all subjects at once; for each split, subjects were chosen by its training subjects alone.")
+        yield from selection_content(found)
 
 
 def _excluded(study: Study) -> Iterator[Html]:

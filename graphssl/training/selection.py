@@ -1,8 +1,9 @@
 """Which subjects of a large pool to pre-train on: those nearest to a target."""
 
+import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import pandas as pd
 
 from graphssl.data.cohort import Cohort
 from graphssl.data.overlap import contents, overlap, repeated, telling_columns
-from graphssl.data.pooled import SOURCE, together
+from graphssl.data.pooled import SOURCE, together, without_masks
 from graphssl.errors import ConfigError, DataError, LeakageError
 from graphssl.graphs.feature_groups import FeatureGroup
 from graphssl.graphs.neighbors import NeighborIndex, Search
@@ -37,7 +38,7 @@ class SelectionSettings:
             `similarity`: the most alike of all; `votes`: those that most subjects of the target have as a neighbour; `diversity`: those farthest from
             all chosen before (greedy k-centre; Sener & Savarese, ICLR 2018); `class_means`: nearest to the mean of each class of the target, which
             reads labels; and as controls `random` and `all`.
-        balance: Column of the pool, such as the site, whose values are chosen in turn as far as there are neighbours.
+        balance: Column of the pool, such as the site, whose values are chosen in turn.
         seed: Of what is chosen at random, and of the approximate search.
 
     Raises:
@@ -70,7 +71,7 @@ class Pool:
 
     Args:
         cohort: The pool: images, tables, timelines or connectomes, whatever the model reads.
-        model: A pre-trained model. It should have seen no subject of the target.
+        model: A pre-trained model, or what makes one of those who may be chosen. It should have seen no subject of the target.
         protected: Subjects who must not be pre-trained on, such as the test subjects of the target.
         leaks: What to do where the pool holds protected subjects: `refuse`, or `exclude` them.
         near_duplicate: Cosine from which two vectors count as one subject; of several one is chosen, and nobody who is that near to a protected
@@ -92,7 +93,7 @@ class Pool:
     def __init__(
         self,
         cohort: Cohort,
-        model: Model,
+        model: Model | Callable[[Cohort], Model],
         *,
         protected: Cohort | None = None,
         leaks: Leaks = "refuse",
@@ -100,16 +101,25 @@ class Pool:
         search: Search = "auto",
     ) -> None:
         self.eligible, self.excluded = apart(cohort, protected, leaks)
-        self.model, self.near_duplicate, self.search, self.n_pool = model, near_duplicate, search, len(cohort)
-        embedded = model.embed(self.eligible)
+        self.model = model if isinstance(model, Model) else model(self.eligible)
+        self.near_duplicate, self.search, self.n_pool = near_duplicate, search, len(cohort)
+        embedded = self._embedded(self.eligible)
         if protected is not None and near_duplicate is not None and len(embedded) > 1:
-            kept = _largest(_units(embedded, embedded), _units(embedded, model.embed(protected)))[0] < near_duplicate
+            kept = _largest(_units(embedded, embedded), _units(embedded, self._embedded(protected)))[0] < near_duplicate
             embedded = embedded[kept]
             self._exclude(~kept, "nearly identical to a protected subject")
         self.embedded, self.vectors = embedded, _units(embedded, embedded)
 
     def __repr__(self) -> str:
         return f"Pool({self.eligible.name!r}, {len(self.eligible)} of {self.n_pool} subjects to choose from)"
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits over who may be chosen and the weights of the model."""
+        digest = hashlib.sha256(f"{self.eligible.hash} {self.near_duplicate} {self.search}".encode())
+        for name, value in self.model.encoder.state_dict().items():
+            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
 
     def select(self, target: Cohort, settings: SelectionSettings, labels: Mapping[str, str] | None = None) -> "Selection":
         """Choose subjects for a target.
@@ -130,7 +140,7 @@ class Pool:
         free = np.flatnonzero(~table.index.isin(own.index))
         if not len(free):
             raise DataError(f"Expected subjects of {self.eligible.name!r} to choose from, found only those of the target. Give another pool.")
-        vectors, targets = self.vectors[free], _units(self.embedded, self.model.embed(target))
+        vectors, targets = self.vectors[free], _units(self.embedded, self._embedded(target))
         asked = _class_means(targets, target, labels) if settings.rule == "class_means" else targets
         ranked = self._ranked(free, vectors, asked, settings)
         similarity, nearest = _largest(vectors, targets)
@@ -154,9 +164,12 @@ class Pool:
             candidates = _candidates(index, asked, k, n)
             ordered = _ORDERS[settings.rule](candidates, vectors, budget)
             ordered = _cut(ordered, vectors, budget, self.near_duplicate, values)
-            if ordered["chosen"].sum() >= budget or k >= n:
+            if k >= n or (ordered["chosen"].sum() >= budget and _in_balance(ordered, values, budget)):
                 return ordered
             k = 2 * k
+
+    def _embedded(self, cohort: Cohort) -> pd.DataFrame:
+        return self.model.embed(without_masks(cohort))
 
     def _exclude(self, who: npt.NDArray[np.bool_], reason: str) -> None:
         gone = [("subject", subject, reason) for subject in self.eligible.subjects.index[who]]
@@ -291,6 +304,10 @@ class PoolSelection:
         """Nothing is fitted on a split, so that estimators share it."""
         return self
 
+    def arguments(self) -> dict[str, Any]:
+        """What decides which subjects are chosen for a target, as plain values."""
+        return {"pool": self.pool.hash, "settings": asdict(self.settings), "with_target": self.with_target}
+
     def cohort_for(self, target: Cohort, labels: Mapping[str, str] | None = None) -> Cohort:
         """What to pre-train on for the training subjects of a target.
 
@@ -301,8 +318,11 @@ class PoolSelection:
         Raises:
             DataError: If nobody is left to choose from.
         """
-        selection = self.pool.select(target, self.settings, labels)
-        return selection.with_target() if self.with_target else selection.cohort
+        return self.joined(self.pool.select(target, self.settings, labels))
+
+    def joined(self, selection: "Selection") -> Cohort:
+        """The chosen subjects, and those of the target where they are to be pre-trained on as well."""
+        return selection.with_target() if self.with_target else without_masks(selection.cohort, like=selection.target)
 
 
 def select_nearest(
@@ -465,6 +485,15 @@ def _cut(ordered: pd.DataFrame, vectors: Floats, budget: int, near_duplicate: fl
         places = ordered.index.to_numpy()
     kept = np.ones(len(places), dtype=bool) if near_duplicate is None else _distinct(vectors[places], near_duplicate, budget)
     return ordered.assign(chosen=kept & (np.cumsum(kept) <= budget))
+
+
+def _in_balance(ordered: pd.DataFrame, values: "pd.Series[str] | None", budget: int) -> bool:
+    """Whether every value that is balanced has its share, or all that there is of it."""
+    if values is None:
+        return True
+    there = values.value_counts()
+    chosen = values.iloc[ordered.index[ordered["chosen"]].to_numpy()].value_counts().reindex(there.index, fill_value=0)
+    return bool((chosen >= np.minimum(there, budget // len(there))).all())
 
 
 def _distinct(vectors: Floats, threshold: float, wanted: int) -> npt.NDArray[np.bool_]:

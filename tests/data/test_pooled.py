@@ -25,7 +25,7 @@ def test_ids_sites_and_groups_are_those_of_their_cohort():
     assert both.sites.tolist() == ["one/s", "one/t", "two/s", "two/s"]
     assert both.groups.nunique() == 3
     assert both.subjects["source"].tolist() == ["one", "one", "two", "two"]
-    assert both.schema["source"].role == "covariate"
+    assert both.schema["source"].role == "identifier"
     renamed = pooled({"x": first, "y": first})
     assert renamed.ids == ["x/a", "x/b", "y/a", "y/b"]
 
