@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _PALETTE = ("#3b4754", "#0b5cad", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#a8321f")
 _MOST_PANELS = 4
 _MOST_ROWS = 40
-_COUNTS = ("n_labelled", "n_rarest", "n_pretrained", "n_test")
+_COUNTS = {"n_labelled": "labelled", "n_rarest": "of the rarest class", "n_pretrained": "pre-trained on", "n_test": "tested"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,7 +324,7 @@ def study_figure(rows: pd.DataFrame, metric: str, axis: str, along: str | None, 
     told = listed(
         (f"{row[axis]} {number(row['mean'])}" for row in means.groupby(axis, sort=False)[["mean"]].mean().reset_index().to_dict("records")), 10
     )
-    counts = listed(f"{name.removeprefix('n_')} {means[name].min():.0f} to {means[name].max():.0f}" for name in _COUNTS if name in means)
+    counts = listed(f"{word} {_span(means[name])}" for name, word in _COUNTS.items() if name in means)
     fixed = "".join(f"; {name} at {_first(rows[name], order[name])}" for name in rest[1:])
     caption = f"{metric_label(metric)}: mean over splits with its 95% interval{fixed}. Subjects: {counts}."
     return Picture(image, f"{metric_label(metric)} by {_title(along or axis)}. Means: {told}.", caption, round(width * INCH))
@@ -359,7 +359,7 @@ def curve_figure(curves: pd.DataFrame, axis: str) -> Picture:
 
 
 def _draw(axes: "Axes", part: pd.DataFrame, axis: str, along: str | None, lines: Sequence[str], order: dict[str, list[str]]) -> None:
-    ticks = [level for level in order[along or axis] if level in set(part[along or axis])]
+    ticks = _in_order([level for level in order[along] if level in set(part[along])]) if along else list(lines)
     for place, level in enumerate(lines):
         rows = part[part[axis] == level].set_index(along or axis).reindex(ticks if along else [level]).dropna(subset=["mean"])
         at = [ticks.index(name) + (0.06 * (place - (len(lines) - 1) / 2) if along else 0) for name in rows.index]
@@ -367,6 +367,17 @@ def _draw(axes: "Axes", part: pd.DataFrame, axis: str, along: str | None, lines:
         colour = _PALETTE[place % len(_PALETTE)]
         axes.errorbar(at, rows["mean"], yerr=[below, above], color=colour, marker="o", markersize=4, linewidth=1.6, elinewidth=0.9, label=str(level))
     axes.set_xticks(range(len(ticks)), ticks)
+
+
+def _in_order(levels: Sequence[str]) -> list[str]:
+    """Numbers from low to high, then words as they come."""
+    numbers = [level for level in levels if level.replace(".", "", 1).isdigit()]
+    return [*sorted(numbers, key=float), *(level for level in levels if level not in numbers)]
+
+
+def _span(values: pd.Series) -> str:
+    low, high = values.min(), values.max()
+    return f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}"
 
 
 def _first(values: pd.Series, order: Sequence[str]) -> str:

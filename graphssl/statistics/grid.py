@@ -42,7 +42,8 @@ def cell_means(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     for levels, part in _cells(_of_metric(table, metric), axes):
         found = mean_interval(part.groupby("split")["value"].mean().to_numpy())
         about = {name: float(part[name].mean()) for name in counts}
-        interval = {"mean": found.estimate, "low": found.low, "high": found.high, "n_splits": found.n}
+        most = 1.0 if part["value"].between(0, 1).all() and not metric.startswith("separation") else math.inf
+        interval = {"mean": found.estimate, "low": max(found.low, 0.0), "high": min(found.high, most), "n_splits": found.n}
         rows.append({**levels, **interval, "n_seeds": part["seed"].nunique(), **about})
     return pd.DataFrame(rows)
 

@@ -8,7 +8,7 @@ import pytest
 
 from graphssl.errors import DataError, RunFolderError
 from graphssl.reports import is_study_run, write_study_report
-from graphssl.reports.cells import read_study_run, study_differences
+from graphssl.reports.cells import _in_order, read_study_run, study_differences
 
 AXES = {"start": ["scratch", "contrast"], "shots": ["1", "5", "10"], "width": ["8", "16"]}
 QUESTION = {"title": "Does it help <b>?", "axes": {"start": None, "shots": None}, "compare": {"start": "scratch"}, "along": "shots"}
@@ -71,3 +71,7 @@ def test_other_folders_and_damaged_ones(run, tmp_path):
     (run / "study.json").write_text("{")
     with pytest.raises(DataError, match="found a damaged one"):
         read_study_run(run)
+
+
+def test_numbers_are_drawn_from_low_to_high_and_words_after_them():
+    assert _in_order(["full", "100", "5", "0.5", "none"]) == ["0.5", "5", "100", "full", "none"]
