@@ -518,7 +518,6 @@ def known_keys() -> list[str]:
     """Keys that a configuration may hold, for the nearest one to an unknown one."""
     kinds: list[Any] = [
         Experiment,
-        StageSource,
         EvaluationSettings,
         TrainingSettings,
         ConnectomeBuilder,
