@@ -392,7 +392,9 @@ def _filled(kind: type[Settings], parsed: "Namespace") -> Settings:
 
 
 def _parse(parser: "Parser", words: Sequence[str]) -> "Namespace":
-    return parser.parse_args(list(words))
+    from graphssl.experiment.shipped import with_shipped
+
+    return parser.parse_args(with_shipped(words))
 
 
 def _experiment(words: Sequence[str], more: Callable[["Parser"], None] | None = None) -> tuple["Experiment", str, "Namespace"]:

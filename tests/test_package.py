@@ -71,8 +71,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
         entry_points = next(wheel.read(name).decode() for name in names if name.endswith("entry_points.txt"))
     assert "graphssl = graphssl.cli:main" in entry_points
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "graphssl").rglob("*") if path.suffix in (".py", ".yaml") or path.name == "py.typed"}
-    assert modules <= names
-    strange = [name for name in names - modules if ".dist-info/" not in name]
+    configurations = {f"graphssl/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}
+    assert modules | configurations <= names
+    strange = [name for name in names - modules - configurations if ".dist-info/" not in name]
     assert strange == []
 
 
