@@ -15,6 +15,9 @@ from graphssl.errors import DataError
 
 Made = TypeVar("Made")
 
+# What is kept of a population and follows from its records, not from its graph alone.
+_OF_PATIENTS = ("signature", "on ", "once ")
+
 
 class Patients(Protocol):
     """What a population asks of patients: records (`AbstractRecords`), or several kinds of data side by side (`MultimodalBatch`)."""
@@ -93,6 +96,16 @@ class Population:
                 self._kept[name] = make()
         made: Made = self._kept[name]
         return made
+
+    def with_patients(self, patients: Patients) -> "Population":
+        """The same graph with other records of the same patients; what was made of the graph is kept.
+
+        Args:
+            patients: The records, in the order of the nodes.
+        """
+        other = Population(patients, self.graph)
+        other._kept.update({name: made for name, made in self._kept.items() if not name.startswith(_OF_PATIENTS)})
+        return other
 
     def to(self, device: torch.device | str) -> "Population":
         """The population on another device; it is moved once."""
@@ -205,7 +218,7 @@ class PopulationBatch:
         Raises:
             DataError: If there is no such modality.
         """
-        population = Population(_modalities(self.population.patients).without(*names), self.population.graph)
+        population = self.population.with_patients(_modalities(self.population.patients).without(*names))
         return replace(self, patients=_modalities(self.patients).without(*names), population=population)
 
     def read(self, nodes: Int[Tensor, "M"] | None = None) -> Patients:

@@ -1,5 +1,6 @@
 """What encoders of population graphs share: a patient alone first, then what it learns from other patients."""
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,8 +15,9 @@ from torch.nn import functional as F
 from graphssl.data.batch import Batch
 from graphssl.data.builder import AbstractBuilder
 from graphssl.data.multimodal import MultimodalBatch
-from graphssl.data.population_batch import Patients, Population, PopulationBatch
+from graphssl.data.population_batch import Patients, PopulationBatch
 from graphssl.encoders.base import AbstractEncoder, Embedding, check_heads, made_of, written
+from graphssl.encoders.multimodal import MultimodalEncoder
 from graphssl.encoders.patient_messages import PatientGraph, trees, whole_graph
 from graphssl.encoders.patient_network import PatientNetwork
 from graphssl.errors import ConfigError
@@ -140,12 +142,18 @@ class AbstractPopulationEncoder(AbstractEncoder):
         Args:
             batch: All rows of the training.
         """
-        if not isinstance(batch, PopulationBatch):
+        if not isinstance(batch, PopulationBatch) or not isinstance(self.patient, MultimodalEncoder) or not self.patient.frozen:
             return batch
-        of_population = batch.population
-        known: Any = self.patient.once(of_population.patients)
-        own: Any = known if batch.patients is of_population.patients else self.patient.once(batch.patients)
-        return replace(batch, patients=own, population=Population(known, of_population.graph))
+        patient, before = self.patient, batch.population
+        population = before.keep(f"once {_digest(patient)}", lambda: before.with_patients(_embedded(patient, before.patients)))
+        if batch.patients is before.patients:
+            return replace(batch, patients=population.patients, population=population)
+        if batch.changed or bool(batch.hidden.any()):
+            return replace(batch, patients=_embedded(patient, batch.patients), population=population)
+        known = [population.patients[batch.nodes[~batch.attached]]]
+        new = [_embedded(patient, batch.patients[batch.attached])] if bool(batch.attached.any()) else []
+        order = torch.cat([(~batch.attached).nonzero().flatten(), batch.attached.nonzero().flatten()]).argsort()
+        return replace(batch, patients=population.patients.cat([*known, *new])[order], population=population)
 
     def each(self, patients: Patients) -> tuple[Embedding, Float[Tensor, "B D"]]:
         """Each patient alone: its embedding, and the vector that others learn from.
@@ -213,6 +221,19 @@ class AbstractPopulationEncoder(AbstractEncoder):
                 f"Expected a population compared by the groups {list(self.groups)}, found {list(batch.population.graph.groups)}. "
                 "Make the encoder with for_builder(builder)."
             )
+
+
+def _embedded(encoder: MultimodalEncoder, patients: Any) -> Any:
+    return encoder.once(patients)
+
+
+def _digest(encoder: MultimodalEncoder) -> str:
+    """What tells the frozen weights of an encoder from others."""
+    digest = hashlib.sha256()
+    for name in sorted(encoder.frozen):
+        for key, weight in sorted(encoder.encoders[name].state_dict().items()):
+            digest.update(f"{name} {key}".encode() + weight.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def taken(embedding: Embedding, rows: Int[Tensor, "b"]) -> Embedding:

@@ -284,8 +284,9 @@ def make_method(name: str, experiment: Experiment, cohort: Cohort | None = None,
 
 def _encoder_of(name: str, encoder: AbstractEncoder) -> AbstractEncoder:
     """The encoder as a method has it: `no_edges` without edges, from random weights without any that it would start from."""
-    if name.startswith("scratch") and isinstance(encoder, MultimodalEncoder):
-        return MultimodalEncoder(**{**encoder.arguments(), "initial": None, "frozen": ()})
+    if name.startswith("scratch") and isinstance(encoder.reader, MultimodalEncoder):
+        alone = MultimodalEncoder(**{**encoder.reader.arguments(), "initial": None, "frozen": ()})
+        return alone if encoder is encoder.reader else type(encoder)(**{**encoder.arguments(), "patient": alone})
     if name != "no_edges":
         return encoder
     if "edges" not in encoder.arguments():

@@ -141,3 +141,12 @@ def test_a_modality_is_left_out_of_the_population_too(population):
 def test_views_of_modalities_need_patients_with_modalities(batch):
     with pytest.raises(DataError, match="Expected patients with several kinds of data, found a TableBatch. Make them with a MultimodalBuilder"):
         batch.without("image")
+
+
+def test_what_follows_from_the_graph_is_kept_with_other_records(population):
+    population.keep("hops 8", lambda: 1)
+    population.keep("on meta", lambda: 2)
+    other = population.with_patients(rows("abcd", first=5.0))
+    assert (other.graph is population.graph, other.patients.numbers[0].item()) == (True, 5.0)
+    assert (other.keep("hops 8", lambda: 3), other.keep("on meta", lambda: 4)) == (1, 4)
+    assert other.signature() != population.signature()

@@ -369,6 +369,20 @@ def test_frozen_encoders_run_once_over_a_population(make_several, several, patie
     of_all = PopulationBatch(several.population_.patients, torch.arange(30), torch.full((30, 0), -1), torch.zeros(30, 0, 2), several.population_)
     once = encoder.once(of_all)
     assert once.patients is once.population.patients
+    assert once.population is known.population  # worked out once for all batches of the population
+    assert opened == []
+    assert {name: type(part) for name, part in encoder.once(of_all[[3, 1]]).patients.parts.items()}.get("image", EmbeddedBatch) is EmbeddedBatch
+    assert opened == []  # whoever is of the population is known
+    assert make_several().once(of_all) is of_all
+
+
+def test_hidden_patients_are_not_known_before(make_several, several):
+    encoder = make_several(frozen=("image",)).eval()
+    known = several.population_
+    batch = PopulationBatch(known.patients, torch.arange(30), torch.full((30, 0), -1), torch.zeros(30, 0, 2), known)[list(range(9, -1, -1))]
+    hidden = batch.hide(torch.tensor([False, True]).expand(10, 2))
+    with torch.no_grad():
+        assert_close(encoder(encoder.once(hidden)).pooled, encoder(hidden).pooled, atol=1e-6, rtol=1e-5)
 
 
 def test_a_view_of_images_reaches_the_patient_and_its_neighbours(make_several, several):
