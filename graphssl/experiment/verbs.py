@@ -389,6 +389,21 @@ def _model_for(experiment: Experiment, cohort: Cohort, folder: str) -> tuple[Mod
     return model, None
 
 
+def _check_modalities(builder: MultimodalBuilder, model: Model, folder: str) -> None:
+    """Check that a model was trained on every modality that a configuration names."""
+    if not isinstance(model.builder, MultimodalBuilder):
+        raise ConfigError(
+            f"Expected a model of {', '.join(builder.builders)} in {folder}, found one of {', '.join(model.builder.describe())} alone. "
+            f"Start a modality from it instead: encoder.init_args.initial."
+        )
+    new = [name for name in builder.builders if name not in model.builder.builders_]
+    if new:
+        raise ConfigError(
+            f"Expected the modalities of the model in {folder} ({', '.join(model.builder.builders_)}), found {new[0]} too, "
+            "which it was not trained on. Leave it out, or pre-train with it."
+        )
+
+
 def probe_of(experiment: Experiment, cohort: Cohort) -> Probe | None:
     """The probe of the stages on the subjects who are not for testing in a published split; None where there is one training, or no target."""
     if not experiment.chain or (experiment.target is None and not cohort.schema.named("target")):
