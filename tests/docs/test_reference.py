@@ -50,8 +50,9 @@ def parameters_of(thing):
 
 
 def documented(thing):
-    """Names in the sections Args and Attributes of a docstring, its own and those of the classes above."""
+    """Names in the sections Args and Attributes of a docstring: its own, those of the classes above, and of an abstract class those below it."""
     classes = [above for above in thing.__mro__ if above.__module__.startswith("graphssl")] if inspect.isclass(thing) else [thing]
+    classes += thing.__subclasses__() if inspect.isabstract(thing) else []
     text = "\n".join(part.__doc__ or "" for above in classes for part in (above, getattr(above, "__init__", above)) if part is not None)
     return set(re.findall(r"^\s*\*{0,2}(\w+)(?: \([^)]*\))?:\s", text, re.MULTILINE)) | {
         name for names in re.findall(r"^\s*((?:\w+, )+\w+):\s", text, re.MULTILINE) for name in names.split(", ")
