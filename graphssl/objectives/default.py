@@ -22,7 +22,7 @@ def default_objective(encoder: AbstractEncoder) -> AbstractObjective:
     """
     reader = encoder.reader
     if isinstance(reader, MultimodalEncoder):
-        return MaskedModality()
+        return MaskedModality(visible_weight=1.0)
     if isinstance(reader, AbstractImageEncoder):
         return Restoration()
     if isinstance(reader, EventTransformer):
