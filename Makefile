@@ -12,13 +12,18 @@ LEARN2LEARN := $(VENV)/.learn2learn
 BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench learn2learn clean
+.PHONY: help demo encoders test lint docs bench learn2learn clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED)  ## simulate a cohort, pre-train, fine-tune, compare with baselines, write a report
 	$(BIN)/graphssl demo $(ARGS)
+
+encoders: $(INSTALLED)  ## pre-train the encoders that need nobody's data: connectomes, stays, images (runs/, see docs/how-to/open-encoders.md)
+	$(BIN)/graphssl pretrain --config configs/objectives/masked_regions.yaml $(ARGS)
+	$(BIN)/graphssl pretrain --config configs/objectives/timeline_tasks.yaml $(ARGS)
+	$(BIN)/graphssl pretrain --config configs/objectives/image_ntxent.yaml $(ARGS)
 
 test: $(INSTALLED)  ## run the tests (all but the slow ones) and print the coverage
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
