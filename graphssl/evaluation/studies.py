@@ -194,9 +194,11 @@ def run_study(
         raise ConfigError(f"Expected cells and seeds to study, found {len(cells)} and {len(seeds)}.")
     units = [unit for cell in cells for unit in _units(cell, protocol, n_splits, n_folds, seeds, Path(folder))]
     alone, parallel = n_jobs != 1, joblib.Parallel(n_jobs=n_jobs, return_as="generator")
-    starts = list({unit.start: unit for unit in units if unit.start is not None}.values())
-    for _ in shown(parallel(joblib.delayed(_prepare_start)(unit, alone) for unit in starts), len(starts), "pre-training", progress):
-        pass
+    for stage in range(max(len(cell.settings.pretrain_on) for cell in cells)):
+        starts = list({unit.starts[stage]: unit for unit in units if len(unit.starts) > stage}.values())
+        jobs = (joblib.delayed(_prepare_stage)(unit, stage, alone) for unit in starts)
+        for _ in shown(parallel(jobs), len(starts), "pre-training", progress):
+            pass
     different = {unit.path: unit for unit in units}
     for _ in shown(parallel(joblib.delayed(_score)(unit, alone) for unit in different.values()), len(different), "cells", progress):
         pass
@@ -204,14 +206,14 @@ def run_study(
 
 
 class _Unit(NamedTuple):
-    """A cell on one split with one seed; where it is kept, and where what it starts from is."""
+    """A cell on one split with one seed; where it is kept, and where the stages of what it starts from are."""
 
     cell: Cell
     task: Task
     split: Split
     seed: int
     path: Path
-    start: Path | None
+    starts: tuple[Path, ...]
 
     @property
     def train(self) -> Cohort:
@@ -231,52 +233,71 @@ def _units(cell: Cell, protocol: ProtocolName, n_splits: int, n_folds: int | Non
 
 def _unit(cell: Cell, task: Task, split: Split, seed: int, folder: Path) -> _Unit:
     settings = cell.settings
-    common = [cell.cohort.hash, repr(cell.cohort.schema), split.hash, seed, repr(described([cell.encoder, cell.builder]))]
-    start = None
-    if settings.pretrain_on:
-        source = None if cell.source is None or "source" not in settings.pretrain_on else cell.source.hash
-        of_source = (settings.source_size, settings.source_epochs) if source else None
-        learned = repr(described([cell.objective, replace(cell.pretraining, progress=False), settings.pretrain_on, of_source]))
-        start = folder / "starts" / joblib.hash([*common, source, learned])[:16]
+    common = [seed, repr(described([cell.encoder, cell.builder]))]
+    of_cohort = [cell.cohort.hash, repr(cell.cohort.schema), split.hash]
+    starts: list[Path] = []
+    for name in settings.pretrain_on:
+        before = [path.name for path in starts[-1:]]
+        learned = [*common, *before, name, repr(described([cell.objective, _of_stage(cell, name)])), *_of_whom(cell, name, of_cohort)]
+        starts.append(folder / "starts" / joblib.hash(learned)[:16])
     # What only says how it starts is in the name of that.
     after = replace(settings, pretrain_on=(), source_size=None, source_epochs=None)
-    after = after if start is not None else replace(after, transfer="encoder")  # there is no other
+    after = after if starts else replace(after, transfer="encoder")  # there is no other
     rest = [asdict(task), cell.class_weight, repr(described([cell.segmentation, _plain(after)]))]
-    key = joblib.hash([*common, None if start is None else start.name, *rest])[:16]
-    name = re.sub(r"[^\w.-]+", "_", split.name)
-    return _Unit(cell, task, split, seed, folder / "cells" / f"{name}-{seed}-{key}.json", start)
+    key = joblib.hash([*common, *of_cohort, [path.name for path in starts], *rest])[:16]
+    fold = re.sub(r"[^\w.-]+", "_", split.name)
+    return _Unit(cell, task, split, seed, folder / "cells" / f"{fold}-{seed}-{key}.json", tuple(starts))
+
+
+def _of_stage(cell: Cell, name: str) -> TrainingSettings:
+    """How long and how fast a stage is trained."""
+    epochs = cell.settings.source_epochs if name == "source" else None
+    return replace(cell.pretraining, progress=False, max_epochs=epochs or cell.pretraining.max_epochs)
+
+
+def _of_whom(cell: Cell, name: str, of_cohort: list[Any]) -> list[Any]:
+    """What tells the subjects of a stage from others: a source is the same on every split."""
+    if name == "cohort" or cell.source is None:
+        return of_cohort
+    return [cell.source.hash, cell.settings.source_size, cell.cohort.hash if cell.source.name == cell.cohort.name else None]
 
 
 def _plain(settings: CellSettings) -> dict[str, Any]:
     return {**vars(settings), "steps": vars(settings.steps)}
 
 
-def _prepare_start(unit: _Unit, alone: bool) -> None:
-    """Pre-train what a cell starts from, unless that or the cell was done before."""
+def _prepare_stage(unit: _Unit, stage: int, alone: bool) -> None:
+    """Pre-train a stage of what a cell starts from, unless that or the cell was done before."""
     if not unit.path.is_file():
         with one_thread(alone):
-            _start(unit)
+            _stage(unit, stage)
 
 
 def _start(unit: _Unit) -> Model:
     """The pre-trained encoder, ready for the training subjects; random weights where it learned from nothing."""
-    cell, settings, train = unit.cell, unit.cell.settings, unit.train
-    if unit.start is None:
-        return untrained(train, encoder=cell.encoder, builder=cell.builder, seed=unit.seed)
-    cohorts = {"cohort": train, "source": None if cell.source is None else _of_source(cell, unit.seed)}
-    epochs = {"cohort": None, "source": settings.source_epochs}
-    chain = pretrain_stages(
-        [Stage(name, cohorts[name], epochs=epochs[name]) for name in settings.pretrain_on],
+    cell = unit.cell
+    if not unit.starts:
+        return untrained(unit.train, encoder=cell.encoder, builder=cell.builder, seed=unit.seed)
+    model = _stage(unit, len(unit.starts) - 1)
+    if cell.settings.pretrain_on[-1] == "cohort":
+        return model
+    return carried(model, unit.train, encoder=cell.encoder, builder=cell.builder, seed=unit.seed)
+
+
+def _stage(unit: _Unit, stage: int) -> Model:
+    """The encoder after a stage, trained from where the one before is kept, or read back."""
+    cell, names = unit.cell, unit.cell.settings.pretrain_on
+    before = "random" if stage == 0 else unit.starts[stage - 1] / f"1-{names[stage - 1]}"
+    cohort = unit.train if names[stage] == "cohort" else _of_source(cell, unit.seed)
+    return pretrain_stages(
+        [Stage(names[stage], cohort, initialisation=before)],
         objective=cell.objective,
         encoder=cell.encoder,
         builder=cell.builder,
-        settings=replace(cell.pretraining, progress=False),
+        settings=_of_stage(cell, names[stage]),
         seed=unit.seed,
-        folder=unit.start,
-    )
-    if settings.pretrain_on[-1] == "cohort":
-        return chain.model
-    return carried(chain.model, train, encoder=cell.encoder, builder=cell.builder, seed=unit.seed)
+        folder=unit.starts[stage],
+    ).model
 
 
 def _of_source(cell: Cell, seed: int) -> Cohort:
@@ -357,7 +378,7 @@ def _labelled(unit: _Unit) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _tuned(unit: _Unit, start: Model, labelled: Cohort, validation: Cohort | None) -> Model:
     cell, settings = unit.cell, unit.cell.settings
     if cell.segmentation is not None:
-        decoder = _decoder(unit, start) if settings.transfer == "encoder_decoder" and unit.start is not None else None
+        decoder = _decoder(unit, start) if settings.transfer == "encoder_decoder" and unit.starts else None
         return segment_by_steps(
             start, labelled, segmentation=cell.segmentation, settings=settings.steps, validation=validation, decoder=decoder, seed=unit.seed
         )
@@ -369,9 +390,8 @@ def _tuned(unit: _Unit, start: Model, labelled: Cohort, validation: Cohort | Non
 
 def _decoder(unit: _Unit, start: Model) -> SegmentationDecoder:
     """The decoder that pre-training learned, from where its objective is kept."""
-    assert unit.start is not None
     assert unit.cell.segmentation is not None
-    last = max(path for path in unit.start.iterdir() if path.is_dir())  # numbered
+    last = unit.starts[-1] / f"1-{unit.cell.settings.pretrain_on[-1]}"
     weights = {name.removeprefix("decoder."): value for name, value in load_file(last / OBJECTIVE).items() if name.startswith("decoder.")}
     channels = weights["heads.0.bias"].shape[0]
     decoder = SegmentationDecoder.for_encoder(start.encoder, channels, width=unit.cell.segmentation.width, deep_supervision=False)
