@@ -248,12 +248,13 @@ def report(words: Sequence[str]) -> None:
 
     parser = _parser()
     parser.add_argument("run", type=str, help="run folder")
+    parser.add_argument("--ids", action="store_true", help="name the subjects and scans that were left out, which else are counted")
     parsed = _parse(parser, words)
     if is_meta_run(parsed.run) or is_study_run(parsed.run):
         written = {"run": parsed.run, "report": str((write_meta_report if is_meta_run(parsed.run) else write_study_report)(parsed.run))}
         _print(f"Report: {written['report']}", written, parsed)
         return
-    page = write_report(parsed.run)
+    page = write_report(parsed.run, ids=parsed.ids)
     _print_evaluation({"run": parsed.run, "report": str(page)}, parsed)
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from graphssl.folders import file_written_whole
@@ -28,11 +29,12 @@ from graphssl.reports.tables import (
     split_table,
     subjects_table,
     tuning_table,
+    without_ids,
 )
 from graphssl.seal import seal
 
 
-def write_report(run_folder: str | os.PathLike[str]) -> Path:
+def write_report(run_folder: str | os.PathLike[str], *, ids: bool = False) -> Path:
     """Write `report.html` into a run folder: what was run on what, what came out against which baselines, and what to beware of.
 
     All numbers are computed from `results.jsonl` and `predictions.parquet` with `graphssl.statistics`. Where a file is absent, a sentence
@@ -40,6 +42,7 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path:
 
     Args:
         run_folder: The run folder; `manifest.json` and `results.jsonl` must be there.
+        ids: Whether to name the subjects and scans that were left out; else they are counted, since a report is passed on.
 
     Returns:
         Path of the page.
@@ -48,7 +51,8 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path:
         RunFolderError: If the folder or its manifest is absent.
         DataError: If there are no results, or a file is there and damaged.
     """
-    study = read_study(read_run(run_folder))
+    run = read_run(run_folder)
+    study = read_study(run if ids or run.excluded is None else replace(run, excluded=without_ids(run.excluded)))
     target = study.run.folder / "report.html"
     with file_written_whole(target) as aside:
         aside.write_text(render(study), encoding="utf-8")

@@ -180,13 +180,23 @@ def excluded_table(excluded: pd.DataFrame) -> Html:
     """What was left out, with the reasons: counts first, then one by one."""
     total = excluded["what"].value_counts()
     short = ", ".join(f"{n} {what} {'entry' if n == 1 else 'entries'}" for what, n in total.items())
-    rows = [[_name(row["what"]), _name(row["id"]), _name(row["reason"])] for _, row in excluded.head(_MOST_EXCLUDED).iterrows()]
-    cut = f" The first {_MOST_EXCLUDED} of {len(excluded)} are shown; excluded.csv in the run folder has all."
-    content = [paragraph(short + "." + (cut if len(excluded) > _MOST_EXCLUDED else ""))]
+    named = excluded[excluded["id"].notna()]
+    rows = [[_name(row["what"]), _name(row["id"]), _name(row["reason"])] for _, row in named.head(_MOST_EXCLUDED).iterrows()]
+    cut = f" The first {_MOST_EXCLUDED} of {len(named)} are shown; excluded.csv in the run folder has all."
+    unnamed = " Which subjects and scans they are stands in excluded.csv in the run folder."
+    content = [paragraph(short + "." + (cut if len(named) > _MOST_EXCLUDED else unnamed if len(named) < len(excluded) else ""))]
     reasons = excluded.fillna("–").value_counts(["what", "reason"]).reset_index(name="n")
     if 1 < len(reasons) <= _TOP and len(reasons) < len(excluded):
         content.append(table(["What", "Reason", "Entries"], reasons.to_numpy().tolist(), numeric=(2,)))
-    return Html("\n".join([*content, folded("Each entry", table(["What", "Id", "Reason"], rows))]))
+    return Html("\n".join([*content, *([folded("Each entry", table(["What", "Id", "Reason"], rows))] if rows else [])]))
+
+
+def without_ids(excluded: pd.DataFrame) -> pd.DataFrame:
+    """What was left out, with the ids taken away but for those of columns, which name no patient."""
+    return excluded.assign(id=excluded["id"].where(excluded["what"].isin(_OF_NO_PATIENT)))
+
+
+_OF_NO_PATIENT = ("column", "code", "table")
 
 
 def setting(study: Study) -> Html:

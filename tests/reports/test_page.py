@@ -166,10 +166,24 @@ def test_nothing_left_out(fake_run: Make) -> None:
 def test_many_left_out_are_cut_with_a_word(fake_run: Make) -> None:
     run = fake_run().method("pretrained", {"a": 0.7, "b": 0.8})
     (run.folder / "excluded.csv").write_text("what,id,reason\n" + "".join(f"subject,s{k},\n" for k in range(201)))
-    page = write_report(run.write()).read_text(encoding="utf-8")
+    page = write_report(run.write(), ids=True).read_text(encoding="utf-8")
     assert "The first 200 of 201 are shown" in page
     assert "s199" in page
     assert "s200<" not in page
+
+
+def test_patients_who_were_left_out_are_counted_and_named_only_when_asked(fake_run: Make) -> None:
+    run = fake_run().method("pretrained", {"a": 0.7, "b": 0.8})
+    (run.folder / "excluded.csv").write_text("what,id,reason\nsubject,zoe,no file\nregion,thomasina,1 of 12\ncolumn,shoe size,empty\n")
+    folder = run.write()
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "zoe" not in page
+    assert "thomasina" not in page
+    assert "shoe size" in page
+    assert "Which subjects and scans they are stands in excluded.csv" in page
+    named = write_report(folder, ids=True).read_text(encoding="utf-8")
+    assert "zoe" in named
+    assert "thomasina" in named
 
 
 def test_more_than_two_classes(fake_run: Make) -> None:
