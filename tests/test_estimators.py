@@ -183,7 +183,7 @@ def test_two_labels_of_each_class_at_least(cohort):
     labels = np.full(24, WITHHELD)
     labels[[0, 1, 2]] = [0, 0, 1]
     with pytest.raises(DataError, match="at least two labelled subjects of each class"):
-        quick_classifier().fit(cohort, labels)
+        quick_classifier(mode="full").fit(cohort, labels)
 
 
 def test_unknown_mode(cohort):
