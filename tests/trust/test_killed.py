@@ -141,7 +141,7 @@ def contents(folder):
         elif path.name == "history.csv":
             found[name] = pd.read_csv(path).filter(regex="^(?!.*seconds)").to_csv()
         elif path.name == "manifest.json":
-            found[name] = {key: value for key, value in json.loads(path.read_text()).items() if key not in ("created", "command")}
+            found[name] = {key: value for key, value in json.loads(path.read_text()).items() if key not in ("created", "command", "git_commit")}
         elif path.suffix in (".npz", ".png"):
             found[name] = None  # zip archives and figures hold the time they were made
         else:
