@@ -236,7 +236,7 @@ def _taken(values: Array, order: npt.NDArray[np.intp], axis: int) -> Array:
 def _mirrored(matrix: Array) -> Array:
     """A matrix with both triangles; tractography tools often write one of them only."""
     upper, lower = np.triu(matrix, 1), np.tril(matrix, -1)
-    if upper.any() == lower.any():
+    if upper.any() == lower.any() or matrix.shape[0] != matrix.shape[1]:  # one that is not square is refused where shapes are checked
         return matrix
     return matrix + (upper.T if upper.any() else lower.T)
 
