@@ -54,7 +54,8 @@ def cautions(study: Study) -> list[Caution]:
 def n_excluded(run: RunFolder) -> int:
     """Number of subjects that were left out."""
     if run.excluded is not None:
-        return int(run.excluded.loc[run.excluded["what"] == "subject", "id"].nunique())
+        ids = run.excluded.loc[run.excluded["what"] == "subject", "id"]
+        return int(ids.nunique()) if ids.notna().all() else len(ids)  # ids are taken away where a report is passed on
     return int(run.part("cohort").get("excluded_count", {}).get("subject", 0))
 
 

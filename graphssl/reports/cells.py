@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from graphssl.errors import DataError, RunFolderError
-from graphssl.folders import file_written_whole
 from graphssl.reports.canvas import INCH, canvas, png
 from graphssl.reports.markup import Html, Picture, document, facts, figure, folded, paragraph, section, table, tag
 from graphssl.reports.names import count, interval, listed, metric_label, number, p_value, signed
+from graphssl.reports.run_folder import write_page
 from graphssl.statistics.grid import axes_of, cell_means, convergence, paired_differences, power_laws
 from graphssl.statistics.metrics import LOWER_IS_BETTER
 
@@ -102,10 +102,7 @@ def write_study_report(run_folder: str | os.PathLike[str]) -> Path:
         DataError: If a file is damaged.
     """
     run = read_study_run(run_folder)
-    target = run.folder / "report.html"
-    with file_written_whole(target) as aside:
-        aside.write_text(_render(run), encoding="utf-8")
-    return target
+    return write_page(run.folder, _render(run))
 
 
 def study_differences(run: StudyRun) -> pd.DataFrame:

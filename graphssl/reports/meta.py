@@ -14,14 +14,13 @@ from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
 
 from graphssl.errors import DataError, RunFolderError
-from graphssl.folders import file_written_whole
 from graphssl.reports.adaptation import adaptation_figure, compared, label, scored, summarised
 from graphssl.reports.canvas import INCH, canvas, png
 from graphssl.reports.markup import Html, Picture, facts, figure, folded, paragraph, section, table, tag, text
 from graphssl.reports.names import count, interval, listed, method_phrase, number, p_value, signed
+from graphssl.reports.run_folder import write_page
 from graphssl.reports.source_rates import rates_figure, rates_sentence, rates_summary
 from graphssl.reports.style import CSS
-from graphssl.seal import seal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,11 +100,7 @@ def write_meta_report(run_folder: str | os.PathLike[str]) -> Path:
         DataError: If a file is damaged.
     """
     run = read_meta_run(run_folder)
-    target = run.folder / "report.html"
-    with file_written_whole(target) as aside:
-        aside.write_text(_render(run), encoding="utf-8")
-    seal(run.folder, [target.name])
-    return target
+    return write_page(run.folder, _render(run))
 
 
 def _render(run: MetaRun) -> str:

@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from graphssl.folders import file_written_whole
 from graphssl.reports import brain, figures, modalities
 from graphssl.reports.cautions import Caution, cautions
 from graphssl.reports.explained import explanation_sentences
 from graphssl.reports.headline import Headline, headline
 from graphssl.reports.markup import Html, Picture, document, facts, figure, folded, paragraph, section, tag, text
 from graphssl.reports.names import fraction_label, interval, listed, method_label, metric_label, number, p_value, signed
-from graphssl.reports.run_folder import RunFolder, read_run
+from graphssl.reports.run_folder import RunFolder, read_run, write_page
 from graphssl.reports.selection import read_selection, selection_content
 from graphssl.reports.study import Study, read_study
 from graphssl.reports.tables import (
@@ -31,7 +30,6 @@ from graphssl.reports.tables import (
     tuning_table,
     without_ids,
 )
-from graphssl.seal import seal
 
 
 def write_report(run_folder: str | os.PathLike[str], *, ids: bool = False) -> Path:
@@ -53,11 +51,7 @@ def write_report(run_folder: str | os.PathLike[str], *, ids: bool = False) -> Pa
     """
     run = read_run(run_folder)
     study = read_study(run if ids or run.excluded is None else replace(run, excluded=without_ids(run.excluded)))
-    target = study.run.folder / "report.html"
-    with file_written_whole(target) as aside:
-        aside.write_text(render(study), encoding="utf-8")
-    seal(study.run.folder, [target.name])
-    return target
+    return write_page(study.run.folder, render(study))
 
 
 def render(study: Study) -> str:

@@ -13,7 +13,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from graphssl.errors import DataError, RunFolderError
+from graphssl.folders import file_written_whole
 from graphssl.results import read_results
+from graphssl.seal import seal
 from graphssl.statistics.predictions import probability_columns
 
 Array = npt.NDArray[np.float64]
@@ -86,6 +88,23 @@ class RunFolder:
         """A section of the manifest; empty where it was not recorded."""
         value = self.manifest.get(name)
         return value if isinstance(value, dict) else {}
+
+
+def write_page(run_folder: Path, page: str, name: str = "report.html") -> Path:
+    """Write a page into a run folder, whole or not at all, and take its hash anew where the folder is sealed.
+
+    Args:
+        run_folder: The run folder.
+        page: The page.
+        name: Its file, relative to the folder.
+
+    Returns:
+        Path of the page.
+    """
+    with file_written_whole(run_folder / name) as aside:
+        aside.write_text(page, encoding="utf-8")
+    seal(run_folder, [name])
+    return run_folder / name
 
 
 def read_run(folder: str | os.PathLike[str]) -> RunFolder:

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from graphssl.errors import DataError, RunFolderError
-from graphssl.folders import file_written_whole
 from graphssl.reports.canvas import INCH, canvas, png
-from graphssl.reports.markup import Html, Picture, document, facts, figure, folded, paragraph, section, table, tag
+from graphssl.reports.markup import Html, Picture, document, facts, figure, paragraph, section, table, tag
 from graphssl.reports.names import count, number
+from graphssl.reports.run_folder import write_page
 
 FOLDER = "selection"
 _RULES = {
@@ -85,15 +85,13 @@ def write_selection_page(run_folder: str | os.PathLike[str]) -> Path:
     found = read_selection(run_folder)
     if found is None:
         raise RunFolderError(f"Expected a run that chose subjects of a pool, found no {FOLDER}/ in {run_folder}. Give its configuration a selection.")
-    target = Path(run_folder) / FOLDER / "report.html"
     name = Path(run_folder).resolve().name
     kicker = paragraph(f"graphssl report · {name}", "kicker")
     chosen, pool = f"{found.summary['n_chosen']} of {count(found.summary['n_pool'], 'subject')}", found.summary["pool"]
     top = tag("header", kicker, tag("h1", f"{chosen} of {pool} chosen for {found.summary['target']}"))
     body = [section("What was chosen of the pool", "selection", *selection_content(found))]
-    with file_written_whole(target) as aside:
-        aside.write_text(document(f"{name}: what was chosen", top, body, tag("footer", paragraph("Research software; not a medical device."))))
-    return target
+    page = document(f"{name}: what was chosen", top, body, tag("footer", paragraph("Research software; not a medical device.")))
+    return write_page(Path(run_folder), page, f"{FOLDER}/report.html")
 
 
 def selection_content(found: Selected) -> Iterator[Html]:
@@ -112,9 +110,7 @@ def selection_content(found: Selected) -> Iterator[Html]:
     for column in summary["columns"]:
         yield _counts(found.subjects, column)
     if len(found.excluded):
-        rows = found.excluded[["id", "reason"]].head(_MOST).to_numpy().tolist()
-        more = f"; the first {_MOST}" if len(found.excluded) > _MOST else ""
-        yield folded(f"Who could not be chosen ({len(found.excluded)}{more})", table(["Subject", "Why"], rows))
+        yield paragraph(f"{count(len(found.excluded), 'subject')} of the pool could not be chosen; {FOLDER}/excluded.csv says who, and why.")
 
 
 def similarity_figure(found: Selected) -> Picture:

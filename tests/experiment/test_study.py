@@ -10,6 +10,7 @@ import yaml
 from graphssl.cli import main
 from graphssl.errors import ConfigError
 from graphssl.experiment.study import instantiate_study, is_study, study_parser
+from graphssl.seal import broken
 
 STUDY = {
     "name": "small",
@@ -78,19 +79,22 @@ def test_a_study_runs_from_the_command_line_and_its_report_is_made_anew(tmp_path
     assert main(["evaluate", "--config", str(path), "--quiet"]) == 0
     assert {each: each.stat().st_mtime_ns for each in (run / "cells").iterdir()} == cells
     assert (run / "report.html").is_file()
+    (run / "report.html").write_text("changed", encoding="utf-8")
+    assert broken(run)
     assert main(["report", str(run)]) == 0
+    assert broken(run) == []  # the page is sealed anew
     shutil.rmtree(run / "starts")
     assert main(["evaluate", "--config", str(written(tmp_path, metrics=["auprc"])), "--quiet"]) == 2  # another study
     assert "another one" in capsys.readouterr().err
 
 
 def test_only_studies_have_parts(tmp_path):
-    study, other, broken = written(tmp_path), tmp_path / "other.yaml", tmp_path / "broken.yaml"
+    study, other, cut = written(tmp_path), tmp_path / "other.yaml", tmp_path / "cut.yaml"
     other.write_text("name: other\ncohort: {}\n")
-    broken.write_text("{")
+    cut.write_text("{")
     assert is_study(["--config", str(study)])
     assert is_study([f"--config={study}", "--quiet"])
-    assert not any(is_study(words) for words in ([], ["--config"], ["--config", "absent.yaml"], ["--config", str(other)], ["--config", str(broken)]))
+    assert not any(is_study(words) for words in ([], ["--config"], ["--config", "absent.yaml"], ["--config", str(other)], ["--config", str(cut)]))
 
 
 @pytest.mark.parametrize(
