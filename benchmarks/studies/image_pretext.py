@@ -227,6 +227,10 @@ def two_modalities() -> MixedImageBuilder:
     return MixedImageBuilder({"image": ImageBuilder(size=28), "radiographs": ImageBuilder(size=28)})
 
 
+def clustered() -> SwAV:
+    return SwAV(BREASTS, n_prototypes=32, width=64, hidden=128, frozen=0.03)
+
+
 def stained(*views: AbstractView) -> NTXent:
     """Contrast of two crops of a patch, in other stains."""
     return NTXent(Compose((ResizedCrop(32, scale=(0.4, 1.0)), Flip(axes=(-1, -2), p=0.5), *views)))
@@ -246,70 +250,39 @@ PRETEXTS = {
     "`MaskedPatches`": Variant(patches, lambda: MaskedPatches(width=48)),
 }
 
+BREAST = Study(breast, official, "label", ("benign", "malignant"), lambda: ImageBuilder(size=28), 25, 64, True, {})
+ADRENAL = Study(adrenal, official, "label", ("normal", "hyperplasia"), lambda: ImageBuilder(size=24, scale="unit"), 4, 32, True, {})
+LUNG = Study(lung, by_patient, "findings", ("regular", "other"), lambda: ImageBuilder(size=(8, 32, 32)), 40, 16, False, {})
 STUDIES = {
-    "breast": Study(
-        breast,
-        official,
-        "label",
-        ("benign", "malignant"),
-        lambda: ImageBuilder(size=28),
-        25,
-        64,
-        True,
-        {
+    "breast": BREAST._replace(
+        variants={
             "texture contrast": Variant(lambda: TextureEncoder(width=16, blocks=(1, 1), n_channels=16), lambda: NTXent(texture_preserving(24))),
             **PRETEXTS,
         },
     ),
-    "mixed": Study(
-        breast,
-        official,
-        "label",
-        ("benign", "malignant"),
-        lambda: ImageBuilder(size=28),
-        25,
-        64,
-        True,
-        {
-            "`SwAV`": Variant(small, lambda: SwAV(BREASTS, n_prototypes=32, width=64, hidden=128, frozen=0.03)),
+    "mixed": BREAST._replace(
+        variants={
+            "`SwAV`": Variant(small, clustered),
             "`SwAV`, chest X-rays beside": Variant(
                 small,
-                lambda: SwAV(BREASTS, n_prototypes=32, width=64, hidden=128, frozen=0.03),
+                clustered,
                 beside=lambda data, train: with_others(train, radiographs(data), "radiographs"),
                 builder=two_modalities,
             ),
             "labels alone": Variant(small, lambda: PredictLabel(view=BREASTS)),
-            "`Hybrid` of labels and `SwAV`": Variant(
-                small, lambda: Hybrid(PredictLabel(view=BREASTS), SwAV(BREASTS, n_prototypes=32, width=64, hidden=128, frozen=0.03))
-            ),
+            "`Hybrid` of labels and `SwAV`": Variant(small, lambda: Hybrid(PredictLabel(view=BREASTS), clustered())),
         },
     ),
     "pneumonia": Study(pneumonia, official, "label", ("normal", "pneumonia"), lambda: ImageBuilder(size=28), 4, 64, True, PRETEXTS),
-    "adrenal": Study(
-        adrenal,
-        official,
-        "label",
-        ("normal", "hyperplasia"),
-        lambda: ImageBuilder(size=24, scale="unit"),
-        4,
-        32,
-        True,
-        {
+    "adrenal": ADRENAL._replace(
+        variants={
             "`InpaintRotateContrast`": Variant(volumes, InpaintRotateContrast),
             "`Restoration`": Variant(volumes, Restoration),
             "`BYOL` on volumes": Variant(volumes, lambda: BYOL(VOLUMES)),
         },
     ),
-    "volumes": Study(
-        adrenal,
-        official,
-        "label",
-        ("normal", "hyperplasia"),
-        lambda: ImageBuilder(size=24, scale="unit"),
-        4,
-        32,
-        True,
-        {
+    "volumes": ADRENAL._replace(
+        variants={
             "`MaskedSlices` and `DeepCluster`": Variant(
                 slices, lambda: WeightedSum({"slices": MaskedSlices(), "clusters": DeepCluster(SHAPES, n_clusters=(16, 16, 16), n_clusterings=4)})
             ),
@@ -321,27 +294,15 @@ STUDIES = {
             ),
         },
     ),
-    "swin": Study(
-        adrenal,
-        official,
-        "label",
-        ("normal", "hyperplasia"),
-        lambda: ImageBuilder(size=34, scale="unit"),
-        3,
-        8,
-        True,
-        {"`InpaintRotateContrast`, Swin": Variant(swin, InpaintRotateContrast)},
+    "swin": ADRENAL._replace(
+        builder=lambda: ImageBuilder(size=34, scale="unit"),
+        n_epochs=3,
+        batch_size=8,
+        variants={"`InpaintRotateContrast`, Swin": Variant(swin, InpaintRotateContrast)},
     ),
-    "cspr": Study(
-        adrenal,
-        official,
-        "label",
-        ("normal", "hyperplasia"),
-        lambda: ImageBuilder(size=24, scale="unit"),
-        10,
-        32,
-        True,
-        {
+    "cspr": ADRENAL._replace(
+        n_epochs=10,
+        variants={
             "CSPR, labels of chest X-rays": Variant(
                 lambda: volumes(depth_stride=False),
                 lambda: PredictLabel(view=VariableDimension("multi_view")),
@@ -351,16 +312,8 @@ STUDIES = {
             ),
         },
     ),
-    "clips": Study(
-        lung,
-        by_patient,
-        "findings",
-        ("regular", "other"),
-        lambda: ImageBuilder(size=(8, 32, 32)),
-        40,
-        16,
-        False,
-        {"`BYOL` of two clips": Variant(volumes, lambda: BYOL(ClipPair(6, then=FRAMES), momentum=0.98), rows_at_once=4)},
+    "clips": LUNG._replace(
+        variants={"`BYOL` of two clips": Variant(volumes, lambda: BYOL(ClipPair(6, then=FRAMES), momentum=0.98), rows_at_once=4)},
     ),
     "tissue": Study(
         tissue,
@@ -379,16 +332,8 @@ STUDIES = {
             "crops, `StainNormalise` of a mixture": Variant(colours, lambda: stained(StainNormalise(n_components=10))),
         },
     ),
-    "lung": Study(
-        lung,
-        by_patient,
-        "findings",
-        ("regular", "other"),
-        lambda: ImageBuilder(size=(8, 32, 32)),
-        40,
-        16,
-        False,
-        {
+    "lung": LUNG._replace(
+        variants={
             "`NTXent` of mixed frames": Variant(frames, lambda: NTXent(FramePair(then=FRAMES), temperature=0.5)),
             "`MetaContrast` of mixed frames": Variant(frames, lambda: MetaContrast(FramePair(then=FRAMES), width=64, hidden=128)),
         },
@@ -406,13 +351,13 @@ class Scored(NamedTuple):
 
 def started(study: Study, variant: Variant, train: Cohort, data: Path, seed: int, *, random: bool) -> Model:
     """The encoder for the images of the study, pre-trained or with the weights that it would start from."""
-    builder = (variant.builder or study.builder)()
     if random:
         return untrained(train, encoder=variant.encoder(), builder=study.builder(), seed=seed)
     settings = TrainingSettings(
         study.n_epochs, study.batch_size, learning_rate=2e-3, patience=study.n_epochs, rows_at_once=variant.rows_at_once, accelerator="cpu"
     )
     cohort = variant.instead(data) if variant.instead else variant.beside(data, train) if variant.beside else train
+    builder = (variant.builder or study.builder)()
     model = pretrain(cohort, objective=variant.objective(), encoder=variant.encoder(), builder=builder, settings=settings, seed=seed)
     return transfer_images(model, train, builder=study.builder(), seed=seed) if variant.instead else model
 
