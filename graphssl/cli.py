@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def demo(words: Sequence[str]) -> None:
     """simulate a four-site, two-atlas cohort, pre-train, fine-tune, compare with baselines, write a report"""
     from graphssl.experiment.demo import demo_configuration
-    from graphssl.experiment.verbs import run_evaluate
+    from graphssl.experiment.evaluate import run_evaluate
 
     parser = _experiment_parser()
     parser.set_defaults(demo_configuration())
@@ -144,7 +144,7 @@ def convert_atlas(words: Sequence[str]) -> None:
 
 def pretrain(words: Sequence[str]) -> None:
     """pre-train an encoder on a cohort without its labels"""
-    from graphssl.experiment.verbs import run_pretrain
+    from graphssl.experiment.pretrain import run_pretrain
 
     experiment, text, parsed = _experiment(words)
     found = run_pretrain(experiment, text, progress=not parsed.quiet)
@@ -170,7 +170,7 @@ def meta_train(words: Sequence[str]) -> None:
 
 def finetune(words: Sequence[str]) -> None:
     """give a pre-trained encoder a head for a target"""
-    from graphssl.experiment.verbs import run_finetune
+    from graphssl.experiment.finetune import run_finetune
 
     def more(parser: "Parser") -> None:
         parser.add_argument("--model", type=str | None, default=None, help="model folder to start from; the run's own encoder when left out")
@@ -182,8 +182,8 @@ def finetune(words: Sequence[str]) -> None:
 
 def evaluate(words: Sequence[str]) -> None:
     """score methods and baselines, or all cells of a study, on the same splits and write a report"""
+    from graphssl.experiment.evaluate import run_evaluate
     from graphssl.experiment.study import is_study
-    from graphssl.experiment.verbs import run_evaluate
 
     if is_study(words):
         _evaluate_study(words)
@@ -205,7 +205,7 @@ def _evaluate_study(words: Sequence[str]) -> None:
 
 def embed(words: Sequence[str]) -> None:
     """write the embeddings (and predictions) of a cohort folder"""
-    from graphssl.experiment.verbs import embed as write_embedding
+    from graphssl.experiment.embed import embed as write_embedding
 
     parser = _parser()
     parser.add_argument("--model", type=str, required=True, help="model folder")

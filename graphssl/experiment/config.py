@@ -449,6 +449,11 @@ class Experiment:
         if selection is not None and stages:
             raise ConfigError("Expected stages or a selection, found both. Pre-train on what is chosen first, and start a stage from its encoder.")
 
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.output) / self.name
+
     @cached_property
     def chain(self) -> tuple[Stage, ...]:
         """The stages with their cohorts; none where pre-training is one training.

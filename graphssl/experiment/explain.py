@@ -14,9 +14,9 @@ from graphssl.evaluation.protocols import make_splits, make_task
 from graphssl.evaluation.refits import refit_saliencies
 from graphssl.experiment.config import Experiment, read_experiment
 from graphssl.experiment.explanation import write_explanation
+from graphssl.experiment.methods import make_method
 from graphssl.experiment.runs import held, read_manifest
 from graphssl.experiment.selection import prepared_pool
-from graphssl.experiment.verbs import make_method, objective_of
 from graphssl.reports import write_report
 from graphssl.seal import files_of, seal
 from graphssl.training.model import Model
@@ -80,7 +80,7 @@ def _refitted(experiment: Experiment, cohort: Cohort, folder: Path, atlas: str |
     units = [(split, seed) for seed in settings.seeds for split in splits][:refits]
     if len(units) < 2:
         return None
-    of_pool = prepared_pool(experiment, objective_of(experiment), cohort, folder)
+    of_pool = prepared_pool(experiment, cohort, folder)
     method = make_method("pretrained", experiment, cohort, of_pool)
     assert isinstance(method, ConnectomeClassifier)
     return refit_saliencies(cohort, method, task, units, atlas=atlas, folder=folder / "units", n_jobs=settings.n_jobs)

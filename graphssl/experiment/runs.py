@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 import yaml
 from filelock import FileLock, Timeout
@@ -112,6 +113,18 @@ class RunFolder:
     def write_json(self, name: str, record: Any) -> None:
         """Write a JSON file, whole or not at all."""
         self.write_text(name, json.dumps(record, indent=1))
+
+    def write_history(self, stages: dict[str, pd.DataFrame]) -> None:
+        """Write the losses of every epoch, a row an epoch and stage.
+
+        Args:
+            stages: History of each training, by name of the stage.
+        """
+        named = {stage: f"{stage} " + history["stage"] if "stage" in history else stage for stage, history in stages.items()}
+        tables = [history.assign(stage=named[stage], split="all", seed=0) for stage, history in stages.items() if len(history)]
+        table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        first = ["stage", "split", "seed", "epoch"]
+        self.write_text("history.csv", table[[*first, *[c for c in table.columns if c not in first]]].to_csv(index=False))
 
     def write_splits(self, splits: Sequence[Split]) -> None:
         """Write the splits."""

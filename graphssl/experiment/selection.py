@@ -9,6 +9,7 @@ from graphssl.data.cohort import Cohort
 from graphssl.data.pooled import pooled, shared, without_masks
 from graphssl.errors import ConfigError
 from graphssl.experiment.config import Experiment, PoolSettings
+from graphssl.experiment.methods import objective_of
 from graphssl.experiment.runs import RunFolder
 from graphssl.objectives import AbstractObjective
 from graphssl.reports import write_selection_page
@@ -20,12 +21,11 @@ FOLDER, RETRIEVER = "selection", "retriever"
 _MOST = 50_000
 
 
-def prepared_pool(experiment: Experiment, objective: AbstractObjective, cohort: Cohort, run: Path, *, progress: bool = False) -> PoolSelection | None:
+def prepared_pool(experiment: Experiment, cohort: Cohort, run: Path, *, progress: bool = False) -> PoolSelection | None:
     """The pool of an experiment, apart from all subjects of its cohort, embedded by a model that saw a part of the pool alone.
 
     Args:
         experiment: The experiment.
-        objective: What the model that compares is trained on where the selection names nothing.
         cohort: The cohort of the experiment.
         run: The run folder, in which that model is kept, and found again.
         progress: Whether to show progress on stderr.
@@ -48,7 +48,7 @@ def prepared_pool(experiment: Experiment, objective: AbstractObjective, cohort: 
             return Model.from_pretrained(settings.encoder)
         if (run / RETRIEVER / "model.safetensors").is_file():
             return Model.from_pretrained(run / RETRIEVER)
-        return _retriever(experiment, settings, objective, shared(eligible, without_masks(cohort))[0], run, progress)
+        return _retriever(experiment, settings, objective_of(experiment), shared(eligible, without_masks(cohort))[0], run, progress)
 
     pool = pooled({name: source.load()[0] for name, source in settings.pools.items()})
     found = Pool(pool, model, protected=cohort, leaks=settings.leaks, near_duplicate=settings.near_duplicate, search=settings.search)

@@ -16,10 +16,10 @@ from graphssl.data.union import union_of_labels
 from graphssl.errors import ConfigError, InputError
 from graphssl.evaluation.studies import Cell, CellSettings, Study, grid, merged, run_study
 from graphssl.experiment.config import CohortSource, EvaluationSettings, Experiment, experiment_parser, instantiate, known_keys
+from graphssl.experiment.methods import objective_of
 from graphssl.experiment.parser import Parser, nearest, reason
 from graphssl.experiment.runs import RunFolder
 from graphssl.experiment.smoke import instantiate_small
-from graphssl.experiment.verbs import objective_of
 from graphssl.folders import file_written_whole
 from graphssl.reports import write_study_report
 from graphssl.training.by_steps import StepSettings

@@ -1,4 +1,4 @@
-"""What the tests of sources share: a small cohort, the table of its atlas, and both as a folder of files."""
+"""What the tests of sources and verbs share: a small cohort, its atlas and both as files; quick experiments and their run folders."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +8,15 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-from graphssl.data import Cohort
+from graphssl.data import Cohort, Schema
+from graphssl.encoders import GraphTransformer
+from graphssl.experiment.config import CohortSource, EvaluationSettings, Experiment
+from graphssl.experiment.evaluate import run_evaluate
+from graphssl.experiment.pretrain import run_pretrain
+from graphssl.objectives import MaskedRegions
+from graphssl.training import TrainingSettings
 
 
 @pytest.fixture(scope="session")
@@ -76,3 +83,83 @@ def blocks(size: tuple[int, int, int]) -> np.ndarray:
 def save_volume(path: Path, values: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
     nib.save(nib.Nifti1Image(values.astype(np.int16), affine), path)
     return path
+
+
+# Experiments of verbs
+
+
+@pytest.fixture(scope="session")
+def experiment_in() -> Callable[..., Experiment]:
+    """Factory of quick experiments on 24 simulated subjects of two sites: `experiment_in(output, name="study", **changes)`."""
+    quick = TrainingSettings(max_epochs=2, batch_size=16, accelerator="cpu")
+
+    def made(output: Path | str, name: str = "study", **changes: Any) -> Experiment:
+        settings: dict[str, Any] = {
+            "cohort": CohortSource("simulate", {"atlases": ["simulated20"], "n_subjects": 24, "sites": 2, "effect": 0.8}),
+            "encoder": GraphTransformer(16, 1, 2),
+            "objective": MaskedRegions(rank=4),
+            "pretraining": quick,
+            "finetuning": quick,
+            "evaluation": EvaluationSettings(
+                methods=("pretrained_probe", "scratch_probe"),
+                baselines=("logistic_correlation", "majority"),
+                audited=("logistic_correlation",),
+                seeds=(0,),
+            ),
+            "output": str(output),
+        }
+        return Experiment(name, **{**settings, **changes})
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def text_of() -> Callable[..., str]:
+    """What stands for the resolved configuration of an experiment: `text_of(experiment)`."""
+    return lambda experiment: str(yaml.safe_dump({"name": experiment.name, "seed": experiment.seed}))
+
+
+@pytest.fixture
+def from_saved(tmp_path: Path) -> Callable[[Cohort], CohortSource]:
+    """Saves a cohort and gives the source that reads it: `from_saved(cohort)`."""
+    return lambda cohort: CohortSource(path=str(cohort.save(tmp_path / "saved")))
+
+
+@pytest.fixture(scope="session")
+def evaluated(tmp_path_factory: pytest.TempPathFactory, experiment_in: Callable[..., Experiment], text_of: Callable[..., str]) -> tuple[Path, Any]:
+    """A finished evaluation: folder and what the verb returned."""
+    experiment = experiment_in(tmp_path_factory.mktemp("evaluated"))
+    return experiment.folder, run_evaluate(experiment, text_of(experiment))
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory: pytest.TempPathFactory, experiment_in: Callable[..., Experiment], text_of: Callable[..., str]) -> tuple[Path, Any]:
+    """A finished pre-training: folder and what the verb returned."""
+    experiment = experiment_in(tmp_path_factory.mktemp("pretrained"))
+    return experiment.folder, run_pretrain(experiment, text_of(experiment))
+
+
+@pytest.fixture(scope="session")
+def files_in() -> Callable[[Path], set[str]]:
+    """Names of all files below a folder: `files_in(folder)`."""
+    return lambda folder: {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="session")
+def table_cohort() -> Callable[..., Cohort]:
+    """Two hospitals whose patients' hidden severity drives three columns, one with gaps, and the outcome: `table_cohort(n=160)`."""
+
+    def made(n: int = 160) -> Cohort:
+        rng = np.random.default_rng(0)
+        severity = rng.standard_normal(n)
+        columns = {
+            "lactate": np.where(rng.random(n) < 0.2, np.nan, severity + 0.3 * rng.standard_normal(n)),
+            "pulse": 80.25 + 10 * severity,
+            "ward": np.where(severity > 0.2, "icu", "floor"),
+            "hospital": np.where(np.arange(n) % 2, "A", "B"),
+            "died": np.where(severity + 0.3 * rng.standard_normal(n) > 0, "yes", "no"),
+        }
+        table = pd.DataFrame(columns, index=[f"p{k:03d}" for k in range(n)])
+        return Cohort("wards", table, Schema.infer(table, roles={"died": "target", "hospital": "site"}))
+
+    return made

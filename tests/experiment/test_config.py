@@ -15,8 +15,8 @@ from graphssl.encoders import GraphTransformer
 from graphssl.errors import AtlasError, ConfigError, DataError
 from graphssl.estimators import ConnectomeClassifier
 from graphssl.experiment.config import OURS, CohortSource, EvaluationSettings, experiment_parser, instantiate, read_experiment
+from graphssl.experiment.methods import make_method, make_tuned
 from graphssl.experiment.runs import RunFolder
-from graphssl.experiment.verbs import make_method, make_tuned
 from graphssl.graphs import CohortHarmonizer
 from graphssl.objectives import MaskedConnections, MaskedRegions, NTXent, WeightedSum
 from graphssl.views import Compose, TimeWindow, WeightNoise

@@ -8,7 +8,9 @@ from graphssl.encoders import Concatenation, MultimodalEncoder, ResNet, TableTra
 from graphssl.errors import CheckpointError, ConfigError
 from graphssl.evaluation import EmbeddingBoosting, LateAverage, MissingAtTest, ModalityClassifier
 from graphssl.experiment.config import CohortSource, EvaluationSettings, Experiment
-from graphssl.experiment.verbs import _with_missing, embed, make_method, objective_of, run_finetune
+from graphssl.experiment.embed import embed
+from graphssl.experiment.finetune import run_finetune
+from graphssl.experiment.methods import _with_missing, make_method, objective_of
 from graphssl.objectives.masked_modality import MaskedModality
 from graphssl.training import TrainingSettings, load_model, untrained
 

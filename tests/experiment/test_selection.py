@@ -14,9 +14,12 @@ from graphssl.encoders import TableMLP
 from graphssl.errors import CheckpointError, ConfigError, DataError, LeakageError
 from graphssl.estimators import ConnectomeClassifier
 from graphssl.experiment.config import CohortSource, EvaluationSettings, Experiment, PoolSettings, StageSource
+from graphssl.experiment.evaluate import run_evaluate
 from graphssl.experiment.explain import explain_run
+from graphssl.experiment.finetune import run_finetune
+from graphssl.experiment.methods import make_method
+from graphssl.experiment.pretrain import run_pretrain
 from graphssl.experiment.selection import prepared_pool
-from graphssl.experiment.verbs import make_method, objective_of, run_evaluate, run_finetune, run_pretrain
 from graphssl.objectives import MaskedColumns
 from graphssl.results import read_results
 from graphssl.training import PoolSelection, TrainingSettings, load_model
@@ -83,7 +86,7 @@ def test_an_evaluation_chooses_for_the_training_subjects_of_each_split(evaluated
     folder, experiment = evaluated
     assert "What was chosen of the pool" in (folder / "report.html").read_text()
     cohort, _ = experiment.cohort.load()
-    of_pool = prepared_pool(experiment, objective_of(experiment), cohort, folder)
+    of_pool = prepared_pool(experiment, cohort, folder)
     method = make_method("pretrained_probe", experiment, cohort, of_pool)
     assert isinstance(method, ConnectomeClassifier)
     split = json.loads((folder / "splits.json").read_text())[0]

@@ -41,7 +41,7 @@ COMMANDS = {
 # Imports once, then runs each job in a process of its own that is killed at its n-th act of writing below the folder (never, where n is 0).
 SERVER = """
 import json, os, signal, sys
-import torch, graphssl.cli, graphssl.experiment.verbs, graphssl.reports, graphssl.experiment.convert, graphssl.experiment.explain
+import torch, graphssl.cli, graphssl.experiment.evaluate, graphssl.reports, graphssl.experiment.convert, graphssl.experiment.explain
 for line in sys.stdin:
     job = json.loads(line)
     child = os.fork()

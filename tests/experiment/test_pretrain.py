@@ -1,0 +1,26 @@
+"""The verb `pretrain`: from an experiment to the files of a run folder."""
+
+import shutil
+
+from graphssl.experiment.pretrain import run_pretrain
+from graphssl.training import load_model
+
+
+def test_pretraining_leaves_an_encoder_and_says_where(pretrained, files_in):
+    folder, found = pretrained
+    assert found["encoder"] == str(folder / "encoder")
+    assert found["epochs"] == 2
+    assert found["epoch_kept"].startswith(("0 of 2", "1 of 2"))
+    assert files_in(folder) >= {"config.yaml", "manifest.json", "history.csv", "encoder/model.safetensors", "encoder/README.md"}
+    assert load_model(found["encoder"]).head is None
+
+
+def test_pretraining_again_goes_on_from_the_checkpoint(pretrained, tmp_path, experiment_in, text_of):
+    folder, found = pretrained
+    shutil.copytree(folder, tmp_path / "study")
+    shutil.rmtree(tmp_path / "study" / "encoder")
+    experiment = experiment_in(tmp_path)
+    again = run_pretrain(experiment, text_of(experiment))
+    assert again["epoch_kept"] == found["epoch_kept"]
+    weights = [(place / "encoder" / "model.safetensors").read_bytes() for place in (folder, tmp_path / "study")]
+    assert weights[0] == weights[1]
