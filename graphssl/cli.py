@@ -148,6 +148,8 @@ def pretrain(words: Sequence[str]) -> None:
 
     experiment, text, parsed = _experiment(words)
     found = run_pretrain(experiment, text, progress=not parsed.quiet)
+    if not found:  # one of several processes, which took part in training
+        return
     _print(f"Encoder: {found['encoder']} ({found['epoch_kept']})", found, parsed)
 
 
@@ -177,6 +179,8 @@ def finetune(words: Sequence[str]) -> None:
 
     experiment, text, parsed = _experiment(words, more)
     found = run_finetune(experiment, text, model=parsed.model, progress=not parsed.quiet)
+    if not found:  # one of several processes, which took part in training
+        return
     _print("\n".join([*filter(None, [found.get("transfer")]), f"Model: {found['model']}"]), found, parsed)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -135,6 +135,7 @@ class PopulationBatch:
         population: Those they may learn from.
         changed: Whether a view has changed more of the batch's patients than what is hidden: they are then read from the batch, by whoever hears of
             them, and not from the population.
+        share_of: The minibatch that these are a share of, where several processes have one each.
 
     Raises:
         DataError: If the shapes do not fit one another, or a place is none.
@@ -146,6 +147,7 @@ class PopulationBatch:
     similarity: Float[Tensor, "B K G"]
     population: Population
     changed: bool = False
+    share_of: "Minibatch | None" = None
 
     def __post_init__(self) -> None:
         b, k, g = len(self.patients), self.neighbors.shape[-1], len(self.population.graph.groups)
@@ -195,6 +197,15 @@ class PopulationBatch:
         index = row_numbers(rows, self.device)
         return PopulationBatch(self.patients[index], self.nodes[index], self.neighbors[index], self.similarity[index], self.population, self.changed)
 
+    def share(self, rows: Sequence[int], generator: torch.Generator) -> "PopulationBatch":
+        """The given rows, which hear of others what they would hear in the whole batch.
+
+        Args:
+            rows: Numbers of the rows.
+            generator: Source of the neighbourhoods that are sampled for the whole batch, on the CPU; the same wherever another share is.
+        """
+        return replace(self[rows], share_of=Minibatch(self, row_numbers(rows, self.device), generator))
+
     def to(self, device: torch.device | str) -> "PopulationBatch":
         """The batch on another device; the population is moved there once."""
         nodes, neighbors, similarity = (part.to(device) for part in (self.nodes, self.neighbors, self.similarity))
@@ -227,6 +238,8 @@ class PopulationBatch:
         Args:
             nodes: Their places, each at most once and rising; all when left out.
         """
+        if self.share_of is not None:
+            return self.share_of.batch.read(nodes)
         own = ~self.attached
         patients = self.population.patients if nodes is None else self.population.patients[nodes]
         if not self.changed and not bool(self.hidden[own].any()):
@@ -249,6 +262,20 @@ class PopulationBatch:
         if bool(attached.any()):
             everybody = everybody.cat([everybody, self.patients[attached]])
         return everybody, self.places
+
+
+class Minibatch(NamedTuple):
+    """A whole minibatch, of which a process has some rows.
+
+    Attributes:
+        batch: The minibatch.
+        rows: Numbers of the process's rows `[b]`.
+        generator: Source of the neighbourhoods that are sampled for the whole of it.
+    """
+
+    batch: PopulationBatch
+    rows: Int[Tensor, "b"]
+    generator: torch.Generator
 
 
 def _modalities(patients: Any) -> MultimodalBatch:

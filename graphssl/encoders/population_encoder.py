@@ -133,8 +133,12 @@ class AbstractPopulationEncoder(AbstractEncoder):
         return len(batch.population) <= self.whole_limit
 
     def neighborhoods(self, batch: PopulationBatch) -> BatchNeighborhoods:
-        """Sampled neighbourhoods of the patients of a batch, drawn as dropout is."""
-        return batch_neighborhoods(batch, self.fan_outs, torch.default_generator if self.training else None)
+        """Sampled neighbourhoods of the patients of a batch, drawn as dropout is; of a share of one those that the whole batch would have."""
+        if batch.share_of is None:
+            return batch_neighborhoods(batch, self.fan_outs, torch.default_generator if self.training else None)
+        whole, rows, generator = batch.share_of
+        found = batch_neighborhoods(whole, self.fan_outs, generator if self.training else None)
+        return BatchNeighborhoods(found.nodes[rows], found.parents, found.similarity[rows])
 
     def once(self, batch: Batch) -> Batch:
         """The batch, and its population, with the embeddings of frozen encoders in place of what they read.

@@ -18,6 +18,7 @@ from graphssl.folders import file_written_whole
 from graphssl.graphs import ConnectomeBuilder
 from graphssl.reports import write_report
 from graphssl.results import Result, write_results
+from graphssl.training.launch import check_alone
 from graphssl.training.model import Model
 from graphssl.training.pretrain import untrained
 
@@ -32,7 +33,11 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
 
     Returns:
         Where results and report are.
+
+    Raises:
+        ConfigError: If torchrun or SLURM started several processes; `evaluation.n_jobs` spreads an evaluation.
     """
+    check_alone("`graphssl evaluate`, which evaluation.n_jobs spreads")
     cohort, truth = experiment.cohort.load()
     settings, left_out = _served(experiment, cohort)
     task = task_of(experiment, cohort, settings.protocol)

@@ -15,7 +15,7 @@ from graphssl.encoders import (
 from graphssl.errors import AtlasError, ConfigError
 from graphssl.evaluation.protocols import Task, make_mask_task, make_task
 from graphssl.experiment.config import Experiment
-from graphssl.experiment.pretrain import json_card, pretrained
+from graphssl.experiment.pretrain import json_card, pretrained, shared_folder
 from graphssl.experiment.runs import RunFolder
 from graphssl.experiment.selection import prepared_pool
 from graphssl.experiment.stages import probe_of
@@ -37,6 +37,9 @@ def run_finetune(experiment: Experiment, configuration: str, *, model: str | Non
             events is made ready for the cohort's columns and codes, and what became of each is in `transfer.csv`.
         progress: Whether to show progress on stderr.
 
+    Returns:
+        Where the model is and what its card says; nothing in those processes of torchrun or SLURM that do not write.
+
     Raises:
         InputError: If the cohort has no two classes, or the model is no model folder, of another atlas or of columns that do not fit; nothing is
             written.
@@ -44,13 +47,15 @@ def run_finetune(experiment: Experiment, configuration: str, *, model: str | Non
     cohort, _ = experiment.cohort.load()
     task_of(experiment, cohort, "finetune")
     given, carried = (None, None) if model is None else _model_for(experiment, cohort, model)
-    with RunFolder(experiment.folder, "finetune", configuration).opened(cohort, {"seeds": [experiment.seed]}) as folder:
+    with shared_folder(experiment, "finetune", configuration).opened(cohort, {"seeds": [experiment.seed]}) as folder:
         pool = None if given else prepared_pool(experiment, cohort, folder.path, progress=progress)
         start = given or pretrained(experiment, cohort, folder, progress, probe_of(experiment, cohort), pool)
         if carried is not None:
             folder.write_text("transfer.csv", carried.columns.to_csv())
         tuned = finetuned(experiment, start, cohort, folder, progress)
         folder.write_history({"pretrain": start.history, "finetune": tuned.history})
+    if not folder.writes:
+        return {}
     told = {} if carried is None else {"transfer": str(carried)}
     return {"model": str(folder.path / "model"), **told, **json_card(tuned)}
 
@@ -66,7 +71,8 @@ def finetuned(experiment: Experiment, start: Model, cohort: Cohort, folder: RunF
             seed=experiment.seed,
             folder=folder.path / "checkpoints" / "finetune",
         )
-        segmented.save_pretrained(folder.path / "model")
+        if folder.writes:
+            segmented.save_pretrained(folder.path / "model")
         return segmented
     tuned = finetune(
         start,
@@ -78,7 +84,8 @@ def finetuned(experiment: Experiment, start: Model, cohort: Cohort, folder: RunF
         seed=experiment.seed,
         folder=folder.path / "checkpoints" / "finetune",
     )
-    tuned.save_pretrained(folder.path / "model")
+    if folder.writes:
+        tuned.save_pretrained(folder.path / "model")
     return tuned
 
 

@@ -27,6 +27,7 @@ from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.graphs.population_builder import PopulationBuilder
 from graphssl.objectives.base import AbstractObjective
 from graphssl.reports import write_meta_report
+from graphssl.training.launch import as_started, is_first
 from graphssl.training.meta import (
     STRATEGIES,
     AdaptiveStep,
@@ -45,7 +46,6 @@ from graphssl.training.meta import (
     task_gradients,
     transfer_matrix,
 )
-from graphssl.training.meta.processes import is_first
 from graphssl.training.meta.similarity import embedded
 from graphssl.training.model import Model
 
@@ -302,11 +302,13 @@ def run_meta_train(experiment: MetaExperiment, configuration: str, *, progress: 
     Raises:
         InputError: If the data cannot be read, or do not fit one another.
     """
+    devices, nodes = as_started(experiment.settings.devices, experiment.settings.nodes)
+    experiment.settings = replace(experiment.settings, devices=devices, nodes=nodes)
     sources, targets = experiment.load_sources(), experiment.load_targets()
     for target in targets:
         _check_apart(sources, target)
     place, wanted = Path(experiment.output) / experiment.name, experiment.strategies
-    if not is_first(experiment.settings.devices * experiment.settings.nodes):
+    if not is_first():
         for name, strategy in wanted.items():
             _trained(experiment, name, strategy, sources, targets, place, progress=False)
         return {}

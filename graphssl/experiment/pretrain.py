@@ -9,6 +9,7 @@ from graphssl.experiment.methods import objective_of
 from graphssl.experiment.runs import RunFolder, read_manifest
 from graphssl.experiment.selection import prepared_pool, with_chosen
 from graphssl.experiment.stages import probe_of
+from graphssl.training.launch import check_alone, joined
 from graphssl.training.model import Model
 from graphssl.training.pretrain import pretrain
 from graphssl.training.probe import Probe
@@ -25,13 +26,15 @@ def run_pretrain(experiment: Experiment, configuration: str, *, progress: bool =
         progress: Whether to show progress on stderr.
 
     Returns:
-        Where the encoder is, the epoch that was kept and its validation loss.
+        Where the encoder is, the epoch that was kept and its validation loss; nothing in those processes of torchrun or SLURM that do not write.
     """
     cohort, _ = experiment.cohort.load()
-    with RunFolder(experiment.folder, "pretrain", configuration).opened(cohort, {"seeds": [experiment.seed]}) as folder:
+    with shared_folder(experiment, "pretrain", configuration).opened(cohort, {"seeds": [experiment.seed]}) as folder:
         pool = prepared_pool(experiment, cohort, folder.path, progress=progress)
         model = pretrained(experiment, cohort, folder, progress, probe_of(experiment, cohort), pool)
         folder.write_history({"pretrain": model.history})
+    if not folder.writes:
+        return {}
     return {"encoder": str(folder.path / "encoder"), "epochs": len(model.history), **json_card(model)}
 
 
@@ -56,10 +59,24 @@ def pretrained(
             seed=experiment.seed,
             folder=folder.path / "checkpoints" / "pretrain",
         )
+    if not folder.writes:
+        return model
     model.save_pretrained(folder.path / "encoder")
     if model.target_encoder is not None:
         model.with_target_encoder().save_pretrained(folder.path / "target_encoder")
     return model
+
+
+def shared_folder(experiment: Experiment, verb: str, configuration: str) -> RunFolder:
+    """The run folder of a verb that the processes of torchrun or SLURM do together; the first of them writes into it.
+
+    Raises:
+        ConfigError: If there are several and subjects are to be chosen of a pool, or there are fewer GPUs than processes.
+        RunFolderError: If the folder holds another run, or files that are no run.
+    """
+    if experiment.selection is not None:
+        check_alone(f"`graphssl {verb}` with a selection of a pool")
+    return RunFolder(experiment.folder, verb, configuration, writes=joined(experiment.pretraining.accelerator).writes)
 
 
 def json_card(model: Model) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from graphssl.seal import LOCK, seal, unseal
 
 _PACKAGES = ("graphssl", "torch", "torch-geometric", "pytorch-lightning", "numpy", "scipy", "pandas", "scikit-learn", "nilearn")
 # Entries of a configuration that change how a run goes but not what it finds.
-_INCIDENTAL = ("config", "output", "n_jobs", "progress", "accelerator", "devices", "nodes")
+_INCIDENTAL = ("config", "output", "n_jobs", "progress", "accelerator", "devices", "nodes", "parallel")
 
 # What a run writes before it computes anything.
 _BEGINNING = {"manifest.json", "config.yaml", "excluded.csv", "splits.json", LOCK}
@@ -40,13 +40,14 @@ class RunFolder:
         path: The folder.
         verb: The verb that made it.
         configuration: Resolved configuration as YAML.
+        writes: Whether this process writes; of several that train together one does.
 
     Raises:
         RunFolderError: If the folder holds another run, or files that are no run.
     """
 
-    def __init__(self, path: str | os.PathLike[str], verb: str, configuration: str) -> None:
-        self.path, self.verb, self.configuration = Path(path), verb, configuration
+    def __init__(self, path: str | os.PathLike[str], verb: str, configuration: str, *, writes: bool = True) -> None:
+        self.path, self.verb, self.configuration, self.writes = Path(path), verb, configuration, writes
         self.hash = run_hash(configuration)
         manifest = self.path / "manifest.json"
         if manifest.is_file():
@@ -81,13 +82,16 @@ class RunFolder:
 
     @contextmanager
     def opened(self, cohort: Cohort, details: dict[str, Any]) -> Iterator["RunFolder"]:
-        """The folder, opened, held against other processes, and sealed at the end.
+        """The folder, opened, held against other processes, and sealed at the end; as it is for a process that does not write.
 
         Where the input turns out wrong before anything was computed, a new one is taken away again.
 
         Raises:
             RunFolderError: If the interrupted run had other data, or another process writes into the folder.
         """
+        if not self.writes:
+            yield self
+            return
         is_new = not self.path.exists()
         try:
             with held(self.path):
@@ -106,7 +110,9 @@ class RunFolder:
             shutil.rmtree(self.path, ignore_errors=True)
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a file, whole or not at all."""
+        """Write a file, whole or not at all; nothing from a process that does not write."""
+        if not self.writes:
+            return
         with file_written_whole(self.path / name) as aside:
             aside.write_text(text, encoding="utf-8")
 

@@ -51,6 +51,11 @@ class AbstractObjective(nn.Module, ABC):
         return True
 
     @property
+    def reads_tokens(self) -> bool:
+        """Whether it may read `Embedding.tokens`, which several processes then send one another."""
+        return True
+
+    @property
     def reads_labels(self) -> bool:
         """Whether it trains on labels, as supervised pre-training does."""
         return False

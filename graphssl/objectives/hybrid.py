@@ -63,6 +63,11 @@ class Hybrid(AbstractObjective):
         return self.supervised.reads_maps or self.self_supervised.reads_maps
 
     @property
+    def reads_tokens(self) -> bool:
+        """Whether one of them reads tokens."""
+        return self.supervised.reads_tokens or self.self_supervised.reads_tokens
+
+    @property
     def target_encoder(self) -> AbstractEncoder | None:
         """The slow copy of the objective without labels, where it keeps one."""
         return self.self_supervised.target_encoder

@@ -62,6 +62,11 @@ class AbstractTwoViews(AbstractObjective):
         """No: it reads pooled vectors."""
         return False
 
+    @property
+    def reads_tokens(self) -> bool:
+        """No: it reads pooled vectors."""
+        return False
+
     def prepare(self, encoder: AbstractEncoder) -> "AbstractTwoViews":
         """Make the projector for the encoder's pooled width."""
         self.projector = projector(encoder.pooled_width, self.hidden, self.width)

@@ -67,6 +67,11 @@ class WeightedSum(AbstractObjective):
         return any(objective.reads_maps for objective in self.parts.values())
 
     @property
+    def reads_tokens(self) -> bool:
+        """Whether one of them reads tokens."""
+        return any(objective.reads_tokens for objective in self.parts.values())
+
+    @property
     def reads_labels(self) -> bool:
         """Whether one of them trains on labels."""
         return any(objective.reads_labels for objective in self.parts.values())

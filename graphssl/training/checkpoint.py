@@ -40,9 +40,13 @@ class EpochCheckpoint(Checkpoint):
             self.best_score, self.best_epoch = score, trainer.current_epoch
             self.best_weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
         self.stopped = bool(trainer.should_stop)
-        if self.folder is not None and trainer.is_global_zero:
-            with file_written_whole(self.folder / LAST) as aside:
-                trainer.save_checkpoint(aside)
+        if self.folder is None:
+            return
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.folder / LAST)  # which writes in the first process only, and waits for it
+            return
+        with file_written_whole(self.folder / LAST) as aside:
+            trainer.save_checkpoint(aside)
 
     def state_dict(self) -> dict[str, Any]:
         """What the checkpoint file keeps of this callback."""

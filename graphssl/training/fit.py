@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytorch_lightning as pl
@@ -18,10 +19,11 @@ from rich.progress import Progress, TextColumn
 
 from graphssl.data.batch import Batch
 from graphssl.encoders.base import AbstractEncoder
-from graphssl.errors import ConfigError
+from graphssl.errors import ConfigError, RunFolderError
 from graphssl.objectives.base import AbstractObjective
 from graphssl.training.batches import loader
 from graphssl.training.checkpoint import EpochCheckpoint, read_checkpoint
+from graphssl.training.launch import Parallel, is_first, joined, trainer_arguments
 from graphssl.training.learner import Learner, Watch
 
 
@@ -44,9 +46,10 @@ class TrainingSettings:
             (`graphssl.training.layer_decay`).
         anchor: Weight of half the squared distance of the encoder's weights from those that training starts with, 0 for none (L2-SP; Li, Grandvalet
             & Davoine, ICML 2018).
+        parallel: How the processes that torchrun or SLURM started share a step: `ddp` has all weights in each of them, `fsdp` a part (GPUs only).
 
     Raises:
-        ConfigError: If a number is not positive, the anchor is negative or the layer decay is not in (0, 1].
+        ConfigError: If a number is not positive, the anchor is negative, the layer decay is not in (0, 1], or there is no such way to share a step.
     """
 
     max_epochs: int = 30
@@ -60,6 +63,7 @@ class TrainingSettings:
     rows_at_once: int | None = None
     layer_decay: float = 1.0
     anchor: float = 0.0
+    parallel: Parallel = "ddp"
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "batch_size", "learning_rate", "patience", "rows_at_once"):
@@ -67,6 +71,8 @@ class TrainingSettings:
                 raise ConfigError(f"Expected {name} above 0, found {getattr(self, name)}.")
         if not 0 < self.layer_decay <= 1 or self.anchor < 0:
             raise ConfigError(f"Expected layer_decay in (0, 1] and anchor ≥ 0, found {self.layer_decay} and {self.anchor}.")
+        if self.parallel not in get_args(Parallel):
+            raise ConfigError(f"Expected parallel among {', '.join(get_args(Parallel))}; found {self.parallel!r}.")
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,9 @@ def fit(
     Given a folder, the state after every epoch is in `folder/last.ckpt`; the same call after a kill goes on from there and ends
     with the same numbers. The random numbers of the caller are left as they were.
 
+    Where torchrun or SLURM started several processes, each of them calls this with the same arguments; they do every step together
+    ([`divided`][graphssl.training.divided.divided]), end with the same weights, and the first one writes.
+
     Args:
         encoder: The encoder.
         objective: The objective, prepared for the encoder.
@@ -116,9 +125,11 @@ def fit(
 
     Raises:
         CheckpointError: If the checkpoint is damaged.
-        RunFolderError: If it belongs to another run.
+        RunFolderError: If it belongs to another run, or processes have other data or find another checkpoint.
+        ConfigError: If there is no GPU for each process, or none to shard weights among.
         GraphSSLError: If the loss is not finite.
     """
+    processes = joined(settings.accelerator)
     encoder.train()  # which was perhaps asked for embeddings before, and Lightning leaves the mode as it is
     batches = loader(train, settings.batch_size, seed=seed)
     n_steps = settings.max_epochs * len(batches.sampler)  # type: ignore[arg-type]
@@ -133,12 +144,18 @@ def fit(
         layer_decay=settings.layer_decay,
         anchor=settings.anchor,
         watch=watch,
+        processes=processes,
     )
     monitor = "train_loss" if validation is None else "validation_loss"
     keeper = EpochCheckpoint(
         monitor, _fingerprint(learner, train, validation, settings), None if folder is None else Path(folder), keep_last=not objective.selects_epoch
     )
     resume = keeper.resume_from()
+    if not processes.same([keeper.fingerprint, keeper.best_epoch, keeper.stopped, resume is None]):
+        raise RunFolderError(
+            f"Expected all {processes.n} processes to train the same on the same data and to find the same checkpoint, found others in one of them. "
+            "Give them one configuration, the same data and a folder that all of them see."
+        )
     if not keeper.stopped:
         held = None if validation is None else loader(validation, settings.batch_size, shuffle=False)
         with _quiet(), torch.random.fork_rng(devices=[]):
@@ -160,7 +177,8 @@ def validation_loss(encoder: AbstractEncoder, objective: AbstractObjective, rows
         settings: Rows a minibatch, device and precision.
         seed: Seed of masks.
     """
-    learner = Learner(encoder, objective, learning_rate=settings.learning_rate, weight_decay=0.0, n_steps=1, seed=seed)
+    processes = joined(settings.accelerator)
+    learner = Learner(encoder, objective, learning_rate=settings.learning_rate, weight_decay=0.0, n_steps=1, seed=seed, processes=processes)
     with _quiet(), torch.random.fork_rng(devices=[]):
         [found] = _trainer(settings).validate(learner, loader(rows, settings.batch_size, shuffle=False), verbose=False)
     return float(found["validation_loss"])
@@ -170,7 +188,7 @@ def _callbacks(settings: TrainingSettings, monitor: str, keeper: EpochCheckpoint
     callbacks: list[pl.Callback] = [keeper, EarlyStopping(monitor, patience=settings.patience, check_on_train_epoch_end=False)]
     if monitor == "train_loss" or keeper.keep_last:
         callbacks.pop()
-    if settings.progress:
+    if settings.progress and is_first():
         callbacks.append(_EpochBar(label))
     return callbacks
 
@@ -179,7 +197,6 @@ def _trainer(settings: TrainingSettings, *callbacks: pl.Callback) -> pl.Trainer:
     return pl.Trainer(
         max_epochs=settings.max_epochs,
         accelerator=settings.accelerator,
-        devices=1,
         precision=settings.precision,  # type: ignore[arg-type]
         gradient_clip_val=1.0,
         callbacks=list(callbacks),
@@ -189,6 +206,7 @@ def _trainer(settings: TrainingSettings, *callbacks: pl.Callback) -> pl.Trainer:
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
+        **trainer_arguments(settings.parallel),
     )
 
 
@@ -217,7 +235,7 @@ class _EpochBar(pl.Callback):
 def _fingerprint(learner: Learner, train: Batch, validation: Batch | None, settings: TrainingSettings) -> str:
     """Hash of what decides the numbers: settings, seed, initial weights, and which data they meet."""
     digest = hashlib.sha256()
-    plain = {k: v for k, v in asdict(settings).items() if k not in ("progress", "accelerator")}
+    plain = {k: v for k, v in asdict(settings).items() if k not in ("progress", "accelerator", "parallel")}
     digest.update(json.dumps([plain, learner.seed, learner.n_steps], sort_keys=True).encode())
     digest.update(f"{type(learner.encoder).__qualname__} {learner.encoder.arguments()} {type(learner.objective).__qualname__}".encode())
     digest.update(str(learner.objective.arguments()).encode())

@@ -13,7 +13,9 @@ from graphssl.data.batch import Batch
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import GraphSSLError
 from graphssl.objectives.base import AbstractObjective
+from graphssl.processes import Processes
 from graphssl.training.accumulation import rows_at_once
+from graphssl.training.divided import divided
 from graphssl.training.layer_decay import layer_scales
 
 # What is measured of the encoder after an epoch, by name; nothing after an epoch that it is not measured after.
@@ -36,6 +38,7 @@ class Learner(pl.LightningModule):
         layer_decay: Learning rate of a layer of the encoder as a share of that of the layer above.
         anchor: Weight of half the squared distance of the encoder's weights from those it has now.
         watch: What is measured of the encoder after an epoch.
+        processes: Those that do every step together; this one alone when left out.
     """
 
     def __init__(
@@ -51,12 +54,13 @@ class Learner(pl.LightningModule):
         layer_decay: float = 1.0,
         anchor: float = 0.0,
         watch: Watch | None = None,
+        processes: Processes | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.objective = encoder, objective
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.n_steps, self.seed, self.rows_at_once = max(1, n_steps), seed, rows_at_once
-        self.layer_decay, self.anchor, self.watch = layer_decay, anchor, watch
+        self.layer_decay, self.anchor, self.watch, self.processes = layer_decay, anchor, watch, processes or Processes()
         self.history: list[dict[str, float]] = []
         self._start = {name: weight.detach().clone() for name, weight in self._anchored().items()}
         self._running: dict[str, list[Tensor]] = {}
@@ -65,11 +69,12 @@ class Learner(pl.LightningModule):
         """One step; a loss that is not finite stops the run."""
         step_seed = (self.seed * 1_000_003 + self.global_step) % 2**63
         torch.manual_seed(step_seed)
-        with nullcontext() if self.rows_at_once is None else rows_at_once(self.encoder, self.rows_at_once, maps=self.objective.reads_maps):
+        in_parts = nullcontext() if self.rows_at_once is None else rows_at_once(self.encoder, self.rows_at_once, maps=self.objective.reads_maps)
+        with in_parts, divided(self.encoder, self.objective, self.processes):
             loss = self.objective(self.encoder, batch, torch.Generator().manual_seed(step_seed))
         self._check_finite(loss.total, batch, "training")
         self._note("train", {"loss": loss.total.detach(), **loss.parts})
-        self.log("train_loss", loss.total.detach(), prog_bar=True, on_step=False, on_epoch=True, batch_size=len(batch))
+        self.log("train_loss", loss.total.detach(), prog_bar=True, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
         return loss.total if not self.anchor else loss.total + self.anchor / 2 * self._distance()
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
@@ -78,10 +83,11 @@ class Learner(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The loss with the same draws every epoch, so that epochs compare."""
-        loss = self.objective(self.encoder, batch, torch.Generator().manual_seed(self.seed * 1_000_003 + batch_idx))
+        with divided(self.encoder, self.objective, self.processes):
+            loss = self.objective(self.encoder, batch, torch.Generator().manual_seed(self.seed * 1_000_003 + batch_idx))
         self._check_finite(loss.total, batch, "validation")
         self._note("validation", {"loss": loss.total, **loss.parts})
-        self.log("validation_loss", loss.total, prog_bar=True, on_epoch=True, batch_size=len(batch))
+        self.log("validation_loss", loss.total, prog_bar=True, on_epoch=True, batch_size=len(batch), sync_dist=True)
 
     def on_train_epoch_end(self) -> None:
         """Write the epoch's means into the history."""

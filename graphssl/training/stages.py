@@ -26,6 +26,7 @@ from graphssl.objectives.base import AbstractObjective
 from graphssl.objectives.default import default_objective
 from graphssl.training.carry import ObjectiveWeights, carried, objective_weights, same_columns, take_objective, weights_hash
 from graphssl.training.fit import TrainingSettings, validation_loss
+from graphssl.training.launch import is_first
 from graphssl.training.learner import Watch
 from graphssl.training.model import Model, fresh
 from graphssl.training.pretrain import batches_of, held_out, prepared, trained, untrained
@@ -271,7 +272,7 @@ class _Run:
             "stages": [*self.start.records, record],
         }
         done = _Done(replace(model, card=card), objective_weights(learned), record)
-        if self.place is not None:
+        if self.place is not None and is_first():
             _keep(done, self.place, fingerprint)
         return done
 

@@ -27,11 +27,12 @@ from graphssl.errors import ConfigError, DataError, GraphSSLError, RunFolderErro
 from graphssl.folders import file_written_whole
 from graphssl.objectives.base import AbstractObjective
 from graphssl.objectives.default import default_objective
+from graphssl.processes import Processes
 from graphssl.training.checkpoint import LAST, read_checkpoint
+from graphssl.training.launch import cluster, launch
 from graphssl.training.learner import WarmupCosine
 from graphssl.training.meta.generator import AdaptiveStep, rates_of_tasks
 from graphssl.training.meta.inner import EncoderLoss, Parameters, as_function, choose_path, query_losses
-from graphssl.training.meta.processes import Processes, cluster, launch
 from graphssl.training.meta.reptile import reptile_gradients
 from graphssl.training.meta.reweighting import AbstractWeighting, EqualWeights, flat_gradients
 from graphssl.training.meta.source_batches import SourceBatches
@@ -404,7 +405,7 @@ def _of_processes(given: Sequence[Any], settings: MetaSettings) -> dict[str, Any
 
 def _train_together(fabric: Fabric, results: Path, *given: Any) -> GraphSSLError | None:
     """Train in one of several processes, and write the state at the end; or give back the error that all of them met."""
-    run = _Run(Processes(fabric), *given)
+    run = _Run(Processes(fabric.global_rank, fabric.world_size, fabric.device), *given)
     try:
         run.resume()
         run.train()

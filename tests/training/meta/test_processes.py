@@ -16,8 +16,9 @@ from lightning_fabric import Fabric
 
 from graphssl.data import Cohort
 from graphssl.encoders import GraphTransformer
-from graphssl.errors import ConfigError, GraphSSLError
+from graphssl.errors import GraphSSLError
 from graphssl.training.checkpoint import read_checkpoint
+from graphssl.training.launch import cluster
 from graphssl.training.meta import (
     GradientAgreement,
     JointTraining,
@@ -30,7 +31,6 @@ from graphssl.training.meta import (
     meta_train,
     sources_by_site,
 )
-from graphssl.training.meta.processes import Processes, cluster, is_first, launch
 
 module = importlib.import_module("graphssl.training.meta.meta_train")
 SETTINGS = MetaSettings(max_epochs=2, steps_per_epoch=2, n_support=3, n_query=3, learning_rate=3e-3, accelerator="cpu")
@@ -92,7 +92,7 @@ CONFIGURATION = {
     "strategy": "meta",
     "compare": ["joint"],
     "encoder": {"class_path": "graphssl.encoders.GraphTransformer", "init_args": {"width": 8, "depth": 1, "heads": 2, "spacing_mm": 40.0}},
-    "settings": {"max_epochs": 1, "steps_per_epoch": 1, "n_support": 3, "n_query": 3, "accelerator": "cpu", "devices": 2},
+    "settings": {"max_epochs": 1, "steps_per_epoch": 1, "n_support": 3, "n_query": 3, "accelerator": "cpu"},
     "similarity": False,
 }
 
@@ -210,34 +210,6 @@ def test_new_processes_can_be_sent_what_they_need(cohort, tmp_path, monkeypatch)
     assert [task.support for task in sampler.draw(3)] == [task.support for task in TaskSampler(expected, 3, 3).draw(3)]
     ours = SourceBatches(expected, batches.builder_, is_fitted=True).batches
     assert all(torch.equal(batches.batches[name].weights, batch.weights) for name, batch in ours.items())
-
-
-def test_one_process_alone_shares_nothing():
-    alone, gradient = Processes(), torch.nn.Parameter(torch.ones(2))
-    values = torch.arange(3.0)
-    assert alone.share(3) == [0, 1, 2]
-    assert alone.gathered(values, 3) is values
-    alone.add_gradients([gradient])
-    alone.copy_of_first([values])
-    assert gradient.grad is None
-    assert alone.same("anything")
-    assert alone.together(lambda number: number + 1, 1) == 2
-    assert is_first(2)
-
-
-def test_processes_that_cannot_be_are_refused(monkeypatch):
-    with pytest.raises(ConfigError, match="torchrun or SLURM to start the processes of 2 nodes, found neither"):
-        launch(print, (), accelerator="cpu", devices=1, nodes=2)
-    if not torch.cuda.is_available():
-        with pytest.raises(ConfigError, match="2 devices for the accelerator 'gpu', found something else"):
-            launch(print, (), accelerator="gpu", devices=2, nodes=1)
-    for name, value in {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "3", "RANK": "1", "LOCAL_RANK": "1"}.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError, match="as many processes as devices × nodes, 2 × 1, found 3 started by TorchElasticEnvironment"):
-        launch(print, (), accelerator="cpu", devices=2, nodes=1)
-    with pytest.raises(ConfigError, match=r"Expected one process, found 3 started by .*settings\.devices"):
-        is_first(1)
-    assert not is_first(3)
 
 
 if __name__ == "__main__":
