@@ -1,7 +1,7 @@
 """Every method there is: one record each, from which the command line and the documentation are made."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from typing import Any, Literal, get_args
 
 from graphssl.errors import ConfigError
@@ -21,10 +21,13 @@ class Method:
         dimensions: What it works on: `2D`, `3D`, `clips`, `graph` (connectomes), `population`, `table`, `time`.
         inputs: What it needs.
         source: Who published it, and where.
-        config: A configuration that runs it, relative to the repository; None of what is used from Python alone.
+        config: A configuration that runs it, relative to the repository.
         page: Its page, relative to `docs`.
         reconstruction: What in it is ours and not the publication's, in brief; the page says more.
         number: Number in the list of publications that the package set out to build, or None.
+        test: The file that tests it first of all, relative to the repository.
+        result: The section of `docs/reference/results.md` that has its numbers, by its anchor; None of what has not been measured.
+        outcome: What came out, in a line; empty where there is no result.
     """
 
     name: str
@@ -32,10 +35,14 @@ class Method:
     dimensions: tuple[str, ...]
     inputs: str
     source: str
-    config: str | None
+    config: str
     page: str
     reconstruction: str
     number: int | None = None
+    _: KW_ONLY
+    test: str
+    result: str | None = None
+    outcome: str = ""
 
 
 def methods(family: str | None = None) -> tuple[Method, ...]:
@@ -56,14 +63,15 @@ def as_records(chosen: Iterable[Method]) -> list[dict[str, Any]]:
 
 
 def as_text(chosen: Iterable[Method]) -> str:
-    """Methods in aligned columns, a line each, and what in each is a reconstruction below it."""
+    """Methods in aligned columns, a line each, and below it what each needs, what in it is a reconstruction, and what was found."""
     shown = list(chosen)
-    rows = [(method.name, method.family, " ".join(method.dimensions), method.config or "from Python") for method in shown]
+    rows = [(method.name, method.family, " ".join(method.dimensions), method.config) for method in shown]
     widths = [max(map(len, column), default=0) for column in zip(*rows, strict=True)]
     lines = []
     for method, row in zip(shown, rows, strict=True):
         lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
         lines += [f"    needs {method.inputs}", f"    from {method.source}", f"    ours: {method.reconstruction}"]
+        lines += [f"    found: {method.outcome or 'not measured yet'}"]
     return "\n".join(lines)
 
 
@@ -72,10 +80,26 @@ def as_markdown(chosen: Iterable[Method]) -> str:
     head = "| | method | family | works on | needs | source | configuration | ours |\n|---|---|---|---|---|---|---|---|"
     rows = [
         f"| {method.number or ''} | [{method.name}](../{method.page}) | {method.family} | {', '.join(method.dimensions)} | {method.inputs} "
-        f"| {method.source} | {'from Python' if method.config is None else f'`{method.config}`'} | {method.reconstruction} |"
+        f"| {method.source} | `{method.config}` | {method.reconstruction} |"
         for method in chosen
     ]
     return "\n".join([head, *rows])
+
+
+def results_as_markdown(chosen: Iterable[Method]) -> str:
+    """What was found with each method, its test and its configuration, as a table for the documentation."""
+    head = "| | method | configuration | test | what came out |\n|---|---|---|---|---|"
+    rows = [
+        f"| {method.number or ''} | [{method.name}](../{method.page}) | `{method.config}` | `{method.test}` | {_outcome(method)} |"
+        for method in chosen
+    ]
+    return "\n".join([head, *rows])
+
+
+def _outcome(method: Method) -> str:
+    if method.result is None:
+        return "not measured yet"
+    return f"{method.outcome} ([numbers](results.md#{method.result}))"
 
 
 _IMAGES = ("2D", "3D", "clips")
@@ -91,6 +115,7 @@ METHODS: tuple[Method, ...] = (
         "methods/four-questions.md",
         "sizes; connectomes and populations",
         8,
+        test="tests/test_configs.py",
     ),
     Method(
         "Four methods on tissue (pathology benchmark)",
@@ -102,6 +127,9 @@ METHODS: tuple[Method, ...] = (
         "methods/pathology.md",
         "sizes and numbers of views: the publication has weights and no training code",
         10,
+        test="tests/views/test_stain.py",
+        result="images-pretext-tasks-and-learned-weights-of-pairs",
+        outcome="tiles of tissue: 0.574 with light jitter of stain, 0.567 without, random weights 0.536; views of stain are not shown to help",
     ),
     Method(
         "Scale of pre-training and few-shot transfer",
@@ -113,17 +141,21 @@ METHODS: tuple[Method, ...] = (
         "methods/scale.md",
         "small sources and networks; a share of the rule's steps; connectomes and tables",
         12,
+        test="tests/statistics/test_power_law.py",
     ),
     Method(
         "Families of self-supervision on images (survey)",
         "study",
         _IMAGES,
-        "nothing: a list",
+        "labelled images",
         "Shurrab & Duwairi, PeerJ Computer Science 2022",
-        None,
+        "configs/studies/families.yaml",
         "methods/taxonomy.md",
-        "the grouping follows the survey as it is commonly cited",
+        "the grouping follows the survey as it is commonly cited; one task of each family in its study",
         15,
+        test="tests/test_configs.py",
+        result="images-pretext-tasks-and-learned-weights-of-pairs",
+        outcome="XX",
     ),
     Method(
         "Where to start, and how fast it converges",
@@ -135,6 +167,7 @@ METHODS: tuple[Method, ...] = (
         "methods/convergence.md",
         "restoration in place of BYOL, volumes in place of slices, medical images in place of ImageNet; connectomes",
         18,
+        test="tests/statistics/test_convergence.py",
     ),
     Method(
         "Hyper-initialiser",
@@ -146,6 +179,9 @@ METHODS: tuple[Method, ...] = (
         "methods/hyper-initializer.md",
         "the mechanism is that of GHN-2 and GHN-3; graphs from torch.fx; learning without labels; kernels of volumes",
         1,
+        test="tests/initializers/test_hyper_initializer.py",
+        result="hyper-initialiser-networks-never-seen-on-breast-ultrasound-chest-x-ray-and-hippocampus",
+        outcome="a head start on chest X-rays, gone after five epochs; a lasting one on masks of the hippocampus; none on breast ultrasound",
     ),
     Method(
         "UniMiSS: one transformer for images and volumes",
@@ -157,6 +193,9 @@ METHODS: tuple[Method, ...] = (
         "methods/unimiss.md",
         "images and volumes in one epoch; the centre moves once a step; schedules",
         2,
+        test="tests/objectives/test_slice_volume.py",
+        result="images-pretext-tasks-and-learned-weights-of-pairs",
+        outcome="adrenal glands: 0.661 AUROC, random weights 0.617, above them in every seed",
     ),
     Method(
         "CSPR: 2D labels pre-train a 3D network",
@@ -168,6 +207,9 @@ METHODS: tuple[Method, ...] = (
         "methods/cspr.md",
         "sizes; slices of several contrasts for gray images",
         3,
+        test="tests/objectives/test_predict_label.py",
+        result="images-pretext-tasks-and-learned-weights-of-pairs",
+        outcome="chest X-rays, then adrenal glands: 0.780 AUROC, random weights 0.709, above them in every seed",
     ),
     Method(
         "Swin UNETR's pre-training",
@@ -179,6 +221,9 @@ METHODS: tuple[Method, ...] = (
         "methods/swin-unetr.md",
         "all boxes filled at once; noise in the range of the image; sizes",
         4,
+        test="tests/objectives/test_inpaint_rotate_contrast.py",
+        result="images-pretext-tasks-and-learned-weights-of-pairs",
+        outcome="adrenal glands: 0.804 AUROC with all labels (random weights 0.765), 0.686 with a tenth (0.695), where nothing is shown",
     ),
     Method(
         "Contrast and online clustering over mixed modalities",
@@ -190,6 +235,9 @@ METHODS: tuple[Method, ...] = (
         "methods/online-clustering.md",
         "minibatches by modality and bands of frequencies are from secondary sources; numbers",
         5,
+        test="tests/objectives/test_clustering.py",
+        result="images-pretext-tasks-and-learned-weights-of-pairs",
+        outcome="breast ultrasound: 0.814 AUROC with X-rays beside it, 0.797 without, random weights 0.720; more steps may be all the X-rays bring",
     ),
     Method(
         "Labels and self-supervision together",
@@ -201,6 +249,9 @@ METHODS: tuple[Method, ...] = (
         "methods/hybrid.md",
         "the schedule of the weight",
         5,
+        test="tests/objectives/test_hybrid.py",
+        result="images-pretext-tasks-and-learned-weights-of-pairs",
+        outcome="breast ultrasound: 0.829 AUROC, labels alone 0.854: does not pay there",
     ),
     Method(
         "Meta-USCL: learned weights of pairs",
@@ -212,6 +263,9 @@ METHODS: tuple[Method, ...] = (
         "methods/meta-uscl.md",
         "clean pairs from the minibatch; a tried step without momentum",
         6,
+        test="tests/training/meta/test_sample_weights.py",
+        result="images-pretext-tasks-and-learned-weights-of-pairs",
+        outcome="44 clips of lungs: 0.929 AUROC, contrast without weights 0.924, random weights 0.909: nothing is shown",
     ),
     Method(
         "Joint image and volume learning, clusters within and between",
@@ -223,6 +277,9 @@ METHODS: tuple[Method, ...] = (
         "methods/image-volume.md",
         "views of the first stage; a projector before the clusters",
         7,
+        test="tests/objectives/test_masked_slices.py",
+        result="images-pretext-tasks-and-learned-weights-of-pairs",
+        outcome="adrenal glands: 0.652 AUROC with a tenth of the labels (random weights 0.625), 0.718 with all (0.748), where it harms",
     ),
     Method(
         "Meta-learning across datasets",
@@ -234,6 +291,9 @@ METHODS: tuple[Method, ...] = (
         "methods/meta-learning.md",
         "steps are gradients and not their signs; second order; rates through any encoder",
         9,
+        test="tests/training/meta/test_meta_train.py",
+        result="attempts-2-and-3-a-linear-encoder-everything-chosen-on-sources",
+        outcome="small sites of ABIDE, ten labels a class, three atlases: 0.727 AUROC, direct learning 0.680, a ridge on sources and target 0.730",
     ),
     Method(
         "Consecutive pre-training",
@@ -245,6 +305,9 @@ METHODS: tuple[Method, ...] = (
         "methods/consecutive-pretraining.md",
         "any objective and encoder; more than two stages; probes, anchor and records; sizes",
         13,
+        test="tests/training/test_stages.py",
+        result="consecutive-pre-training-general-domain-and-task-images-in-equal-steps",
+        outcome="breast ultrasound, equal steps: the chain 0.757 AUROC, the task's own images alone 0.835, random weights 0.800: does not pay there",
     ),
     Method(
         "Contrastive texture learning",
@@ -256,6 +319,9 @@ METHODS: tuple[Method, ...] = (
         "methods/texture.md",
         "network, descriptors, views and voting: the publication has abstracts and no code",
         14,
+        test="tests/encoders/images/test_texture.py",
+        result="images-pretext-tasks-and-learned-weights-of-pairs",
+        outcome="breast ultrasound: 0.845 AUROC with all labels (random weights 0.786), 0.713 with a tenth (0.656), above them in every seed",
     ),
     Method(
         "Segmentation on any encoder",
@@ -267,6 +333,9 @@ METHODS: tuple[Method, ...] = (
         "methods/segmentation.md",
         "nothing: parts are MONAI's",
         16,
+        test="tests/training/test_segment.py",
+        result="images-pretext-tasks-and-learned-weights-of-pairs",
+        outcome="hippocampus, a tenth of the masks: 0.777 Dice after restoration, random weights 0.770: nothing is shown",
     ),
     Method(
         "Population graphs, masked columns",
@@ -278,6 +347,9 @@ METHODS: tuple[Method, ...] = (
         "methods/population-transformer.md",
         "inductive neighbours, sampled neighbourhoods, any encoder of a patient alone",
         17,
+        test="tests/encoders/test_population_transformer.py",
+        result="among-other-patients-a-population-graph_1",
+        outcome="PhysioNet 2012, four of five splits: 0.866 AUROC, the same without the graph 0.864, boosting 0.875: the graph is not shown to help",
     ),
     Method(
         "BYOL in 3D with large minibatches",
@@ -289,6 +361,9 @@ METHODS: tuple[Method, ...] = (
         "methods/byol-3d.md",
         "exact gradients from kept embeddings in place of accumulated ones",
         19,
+        test="tests/training/test_accumulation.py",
+        result="images-pretext-tasks-and-learned-weights-of-pairs",
+        outcome="44 clips of lungs: 0.892 AUROC, random weights 0.901; adrenal glands: 0.579, random weights 0.599: nothing is shown",
     ),
     Method(
         "DVME: attention over several encoders",
@@ -300,6 +375,9 @@ METHODS: tuple[Method, ...] = (
         "methods/dvme.md",
         "no code was released: blocks as in vision transformers; a learned vector for what is missing; any encoders",
         11,
+        test="tests/encoders/test_fusion.py",
+        result="several-modalities-of-a-patient-together-and-when-one-is-missing",
+        outcome="hippocampus, lungs, ABIDE: 0.579, 0.723, 0.563 AUROC, the best single source 0.606, 0.944, 0.582: not shown to help",
     ),
     Method(
         "Fusion of several modalities (FiLM, DAFT, TIP's interaction, gates, low rank)",
@@ -310,6 +388,9 @@ METHODS: tuple[Method, ...] = (
         "configs/methods/multimodal.yaml",
         "methods/multimodal.md",
         "modulation after the encoder; a vector beside each modality's tokens; sizes",
+        test="tests/encoders/test_fusion.py",
+        result="several-modalities-of-a-patient-together-and-when-one-is-missing",
+        outcome="no fusion is shown to add to the best single modality on three cohorts",
     ),
     Method(
         "Masked patches (masked autoencoder)",
@@ -320,6 +401,9 @@ METHODS: tuple[Method, ...] = (
         "configs/objectives/masked_patches.yaml",
         "methods/masked-patches.md",
         "sizes",
+        test="tests/objectives/test_masked_patches.py",
+        result="images-pretext-tasks-and-learned-weights-of-pairs",
+        outcome="breast ultrasound: 0.697 AUROC with a tenth of the labels (random weights 0.627), 0.808 with all (0.818)",
     ),
     Method(
         "Restoration (Models Genesis)",
@@ -331,6 +415,9 @@ METHODS: tuple[Method, ...] = (
         "methods/restoration.md",
         "forty windows of shuffling; boxes inside and outside drawn independently",
         8,
+        test="tests/objectives/test_restoration.py",
+        result="images-pretext-tasks-and-learned-weights-of-pairs",
+        outcome="breast ultrasound: 0.790 AUROC with all labels (random weights 0.720); nothing is shown with a tenth",
     ),
     Method(
         "Relative position",
@@ -342,6 +429,9 @@ METHODS: tuple[Method, ...] = (
         "methods/relative-position.md",
         "sizes and jitter",
         8,
+        test="tests/objectives/test_relative_position.py",
+        result="images-pretext-tasks-and-learned-weights-of-pairs",
+        outcome="breast ultrasound: 0.685 AUROC with a tenth of the labels (random weights 0.652); nothing is shown with all",
     ),
     Method(
         "Jigsaw, Rubik's cube and Rubik's cube+",
@@ -353,6 +443,9 @@ METHODS: tuple[Method, ...] = (
         "methods/jigsaw.md",
         "half turns in 2D; orders of more than eight cells; sizes",
         8,
+        test="tests/objectives/test_jigsaw.py",
+        result="images-pretext-tasks-and-learned-weights-of-pairs",
+        outcome="breast ultrasound: 0.756 AUROC with all labels (random weights 0.720); nothing is shown with a tenth",
     ),
     Method(
         "Momentum contrast (MoCo)",
@@ -364,6 +457,9 @@ METHODS: tuple[Method, ...] = (
         "methods/moco.md",
         "keys of the same subject are left out; batch normalisation of the projector; views and sizes",
         10,
+        test="tests/objectives/test_momentum_contrast.py",
+        result="breastmnist-benign-or-malignant-the-official-split-objectives-on-images",
+        outcome="breast ultrasound: 0.738 AUROC (random weights 0.709), regression on pixels 0.828",
     ),
     Method(
         "DeepCluster with a memory",
@@ -374,6 +470,9 @@ METHODS: tuple[Method, ...] = (
         "configs/objectives/deep_cluster.yaml",
         "methods/deep-cluster.md",
         "the memory is filled by the first epoch; views and sizes",
+        test="tests/objectives/test_deep_cluster.py",
+        result="breastmnist-benign-or-malignant-the-official-split-objectives-on-images",
+        outcome="breast ultrasound: 0.757 AUROC (random weights 0.709), regression on pixels 0.828",
     ),
     Method(
         "Contrast of two views (NT-Xent)",
@@ -384,6 +483,9 @@ METHODS: tuple[Method, ...] = (
         "configs/objectives/image_ntxent.yaml",
         "methods/ntxent.md",
         "views; rows of one subject are neither sought nor shunned",
+        test="tests/objectives/test_contrastive.py",
+        result="breastmnist-benign-or-malignant-the-official-split-objectives-on-images",
+        outcome="breast ultrasound: 0.772 AUROC (random weights 0.709), regression on pixels 0.828",
     ),
     Method(
         "Barlow Twins",
@@ -395,6 +497,9 @@ METHODS: tuple[Method, ...] = (
         "methods/barlow-twins.md",
         "the sum divided by the width; views and sizes",
         10,
+        test="tests/objectives/test_redundancy.py",
+        result="breastmnist-benign-or-malignant-the-official-split-objectives-on-images",
+        outcome="breast ultrasound: 0.746 AUROC (random weights 0.709), regression on pixels 0.828",
     ),
     Method(
         "Clustering of two views (SwAV)",
@@ -406,6 +511,9 @@ METHODS: tuple[Method, ...] = (
         "methods/swav.md",
         "prototypes normalised when used; schedules in shares of the training; views and sizes",
         10,
+        test="tests/objectives/test_clustering.py",
+        result="breastmnist-benign-or-malignant-the-official-split-objectives-on-images",
+        outcome="breast ultrasound: 0.751 AUROC (random weights 0.709), regression on pixels 0.828",
     ),
     Method(
         "Self-distillation (BYOL)",
@@ -416,6 +524,9 @@ METHODS: tuple[Method, ...] = (
         "configs/objectives/byol.yaml",
         "methods/self-distillation.md",
         "views, sizes and momentum",
+        test="tests/objectives/test_distillation.py",
+        result="breastmnist-benign-or-malignant-the-official-split-objectives-on-images",
+        outcome="breast ultrasound: 0.768 AUROC (random weights 0.709), regression on pixels 0.828",
     ),
     Method(
         "Self-distillation (DINO)",
@@ -427,6 +538,9 @@ METHODS: tuple[Method, ...] = (
         "methods/self-distillation.md",
         "views, sizes and momentum",
         10,
+        test="tests/objectives/test_distillation.py",
+        result="breastmnist-benign-or-malignant-the-official-split-objectives-on-images",
+        outcome="breast ultrasound: 0.745 AUROC (random weights 0.709), regression on pixels 0.828",
     ),
     Method(
         "Masked regions",
@@ -437,6 +551,9 @@ METHODS: tuple[Method, ...] = (
         "configs/objectives/masked_regions.yaml",
         "methods/masked-regions.md",
         "the connection as what is predicted; a decoder from the pooled vector",
+        test="tests/objectives/test_masked.py",
+        result="attempt-3-the-same-three-seeds-in-full",
+        outcome="ABIDE, held-out sites: 0.681 AUROC, random weights 0.651 (difference -0.021 to +0.080), a ridge on connections 0.750",
     ),
     Method(
         "Masked connections",
@@ -447,6 +564,7 @@ METHODS: tuple[Method, ...] = (
         "configs/objectives/masked_connections.yaml",
         "methods/masked-connections.md",
         "weighted dense graphs in place of sparse ones",
+        test="tests/objectives/test_masked.py",
     ),
     Method(
         "Scan contrast (closed form)",
@@ -457,6 +575,9 @@ METHODS: tuple[Method, ...] = (
         "configs/abide/multi_atlas.yaml",
         "methods/scan-contrast.md",
         "halves of a scan take the place of utterances of a speaker; blocks of equal length; the order of steps",
+        test="tests/graphs/test_contrast.py",
+        result="attempt-7-linear-pre-training-over-two-atlases-and-two-kinds-of-connectivity-in-the-library-by-label-fraction",
+        outcome="ABIDE, held-out sites: 0.779 AUROC, a ridge on the same connections 0.768 (difference -0.005 to +0.028)",
     ),
     Method(
         "Near and far regions (Jensen–Shannon)",
@@ -467,6 +588,7 @@ METHODS: tuple[Method, ...] = (
         "configs/objectives/jensen_shannon.yaml",
         "methods/jensen-shannon.md",
         "which entries of a matrix are edges; all pairs of connectomes in one mean",
+        test="tests/objectives/test_jensen_shannon.py",
     ),
     Method(
         "Alignment of atlases",
@@ -477,6 +599,9 @@ METHODS: tuple[Method, ...] = (
         "configs/objectives/atlas_alignment.yaml",
         "methods/atlas-alignment.md",
         "atlases take the place of modalities",
+        test="tests/objectives/test_alignment.py",
+        result="site-adversary-and-alignment-of-two-atlases",
+        outcome="simulated connectomes: 0.642 AUROC with a tenth of the labels, random weights 0.619, above them in every seed",
     ),
     Method(
         "Corrupted columns (SCARF)",
@@ -487,6 +612,9 @@ METHODS: tuple[Method, ...] = (
         "configs/objectives/scarf.yaml",
         "methods/scarf.md",
         "values are drawn from the minibatch; batch normalisation of the projector",
+        test="tests/objectives/test_scarf.py",
+        result="two-objectives-on-a-network-without-attention",
+        outcome="heart disease, four hospitals: 0.778 AUROC with a tenth of the labels, random weights 0.739 (difference -0.076 to +0.154)",
     ),
     Method(
         "Masked time and treatments",
@@ -497,6 +625,7 @@ METHODS: tuple[Method, ...] = (
         "configs/objectives/timeline_tasks.yaml",
         "methods/timeline-transformer.md",
         "masks of what was measured; normal scores; the second decoder",
+        test="tests/objectives/test_masked_timeline.py",
     ),
     Method(
         "Masked events",
@@ -507,6 +636,7 @@ METHODS: tuple[Method, ...] = (
         "configs/population/physionet2012_events.yaml",
         "methods/event-transformer.md",
         "numbers of events are predicted in place of a forecast; the token of the patient",
+        test="tests/objectives/test_masked_events.py",
     ),
     Method(
         "Contrast of image and table (MMCL)",
@@ -517,6 +647,9 @@ METHODS: tuple[Method, ...] = (
         "configs/objectives/cross_modal.yaml",
         "methods/cross-modal.md",
         "any two modalities; values are drawn from the minibatch; sizes",
+        test="tests/objectives/test_cross_modal_contrast.py",
+        result="objectives-across-modalities",
+        outcome="simulated patients: 0.707 AUROC, random weights 0.704: nothing is shown",
     ),
     Method(
         "Contrast of modalities, neighbours in part",
@@ -527,6 +660,7 @@ METHODS: tuple[Method, ...] = (
         "configs/objectives/cross_modal_neighbors.yaml",
         "methods/cross-modal.md",
         "the target, a softmax over similarities of neighbours",
+        test="tests/objectives/test_cross_modal_neighbors.py",
     ),
     Method(
         "Concepts in common (MedCLIP)",
@@ -537,6 +671,7 @@ METHODS: tuple[Method, ...] = (
         "configs/objectives/concept_contrast.yaml",
         "methods/concept-contrast.md",
         "columns in place of findings in reports; tables corrupted, once",
+        test="tests/objectives/test_cross_modal_concepts.py",
     ),
     Method(
         "Contrast, matching and masked columns (TIP)",
@@ -547,6 +682,7 @@ METHODS: tuple[Method, ...] = (
         "configs/objectives/tip.yaml",
         "methods/tip.md",
         "errors in units of guessing; hidden columns attend; sizes",
+        test="tests/objectives/test_cross_modal_matching.py",
     ),
     Method(
         "Masked modality",
@@ -557,6 +693,9 @@ METHODS: tuple[Method, ...] = (
         "configs/objectives/masked_modality.yaml",
         "methods/masked-modality.md",
         "all but the loss",
+        test="tests/objectives/test_masked_modality.py",
+        result="objectives-across-modalities",
+        outcome="simulated patients: 0.715 AUROC, random weights 0.704: nothing is shown",
     ),
     Method(
         "Retrieval-based selection of a pool (SEPT)",
@@ -568,5 +707,8 @@ METHODS: tuple[Method, ...] = (
         "methods/retrieval-selection.md",
         "rules of choice and their order; units of the vectors; near duplicates, protection of test subjects, balance",
         20,
+        test="tests/training/test_selection.py",
+        result="chosen-data-nearest-random-and-all-of-a-mixed-pool-of-images",
+        outcome="breast ultrasound, a tenth of the pool: nearest 0.735 AUROC, random 0.754; of the right modality, and no better",
     ),
 )

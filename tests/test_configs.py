@@ -15,7 +15,7 @@ META = sorted(FOLDER.rglob("*_meta.yaml"))
 STUDIES = sorted((FOLDER / "studies").glob("*.yaml"))
 CONFIGURATIONS = sorted(set(FOLDER.rglob("*.yaml")) - set(META) - set(STUDIES))
 # The part of each study that runs every time; all parts run where slow tests do.
-SMALL = {"four_questions": ["masks"], "scale": ["tables"], "convergence": ["connectomes"], "pathology": ["tiles"]}
+SMALL = {"four_questions": ["masks"], "scale": ["tables"], "convergence": ["connectomes"], "pathology": ["tiles"], "families": ["simulated"]}
 
 SIMULATED = ("simulate", "simulate_images", "simulate_modalities", "simulate_multimodal")  # whose cohorts are made smaller
 

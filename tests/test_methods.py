@@ -1,12 +1,14 @@
-"""The list of methods against what is there: configurations, pages, and the table of the documentation."""
+"""The list of methods against what is there: configurations, pages, tests, sections of results, and the tables of the documentation."""
 
+import re
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from markdown import Markdown
 
 from graphssl.errors import ConfigError
-from graphssl.methods import METHODS, Family, Method, as_markdown, as_records, as_text, methods
+from graphssl.methods import METHODS, Family, Method, as_markdown, as_records, as_text, methods, results_as_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 # What goes on with a method, or runs one that has a record on other data.
@@ -21,7 +23,35 @@ def test_configuration_and_page_of_a_record_exist(method):
     assert method.family in get_args(Family)
     assert set(method.dimensions) <= {"2D", "3D", "clips", "graph", "population", "table", "time"}
     assert method.number is None or 1 <= method.number <= 20
-    assert not [name for name, value in vars(method).items() if value in ("", ())]
+    assert not [name for name, value in vars(method).items() if value in ("", ()) and name != "outcome"]
+    assert (method.result is None) == (method.outcome == "")
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_the_test_of_a_record_is_of_what_its_page_or_configuration_names(method):
+    text = (ROOT / method.test).read_text(encoding="utf-8")
+    assert re.search(r"^def test_", text, re.MULTILINE)
+    told = "".join((ROOT / path).read_text(encoding="utf-8") for path in (f"docs/{method.page}", method.config))
+    imported = re.findall(r"^from graphssl\S* import (.+)$", text, re.MULTILINE)
+    names = {name for line in imported for name in re.split(r"\W+", line) if name}
+    assert any(re.search(rf"\b{name}\b", told) for name in names) or Path(method.config).stem in text
+
+
+def test_results_of_records_stand_in_the_page_of_results():
+    page = Markdown(extensions=["toc"])
+    page.convert((ROOT / "docs" / "reference" / "results.md").read_text(encoding="utf-8"))
+    anchors = {each["id"] for each in _flat(page.toc_tokens)}
+    assert {method.result for method in METHODS if method.result} - anchors == set()
+    assert len(anchors) > 40
+
+
+def _flat(tokens):
+    return [one for token in tokens for one in (token, *_flat(token["children"]))]
+
+
+def test_every_number_of_the_list_has_configuration_page_and_test():
+    numbers = {method.number for method in METHODS if method.config and method.page and method.test}
+    assert numbers - {None} == set(range(1, 21))
 
 
 def test_every_configuration_of_a_method_has_a_record():
@@ -38,6 +68,7 @@ def test_names_are_there_once():
 def test_the_table_of_the_documentation_is_made_of_the_records():
     page = (ROOT / "docs" / "reference" / "methods.md").read_text(encoding="utf-8")
     assert as_markdown(methods()) in page, "write as_markdown(methods()) into docs/reference/methods.md"
+    assert results_as_markdown(methods()) in page, "write results_as_markdown(methods()) into docs/reference/methods.md"
 
 
 def test_numbered_ones_come_first_and_a_family_can_be_chosen():
@@ -51,22 +82,25 @@ def test_numbered_ones_come_first_and_a_family_can_be_chosen():
 
 
 def test_text_and_records_say_all():
-    one = Method("A", "meta", ("2D", "graph"), "images", "B, 2020", "configs/a.yaml", "methods/a.md", "sizes", 3)
-    other = Method("Longer", "supervised", ("3D",), "masks", "C, 2021", "configs/b.yaml", "methods/b.md", "nothing")
-    python = Method("P", "meta", ("3D",), "all", "D, 2022", None, "methods/c.md", "all")
+    found = {"test": "tests/test_a.py", "result": "a-section", "outcome": "no better"}
+    one = Method("A", "meta", ("2D", "graph"), "images", "B, 2020", "configs/a.yaml", "methods/a.md", "sizes", 3, **found)
+    other = Method("Longer", "supervised", ("3D",), "masks", "C, 2021", "configs/b.yaml", "methods/b.md", "nothing", test="tests/test_b.py")
     assert as_text([one, other]).splitlines() == [
         "A       meta        2D graph  configs/a.yaml",
         "    needs images",
         "    from B, 2020",
         "    ours: sizes",
+        "    found: no better",
         "Longer  supervised  3D        configs/b.yaml",
         "    needs masks",
         "    from C, 2021",
         "    ours: nothing",
+        "    found: not measured yet",
     ]
     assert as_text([]) == ""
-    assert as_text([python]).splitlines()[0] == "P  meta  3D  from Python"
-    assert "| D, 2022 | from Python | all |" in as_markdown([python])
     assert as_records([one])[0]["dimensions"] == ["2D", "graph"]
     assert as_records([one])[0]["number"] == 3
     assert "| 3 | [A](../methods/a.md) | meta | 2D, graph | images | B, 2020 | `configs/a.yaml` | sizes |" in as_markdown([one])
+    table = results_as_markdown([one, other])
+    assert "| 3 | [A](../methods/a.md) | `configs/a.yaml` | `tests/test_a.py` | no better ([numbers](results.md#a-section)) |" in table
+    assert "|  | [Longer](../methods/b.md) | `configs/b.yaml` | `tests/test_b.py` | not measured yet |" in table
