@@ -275,8 +275,8 @@ def label_shots(ids: Sequence[str], labels: Sequence[Any], n_shots: int, *, seed
     return _first(ids, orders, dict.fromkeys(orders, n_shots))
 
 
-def label_imbalance(ids: Sequence[str], labels: Sequence[Any], ratio: float, *, seed: int = 0) -> tuple[str, ...]:
-    """The subjects whose labels are used, such that the rarest class has one for every `ratio` of each other class.
+def label_imbalance(ids: Sequence[str], labels: Sequence[Any], ratio: float, *, rare: Any = None, seed: int = 0) -> tuple[str, ...]:
+    """The subjects whose labels are used, such that the rare class has one for every `ratio` of each other class.
 
     As many of the others are kept as there can be, so that only the rare class shrinks where it is rarer than it was. For one seed the sets of the
     rare class are nested. It keeps two at least, and no class gets more than it has.
@@ -285,19 +285,22 @@ def label_imbalance(ids: Sequence[str], labels: Sequence[Any], ratio: float, *, 
         ids: Subject ids `[n]`.
         labels: Class of each subject `[n]`.
         ratio: How many times as many subjects each other class has, from 1.
+        rare: The class that becomes rare; the rarest of those present when left out, which may differ from split to split.
         seed: Seed of the draw.
 
     Raises:
-        DataError: If the ratio is below 1, there is one class, or a class has fewer than two subjects.
+        DataError: If the ratio is below 1, there is one class, a class has fewer than two subjects, or the rare one is none of them.
     """
     orders = _orders(labels, seed)
     counts = {label: len(order) for label, order in orders.items()}
     if ratio < 1 or len(counts) < 2 or min(counts.values()) < 2:
         raise DataError(f"Expected a ratio of classes from 1 and two subjects or more of two classes or more, found {ratio:g} and {counts}.")
-    rare = min(counts, key=lambda label: (counts[label], label))
-    common = min(count for label, count in counts.items() if label != rare)
-    n_rare = max(2, min(counts[rare], round(common / ratio)))
-    kept = {label: n_rare if label == rare else min(count, max(2, round(n_rare * ratio))) for label, count in counts.items()}
+    scarce = min(counts, key=lambda label: (counts[label], label)) if rare is None else str(rare)
+    if scarce not in counts:
+        raise DataError(f"Expected the rare class to be one of {list(counts)}, found {scarce!r}. Name one of them.")
+    common = min(count for label, count in counts.items() if label != scarce)
+    n_rare = max(2, min(counts[scarce], round(common / ratio)))
+    kept = {label: n_rare if label == scarce else min(count, max(2, round(n_rare * ratio))) for label, count in counts.items()}
     return _first(ids, orders, kept)
 
 

@@ -53,7 +53,8 @@ class CellSettings:
         source_epochs: Epochs on the source, where they differ from those on the cohort.
         transfer: What is taken over: the `encoder`, or `encoder_decoder`, where masks are learned after a `Restoration` with a `segmentation_width`.
         mode: `full` trains encoder and head for a number of steps, `probe` a logistic regression on the encoder's vectors.
-        imbalance: How many labelled subjects each other class has for one of the rarest; as they are when left out.
+        imbalance: How many labelled subjects each other class has for one of the rare one; as they are when left out.
+        rare: The class that `imbalance` makes rare; the rarest in each split's training subjects when left out.
         shots: Labelled subjects of each class (of masks: with a mask), nested for a seed; all when left out.
         label_fraction: Share of the labels, nested for a seed; after `imbalance`, not beside `shots`.
         validation_fraction: Share of the labelled training subjects who are scored on the way, for curves and to choose the best check; they are the
@@ -70,6 +71,7 @@ class CellSettings:
     transfer: Literal["encoder", "encoder_decoder"] = "encoder"
     mode: Mode = "full"
     imbalance: float | None = None
+    rare: str | None = None
     shots: int | None = None
     label_fraction: float = 1.0
     validation_fraction: float = 0.0
@@ -369,10 +371,17 @@ def _labelled(unit: _Unit) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return [task.labels[subject] for subject in ids]
 
     if settings.imbalance is not None:
-        known = label_imbalance(known, labels_of(known), settings.imbalance, seed=seed)
+        rare = None if settings.rare is None else _number_of(settings.rare, task.classes)
+        known = label_imbalance(known, labels_of(known), settings.imbalance, rare=rare, seed=seed)
     if settings.shots is not None:
         known = label_shots(known, labels_of(known), settings.shots, seed=seed)
     return label_fraction(known, labels_of(known), settings.label_fraction, seed=seed), validation
+
+
+def _number_of(name: str, classes: Sequence[str]) -> int:
+    if name not in classes:
+        raise ConfigError(f"Expected the rare class to be one of {list(classes)}, found {name!r}. Name one of them.")
+    return list(classes).index(name)
 
 
 def _tuned(unit: _Unit, start: Model, labelled: Cohort, validation: Cohort | None) -> Model:

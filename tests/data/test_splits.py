@@ -293,6 +293,10 @@ def test_the_rare_class_is_nested_and_always_the_same():
     ids, labels = BALANCED
     rare = [{s for s in label_imbalance(ids, labels, ratio, seed=1) if s in ids[40:]} for ratio in (100, 10, 4, 1)]
     assert all(small < large for small, large in itertools.pairwise(rare))
+    named = Counter("a" if s in ids[:40] else "b" for s in label_imbalance(ids, labels, 10, rare="a", seed=1))
+    assert named == {"a": 2, "b": 20}
+    with pytest.raises(DataError, match="found 'c'. Name one of them"):
+        label_imbalance(ids, labels, 10, rare="c")
     even = label_imbalance(["p", "q", "r", "t"], ["b", "a", "b", "a"], 1)
     assert len(even) == 4
     for ratio, wrong in ((0.5, labels), (2, ["a"] * 60), (2, ["a"] * 59 + ["b"])):

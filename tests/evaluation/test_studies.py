@@ -133,6 +133,14 @@ def test_validation_subjects_give_curves_and_are_never_trained_on(make_cell, tmp
     assert {"curve_area", "late_spread"} <= set(found.table["metric"])
 
 
+def test_the_rare_class_is_the_one_that_is_named(make_cell, tmp_path):
+    cell = make_cell({"imbalance": "3"}, pretrain_on=(), imbalance=3, rare="malignant")
+    found = run_study([cell], folder=tmp_path / "named", n_folds=1).table.iloc[0]
+    assert found["n_labelled"] == 4 * found["n_rarest"]
+    with pytest.raises(ConfigError, match="Expected the rare class to be one of"):
+        run_study([make_cell({"imbalance": "3"}, pretrain_on=(), imbalance=3, rare="nobody")], folder=tmp_path / "none", n_folds=1)
+
+
 def test_an_encoder_goes_from_the_source_to_the_cohort(make_cell, source, tmp_path):
     chain = make_cell({"start": "both"}, pretrain_on=("source", "cohort"), source=source, source_size=20, mode="probe", label_fraction=0.5)
     first = make_cell({"start": "source"}, pretrain_on=("source",), source=source, source_size=20, mode="probe", label_fraction=0.5)
