@@ -150,6 +150,8 @@ class CohortSource:
         path: What `graphssl validate` recognises: a saved cohort, a folder of files or one file; instead of an adapter.
         summary: How the events before the prediction time become columns, where the cohort has events.
         beside: More sources of the same subjects, each a path or an adapter with its arguments: a table beside images, say; found by their ids.
+        sites: Sites to take; all when left out.
+        without_sites: Sites to leave out.
 
     Raises:
         ConfigError: If neither of the two is given, or both, or the address of a database carries a password, which would be copied into run folders.
@@ -160,6 +162,8 @@ class CohortSource:
     path: str | None = None
     summary: EventSummary | None = None
     beside: list[dict[str, Any]] | None = None
+    sites: list[str] | None = None
+    without_sites: list[str] | None = None
 
     def __post_init__(self) -> None:
         if (self.adapter is None) == (self.path is None):
@@ -174,10 +178,11 @@ class CohortSource:
         """The cohort, and what was put into it if it is simulated.
 
         Raises:
-            ConfigError: If there is no such function, or an argument of it is unknown or missing.
+            ConfigError: If there is no such function, an argument of it is unknown or missing, or the cohort has no site of that name.
             InputError: If the data cannot be read.
         """
         cohort, truth = self._read()
+        cohort = of_sites(cohort, self.sites, self.without_sites or ())
         for source in self._others():
             cohort = side_by_side(cohort, source.load()[0])
         return (cohort if self.summary is None else self.summary.apply(cohort)), truth
@@ -246,6 +251,28 @@ class CohortSource:
             if key not in parameters:
                 raise ConfigError(f"Expected arguments of {name}, found {key!r}.{nearest(key, parameters)}")
         return function
+
+
+def of_sites(cohort: Cohort, sites: Sequence[str] | None, without: Sequence[str] = ()) -> Cohort:
+    """The subjects of some sites.
+
+    Args:
+        cohort: The cohort.
+        sites: Sites to take; all when left out.
+        without: Sites to leave out.
+
+    Raises:
+        ConfigError: If the cohort has no site of that name.
+    """
+    if sites is None and not without:
+        return cohort
+    known = [] if cohort.sites is None else sorted(cohort.sites.unique())
+    for site in (*(sites or ()), *without):
+        if site not in known:
+            raise ConfigError(f"Expected sites of {cohort.name!r} ({', '.join(known) or 'it has none'}), found {site!r}.{nearest(site, known)}")
+    assert cohort.sites is not None
+    wanted = set(sites if sites is not None else known) - set(without)
+    return cohort.select([str(subject) for subject, site in cohort.sites.items() if site in wanted])
 
 
 @dataclass(frozen=True)

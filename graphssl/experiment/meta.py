@@ -19,7 +19,7 @@ from graphssl.data.timeline import TimelineTokenizer
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError, DataError, InputError
 from graphssl.evaluation import BASELINES, few_shot_baselines
-from graphssl.experiment.config import CohortSource, known_keys, one_builder
+from graphssl.experiment.config import CohortSource, known_keys, of_sites, one_builder
 from graphssl.experiment.parser import Parser, nearest, reason
 from graphssl.experiment.runs import RunFolder, describe
 from graphssl.experiment.smoke import simulated_in_place
@@ -91,17 +91,7 @@ class Dataset:
             ConfigError: If a site is named that the cohort does not have.
             InputError: If the cohort cannot be read, or has no such target.
         """
-        cohort, _ = self.cohort.load()
-        if self.sites is not None or self.without_sites:
-            known = [] if cohort.sites is None else sorted(cohort.sites.unique())
-            for site in (*(self.sites or ()), *self.without_sites):
-                if site not in known:
-                    raise ConfigError(
-                        f"Expected sites of {cohort.name!r} ({', '.join(known) or 'it has none'}), found {site!r}.{nearest(site, known)}"
-                    )
-            assert cohort.sites is not None
-            wanted = set(self.sites or known) - set(self.without_sites)
-            cohort = cohort.select([str(subject) for subject, site in cohort.sites.items() if site in wanted])
+        cohort = of_sites(self.cohort.load()[0], self.sites, self.without_sites)
         if not self.by_site or cohort.sites is None:
             return [Source(self.name or cohort.name, cohort, self.target, self.classes)]
         found = sources_by_site(cohort, target=self.target, classes=self.classes, min_subjects=self.min_subjects)

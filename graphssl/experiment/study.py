@@ -291,15 +291,24 @@ class _CellReader:
         return self.cohorts[key]
 
     def _source(self, own: CohortSource, sources: Sequence[CohortSource]) -> Cohort | None:
-        """Cohorts to pre-train on as one; in a smoke run without their files the cohort itself, of whom the same subjects are never taken."""
+        """Cohorts to pre-train on as one, without subjects of the cohort; in a smoke run without their files the cohort itself under another name."""
         if self.smoke and any(source.absent() for source in sources):
             cohort = self._cohort(own)
             return replace(cohort, name=f"{cohort.name} in place of the source")
-        return union_of_labels([self._cohort(source) for source in sources]) if sources else None
+        target = self._cohort(own)
+        return union_of_labels([_others(self._cohort(source), target) for source in sources]) if sources else None
 
 
 # Keys of a cell's configuration that are none of an experiment.
 _OF_CELL = ("cell", "source")
+
+
+def _others(source: Cohort, target: Cohort) -> Cohort:
+    """A cohort to pre-train on, without the subjects it shares with the one that is split into training and test subjects."""
+    if source.name != target.name:
+        return source
+    own = set(target.ids)
+    return source.select([subject for subject in source.ids if subject not in own])
 
 
 def _chosen(known: Mapping[str, Any], levels: Sequence[str] | None) -> list[str]:

@@ -405,6 +405,19 @@ def test_sources_of_the_same_subjects_are_put_side_by_side(make_cohort, tmp_path
         CohortSource(path=str(tmp_path / "scans"), beside=[{"paht": "x"}]).load()
 
 
+def test_sites_of_a_source(make_cohort, tmp_path):
+    simulated = {"adapter": "simulate", "arguments": {"atlases": ["simulated20"], "n_subjects": 12, "sites": 3}}
+    whole = CohortSource(**simulated).load()[0]
+    two = CohortSource(**simulated, sites=["site-1", "site-3"]).load()[0]
+    other = CohortSource(**simulated, without_sites=["site-1", "site-3"]).load()[0]
+    assert set(two.sites) == {"site-1", "site-3"}
+    assert set(other.sites) == {"site-2"}
+    assert {*two.ids, *other.ids} == set(whole.ids)
+    assert two.name == whole.name
+    with pytest.raises(ConfigError, match=r"Expected sites of 'simulated' \(site-1, site-2, site-3\), found 'site_2'\. Did you mean 'site-2'"):
+        CohortSource(**simulated, sites=["site_2"]).load()
+
+
 def test_a_path_is_opened_as_what_it_is_recognised_as(write, make_cohort, tmp_path):
     cohort = make_cohort(n_subjects=8)
     folder = str(cohort.save(tmp_path / "saved"))
