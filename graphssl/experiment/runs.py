@@ -27,7 +27,7 @@ from graphssl.seal import LOCK, seal, unseal
 
 _PACKAGES = ("graphssl", "torch", "torch-geometric", "pytorch-lightning", "numpy", "scipy", "pandas", "scikit-learn", "nilearn")
 # Entries of a configuration that change how a run goes but not what it finds.
-_INCIDENTAL = ("config", "output", "n_jobs", "progress", "accelerator", "devices", "nodes", "parallel")
+_INCIDENTAL = ("config", "output", "n_jobs", "progress", "accelerator", "devices", "nodes")
 
 # What a run writes before it computes anything.
 _BEGINNING = {"manifest.json", "config.yaml", "excluded.csv", "splits.json", LOCK}

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import get_args
 
 import pandas as pd
 import pytorch_lightning as pl
@@ -23,7 +22,7 @@ from graphssl.errors import ConfigError, RunFolderError
 from graphssl.objectives.base import AbstractObjective
 from graphssl.training.batches import loader
 from graphssl.training.checkpoint import EpochCheckpoint, read_checkpoint
-from graphssl.training.launch import Parallel, is_first, joined, trainer_arguments
+from graphssl.training.launch import is_first, joined, trainer_arguments
 from graphssl.training.learner import Learner, Watch
 
 
@@ -46,10 +45,9 @@ class TrainingSettings:
             (`graphssl.training.layer_decay`).
         anchor: Weight of half the squared distance of the encoder's weights from those that training starts with, 0 for none (L2-SP; Li, Grandvalet
             & Davoine, ICML 2018).
-        parallel: How the processes that torchrun or SLURM started share a step: `ddp` has all weights in each of them, `fsdp` a part (GPUs only).
 
     Raises:
-        ConfigError: If a number is not positive, the anchor is negative, the layer decay is not in (0, 1], or there is no such way to share a step.
+        ConfigError: If a number is not positive, the anchor is negative or the layer decay is not in (0, 1].
     """
 
     max_epochs: int = 30
@@ -63,7 +61,6 @@ class TrainingSettings:
     rows_at_once: int | None = None
     layer_decay: float = 1.0
     anchor: float = 0.0
-    parallel: Parallel = "ddp"
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "batch_size", "learning_rate", "patience", "rows_at_once"):
@@ -71,8 +68,6 @@ class TrainingSettings:
                 raise ConfigError(f"Expected {name} above 0, found {getattr(self, name)}.")
         if not 0 < self.layer_decay <= 1 or self.anchor < 0:
             raise ConfigError(f"Expected layer_decay in (0, 1] and anchor ≥ 0, found {self.layer_decay} and {self.anchor}.")
-        if self.parallel not in get_args(Parallel):
-            raise ConfigError(f"Expected parallel among {', '.join(get_args(Parallel))}; found {self.parallel!r}.")
 
 
 @dataclass(frozen=True)
@@ -126,7 +121,7 @@ def fit(
     Raises:
         CheckpointError: If the checkpoint is damaged.
         RunFolderError: If it belongs to another run, or processes have other data or find another checkpoint.
-        ConfigError: If there is no GPU for each process, or none to shard weights among.
+        ConfigError: If there is no GPU for each process.
         GraphSSLError: If the loss is not finite.
     """
     processes = joined(settings.accelerator)
@@ -206,7 +201,7 @@ def _trainer(settings: TrainingSettings, *callbacks: pl.Callback) -> pl.Trainer:
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
-        **trainer_arguments(settings.parallel),
+        **trainer_arguments(),
     )
 
 
@@ -235,7 +230,7 @@ class _EpochBar(pl.Callback):
 def _fingerprint(learner: Learner, train: Batch, validation: Batch | None, settings: TrainingSettings) -> str:
     """Hash of what decides the numbers: settings, seed, initial weights, and which data they meet."""
     digest = hashlib.sha256()
-    plain = {k: v for k, v in asdict(settings).items() if k not in ("progress", "accelerator", "parallel")}
+    plain = {k: v for k, v in asdict(settings).items() if k not in ("progress", "accelerator")}
     digest.update(json.dumps([plain, learner.seed, learner.n_steps], sort_keys=True).encode())
     digest.update(f"{type(learner.encoder).__qualname__} {learner.encoder.arguments()} {type(learner.objective).__qualname__}".encode())
     digest.update(str(learner.objective.arguments()).encode())

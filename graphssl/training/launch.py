@@ -4,7 +4,7 @@ import atexit
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -12,12 +12,10 @@ from lightning_fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, Strategy
+from pytorch_lightning.strategies import DDPStrategy
 
 from graphssl.errors import ConfigError
 from graphssl.processes import Processes
-
-Parallel = Literal["ddp", "fsdp"]
 
 _Found = TypeVar("_Found")
 
@@ -78,31 +76,17 @@ def processes_of_a_node(started: ClusterEnvironment) -> int:
     return started.world_size() // int(os.environ.get("SLURM_NNODES", os.environ.get("SLURM_JOB_NUM_NODES", 1)))
 
 
-def trainer_arguments(parallel: Parallel) -> dict[str, Any]:
-    """What Lightning's `Trainer` is told of the processes.
-
-    Args:
-        parallel: `ddp` has all weights in every process; `fsdp` has a part in each, and brings the others where they are used.
-
-    Raises:
-        ConfigError: If weights are to be sharded and there is no GPU.
-    """
-    if parallel == "fsdp" and not torch.cuda.is_available():
-        raise ConfigError(
-            "Expected GPUs to shard weights among (parallel: fsdp), found none. Leave parallel out: all processes then have all weights."
-        )
+def trainer_arguments() -> dict[str, Any]:
+    """What Lightning's `Trainer` is told of the processes that torchrun or SLURM started; one device where neither did."""
     started = cluster()
     if started is None:
         return {"devices": 1}
     a_node = processes_of_a_node(started)
-    strategy: Strategy = FSDPStrategy(state_dict_type="full")
-    if parallel == "ddp":
-        # Buffers are the same in all processes; which parameters have a gradient depends on the step (frozen prototypes, a share without rows).
-        strategy = DDPStrategy(broadcast_buffers=False, find_unused_parameters=True)
     return {
         "devices": a_node,
         "num_nodes": started.world_size() // a_node,
-        "strategy": strategy,
+        # Buffers are the same in all processes; which parameters have a gradient depends on the step (frozen prototypes, a share without rows).
+        "strategy": DDPStrategy(broadcast_buffers=False, find_unused_parameters=True),
         "plugins": [started],
         "use_distributed_sampler": False,
     }

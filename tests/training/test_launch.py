@@ -25,7 +25,7 @@ def test_nothing_started_this_process():
     assert is_first()
     assert joined().alone
     assert as_started(1, 1) == (1, 1)
-    assert trainer_arguments("ddp") == {"devices": 1}
+    assert trainer_arguments() == {"devices": 1}
 
 
 def test_what_torchrun_started_is_taken_from_it(started):
@@ -36,7 +36,7 @@ def test_what_torchrun_started_is_taken_from_it(started):
         check_alone("an evaluation")
     assert as_started(1, 1) == (2, 2)
     assert as_started(4, 1) == (4, 1)  # which launch then refuses, or not
-    found = trainer_arguments("ddp")
+    found = trainer_arguments()
     assert (found["devices"], found["num_nodes"], found["use_distributed_sampler"]) == (2, 2, False)
     assert isinstance(found["strategy"], DDPStrategy)
 
@@ -72,8 +72,6 @@ def test_processes_that_cannot_be_are_refused(started):
 def test_what_needs_gpus_is_refused_where_there_are_none(started):
     with pytest.raises(ConfigError, match="2 devices for the accelerator 'gpu', found something else"):
         launch(print, (), accelerator="gpu", devices=2, nodes=1)
-    with pytest.raises(ConfigError, match=r"Expected GPUs to shard weights among \(parallel: fsdp\), found none"):
-        trainer_arguments("fsdp")
     started(TORCHRUN)
     with pytest.raises(ConfigError, match="Expected a GPU for each of the 2 processes of a machine, found 0"):
         joined("gpu")
