@@ -217,6 +217,15 @@ class Cohort:
             )
         return values
 
+    def labels(self, name: str | None = None) -> dict[str, str]:
+        """Label of every subject that has one, by id; of the target column when no name is given.
+
+        Raises:
+            SchemaError: If the column is not in the table, or no name is given and there is not exactly one target.
+            DataError: If fewer than two classes are present.
+        """
+        return {str(subject): label for subject, label in self.target(name).dropna().astype(str).items()}
+
     @property
     def sites(self) -> "pd.Series[str] | None":
         """Site of each subject, or None where no column has that role.

@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from sklearn.base import clone
 
+from graphssl.data.classes import classes_of
 from graphssl.data.cohort import Cohort, check_before_outcome
 from graphssl.data.splits import Split, k_fold, label_fraction, leave_one_site_out, published, stratum, time_ordered
 from graphssl.errors import ConfigError, DataError
@@ -161,14 +162,8 @@ def make_task(cohort: Cohort, target: str | None, classes: Sequence[str] | None,
         LeakageError: If the cohort has events with a time, and no prediction times that keep them from the outcome.
     """
     check_before_outcome(cohort)
-    column = cohort.target(target)
-    labels = column.dropna().astype(str)
-    names = list(classes) if classes is not None else sorted(labels.unique())
-    strange = sorted(set(labels) - set(names))
-    if strange:
-        raise DataError(f"Expected {column.name!r} to hold the classes {names}, found {strange[:3]} too. Name every class.")
-    index = {str(subject): names.index(label) for subject, label in labels.items()}
-    return Task(cohort.name, str(column.name), protocol, index, tuple(names))
+    names, numbers = classes_of(cohort, target, classes)
+    return Task(cohort.name, str(cohort.target(target).name), protocol, numbers, names)
 
 
 def make_mask_task(cohort: Cohort, protocol: str, images: str | None = None) -> Task:

@@ -61,7 +61,7 @@ def with_chosen(experiment: Experiment, of_pool: PoolSelection | None, cohort: C
         return cohort
     labels = None
     if of_pool.settings.rule == "class_means":
-        labels = {str(subject): str(label) for subject, label in cohort.target(experiment.target).dropna().items()}
+        labels = cohort.labels(experiment.target)
     selection = of_pool.pool.select(cohort, of_pool.settings, labels)
     (folder.path / FOLDER).mkdir(exist_ok=True)
     columns = selection.counted_columns()

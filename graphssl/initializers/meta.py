@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from graphssl.data.classes import class_numbers
 from graphssl.data.cohort import Cohort
 from graphssl.data.image_batch import ImageBatch
 from graphssl.encoders.base import AbstractEncoder
@@ -49,6 +50,8 @@ class SampledNetworks(AbstractObjective):
         ConfigError: If the task is unknown, or two views have no view.
     """
 
+    knows = ("class_of",)
+
     def __init__(
         self,
         task: Task = "labels",
@@ -79,26 +82,23 @@ class SampledNetworks(AbstractObjective):
         """No."""
         return False
 
-    def for_cohort(self, cohort: Cohort) -> "SampledNetworks":
+    def for_cohort(self, cohort: Cohort) -> Self:
         """The objective with the labels of a cohort, unless it was given some, or with the number of classes of its masks.
 
         Raises:
             DataError: If fewer than two classes are labelled, or there are no masks where they are the task.
         """
-        told = self.fresh()
-        if self.view is not None:
-            told.view = self.view.for_cohort(cohort)
+        seen = super().for_cohort(cohort)
         if self.task == "labels" and self.class_of is None:
-            column = cohort.target(self.target).dropna().astype(str)
-            return told.with_labels({str(subject): label for subject, label in column.items()})
+            return seen.with_labels(cohort.labels(self.target))
         if self.task == "masks" and self.n_classes is None:
             classes = [data.classes for data in cohort.images.values() if data.has_masks]
             if not classes:
                 raise DataError(f"Expected images with segmentation masks in {cohort.name!r} for the task 'masks', found none. Load them with masks.")
-            told.n_classes = max(map(len, classes))
-        return told
+            return seen.but(n_classes=max(map(len, classes)))
+        return seen
 
-    def with_labels(self, labels: Mapping[str, str]) -> "SampledNetworks":
+    def with_labels(self, labels: Mapping[str, str]) -> Self:
         """The objective with the labels of some subjects; itself where it reads none.
 
         Raises:
@@ -106,18 +106,7 @@ class SampledNetworks(AbstractObjective):
         """
         if self.task != "labels":
             return self
-        classes = sorted(set(labels.values()))
-        if len(classes) < 2:
-            raise DataError(f"Expected labels of two classes or more, found {classes}. Choose another target, or another task.")
-        told = self.fresh()
-        told.class_of = {subject: classes.index(label) for subject, label in labels.items()}
-        return told
-
-    def fresh(self) -> "SampledNetworks":
-        """A new objective of the same arguments, with the same labels."""
-        new = type(self)(**self.arguments())
-        new.class_of = self.class_of
-        return new
+        return self.but(class_of=class_numbers(labels, "to predict", "Choose another target, or another task."))
 
     def forward(self, encoder: AbstractEncoder, batch: ImageBatch, generator: torch.Generator) -> Loss:
         """The mean loss; everything random comes from the generator.

@@ -39,11 +39,6 @@ class AtlasAlignment(AbstractObjective):
         check_positive(temperature=temperature, width=width, hidden=hidden)
         self.view, self.temperature, self.width, self.hidden = view, temperature, width, hidden
 
-    @property
-    def needs_series(self) -> bool:
-        """Whether the view must see the time series."""
-        return self.view is not None and self.view.needs_series
-
     def prepare(self, encoder: AbstractEncoder) -> "AtlasAlignment":
         """Make the projector for the encoder's pooled width."""
         self.projector = projector(encoder.pooled_width, self.hidden, self.width)

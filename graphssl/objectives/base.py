@@ -3,7 +3,7 @@
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from graphssl.data.cohort import Cohort
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError
+from graphssl.views.base import AbstractView
 
 
 class Loss(NamedTuple):
@@ -34,11 +35,13 @@ class AbstractObjective(nn.Module, ABC):
 
     # Buffers that belong with the weights when another training goes on from them; queues, memories and schedules do not.
     lasting: tuple[str, ...] = ()
+    # Attributes that hold what it was told of subjects, such as their labels: a new objective of the same arguments knows it too.
+    knows: tuple[str, ...] = ()
 
     @property
     def needs_series(self) -> bool:
-        """Whether its views must see the time series, `ConnectomeBuilder.transform(cohort, series=True)`."""
-        return False
+        """Whether one of its views must see the time series, `ConnectomeBuilder.transform(cohort, series=True)`."""
+        return any(view.needs_series for view in self._views().values())
 
     @property
     def selects_epoch(self) -> bool:
@@ -65,11 +68,13 @@ class AbstractObjective(nn.Module, ABC):
         """The slow copy of the encoder that it keeps; None where it keeps none."""
         return None
 
-    def for_cohort(self, cohort: Cohort) -> "AbstractObjective":
-        """The objective with what it must know of the subjects it will meet; itself where it needs nothing."""
-        return self
+    def for_cohort(self, cohort: Cohort) -> Self:
+        """The objective with what it, and each of its views, must know of the subjects it will meet; itself where nothing is needed."""
+        views = self._views()
+        seen = {name: view.for_cohort(cohort) for name, view in views.items()}
+        return self if seen == views else self.but(**seen)
 
-    def with_labels(self, labels: Mapping[str, str]) -> "AbstractObjective":
+    def with_labels(self, labels: Mapping[str, str]) -> Self:
         """The objective with the label of each subject that has one; itself where it reads none."""
         return self
 
@@ -106,9 +111,23 @@ class AbstractObjective(nn.Module, ABC):
         """The constructor's arguments: plain values, views and objectives."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
-    def fresh(self) -> "AbstractObjective":
-        """A new objective of the same arguments, not prepared for any encoder."""
-        return type(self)(**self.arguments())
+    def but(self, **changed: Any) -> Self:
+        """A new objective, not prepared for any encoder, of the same arguments and with the same knowledge of subjects but for what is changed.
+
+        Args:
+            changed: Arguments of the constructor, or attributes among `knows`, by name.
+        """
+        new = type(self)(**{**self.arguments(), **{name: value for name, value in changed.items() if name not in self.knows}})
+        for name in self.knows:
+            setattr(new, name, changed.get(name, getattr(self, name)))
+        return new
+
+    def fresh(self) -> Self:
+        """A new objective of the same arguments that knows of subjects what this one does, not prepared for any encoder."""
+        return self.but()
+
+    def _views(self) -> dict[str, AbstractView]:
+        return {name: value for name, value in self.arguments().items() if isinstance(value, AbstractView)}
 
     def __repr__(self) -> str:
         # Not torch's tree of modules: what is written into cards and hashed into keys is what the objective was made of.

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from graphssl.data.cohort import Cohort
 from graphssl.data.multimodal import MultimodalBatch
 from graphssl.data.population_batch import PopulationBatch
 from graphssl.data.table import TableBatch
@@ -60,18 +59,9 @@ class AbstractCrossModal(AbstractObjective):
         self.view, self.corruption, self.temperature, self.width, self.hidden = view, corruption, temperature, width, hidden
 
     @property
-    def needs_series(self) -> bool:
-        """Whether the view must see time series."""
-        return self.view is not None and self.view.needs_series
-
-    @property
     def reads_maps(self) -> bool:
         """No: it reads pooled vectors."""
         return False
-
-    def for_cohort(self, cohort: Cohort) -> "AbstractCrossModal":
-        """The objective with a view that knows what it must of the subjects."""
-        return type(self)(**{**self.arguments(), "view": None if self.view is None else self.view.for_cohort(cohort)})
 
     def prepare(self, encoder: AbstractEncoder) -> "AbstractCrossModal":
         """Make a projector a modality.

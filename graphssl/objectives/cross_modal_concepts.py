@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -42,6 +42,8 @@ class ConceptContrast(AbstractCrossModal):
         ConfigError: If no concept is named, or an argument is out of range.
     """
 
+    knows = ("concepts_of",)
+
     def __init__(
         self,
         concepts: Sequence[str],
@@ -63,23 +65,15 @@ class ConceptContrast(AbstractCrossModal):
         self.concepts_of: dict[str, Float[Tensor, "C"]] | None = None
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
 
-    def for_cohort(self, cohort: Cohort) -> "ConceptContrast":
+    def for_cohort(self, cohort: Cohort) -> Self:
         """The objective with the concepts of the subjects of a cohort.
 
         Raises:
             LeakageError: If a column is a target, a split or an identifier.
             SchemaError: If a column is absent, or holds neither numbers nor categories.
         """
-        seen = super().for_cohort(cohort)
-        assert isinstance(seen, ConceptContrast)
-        seen.concepts_of = dict(zip(map(str, cohort.ids), concept_vectors(cohort, self.concepts), strict=True))
-        return seen
-
-    def fresh(self) -> "ConceptContrast":
-        """A new objective of the same arguments, with the same concepts."""
-        new = ConceptContrast(**self.arguments())
-        new.concepts_of = self.concepts_of
-        return new
+        concepts_of = dict(zip(cohort.ids, concept_vectors(cohort, self.concepts), strict=True))
+        return super().for_cohort(cohort).but(concepts_of=concepts_of)
 
     def prepare(self, encoder: AbstractEncoder) -> "ConceptContrast":
         """Make a projector a modality.

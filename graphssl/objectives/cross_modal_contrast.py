@@ -1,18 +1,19 @@
 """Two modalities of a patient belong together."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from graphssl.data.classes import class_numbers
 from graphssl.data.cohort import Cohort
 from graphssl.data.multimodal import MultimodalBatch
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.encoders.table_encoder import AbstractTableEncoder
-from graphssl.errors import ConfigError, DataError
+from graphssl.errors import ConfigError
 from graphssl.objectives.cross_modal import AbstractCrossModal, Targets, alone, of_modalities
 from graphssl.views.base import AbstractView
 
@@ -37,6 +38,8 @@ class CrossModalContrast(AbstractCrossModal):
         ConfigError: If an argument is out of range.
     """
 
+    knows = ("class_of",)
+
     def __init__(
         self,
         modalities: Sequence[str] | None = None,
@@ -56,39 +59,22 @@ class CrossModalContrast(AbstractCrossModal):
         """Whether labels are a feature."""
         return self.label is not None
 
-    def for_cohort(self, cohort: Cohort) -> "CrossModalContrast":
+    def for_cohort(self, cohort: Cohort) -> Self:
         """The objective with a view that knows what it must of the subjects, and with their labels where these are a feature and none were given.
 
         Raises:
             DataError: If fewer than two classes are labelled.
         """
         seen = super().for_cohort(cohort)
-        assert isinstance(seen, CrossModalContrast)
-        seen.class_of = self.class_of
-        if self.label is None or self.class_of is not None:
-            return seen
-        column = cohort.target(self.label).dropna().astype(str)
-        return seen.with_labels({str(subject): label for subject, label in column.items()})
+        return seen if self.label is None or self.class_of is not None else seen.with_labels(cohort.labels(self.label))
 
-    def with_labels(self, labels: Mapping[str, str]) -> "CrossModalContrast":
+    def with_labels(self, labels: Mapping[str, str]) -> Self:
         """The objective with the labels of some subjects, where they are a feature.
 
         Raises:
             DataError: If there are fewer than two classes.
         """
-        told = CrossModalContrast(**self.arguments())
-        if self.label is not None:
-            classes = sorted(set(labels.values()))
-            if len(classes) < 2:
-                raise DataError(f"Expected labels of two classes or more as a feature, found {classes}. Choose another column, or leave it out.")
-            told.class_of = {subject: classes.index(label) for subject, label in labels.items()}
-        return told
-
-    def fresh(self) -> "CrossModalContrast":
-        """A new objective of the same arguments, with the same labels."""
-        new = CrossModalContrast(**self.arguments())
-        new.class_of = self.class_of
-        return new
+        return self if self.label is None else self.but(class_of=class_numbers(labels, "as a feature", "Choose another column, or leave it out."))
 
     def prepare(self, encoder: AbstractEncoder) -> "CrossModalContrast":
         """Make a projector a modality.

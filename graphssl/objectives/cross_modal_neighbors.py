@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -44,6 +44,8 @@ class NeighborContrast(AbstractCrossModal):
         ConfigError: If an argument is out of range.
     """
 
+    knows = ("nearest",)
+
     def __init__(
         self,
         modalities: Sequence[str] | None = None,
@@ -62,22 +64,13 @@ class NeighborContrast(AbstractCrossModal):
         self.groups = None if groups is None else tuple(groups)
         self.nearest: NearestSubjects | None = None
 
-    def for_cohort(self, cohort: Cohort) -> "NeighborContrast":
+    def for_cohort(self, cohort: Cohort) -> Self:
         """The objective with the neighbours of every subject of a cohort among its others.
 
         Raises:
             SchemaError: If there is no column to compare subjects by.
         """
-        seen = super().for_cohort(cohort)
-        assert isinstance(seen, NeighborContrast)
-        seen.nearest = nearest_subjects(cohort, self.groups, self.n_neighbors)
-        return seen
-
-    def fresh(self) -> "NeighborContrast":
-        """A new objective of the same arguments, with the same neighbours."""
-        new = NeighborContrast(**self.arguments())
-        new.nearest = self.nearest
-        return new
+        return super().for_cohort(cohort).but(nearest=nearest_subjects(cohort, self.groups, self.n_neighbors))
 
     def targets(self, batch: Any, first: Int[Tensor, "A"], second: Int[Tensor, "B"]) -> Targets:
         """A softmax over the similarities of each patient, the same for both modalities.

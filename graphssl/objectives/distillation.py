@@ -41,11 +41,6 @@ class BYOL(AbstractTwoViews):
         """No: a loss against a teacher compares epochs only if the teacher stands still."""
         return False
 
-    @property
-    def target_encoder(self) -> AbstractEncoder | None:
-        """The teacher's encoder."""
-        return self.teacher.encoder if hasattr(self, "teacher") else None
-
     def prepare(self, encoder: AbstractEncoder) -> "BYOL":
         """Make projector and predictor, and the teacher as a copy of the encoder and the projector."""
         super().prepare(encoder)
@@ -115,11 +110,6 @@ class DINO(AbstractMultiCrop):
         self.momentum, self.center_momentum, self.warmup = momentum, center_momentum, warmup
         self.register_buffer("center", torch.zeros(n_prototypes))
         self._taught: list[Tensor] = []
-
-    @property
-    def target_encoder(self) -> AbstractEncoder | None:
-        """The teacher's encoder."""
-        return self.teacher.encoder if hasattr(self, "teacher") else None
 
     def prepare(self, encoder: AbstractEncoder) -> "DINO":
         """Make projector and prototypes, and the teacher as a copy of the encoder and both."""

@@ -1,7 +1,7 @@
 """Pre-train on the labels of several cohorts at once, where each knows some of them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,8 @@ class LabelUnion(AbstractObjective):
         view: A look at each row before it is embedded.
     """
 
+    knows = ("known", "names")
+
     def __init__(self, columns: Sequence[str] | None = None, view: AbstractView | None = None) -> None:
         super().__init__()
         self.columns, self.view = None if columns is None else tuple(columns), view
@@ -44,45 +46,37 @@ class LabelUnion(AbstractObjective):
         """No: it reads pooled vectors."""
         return False
 
-    def for_cohort(self, cohort: Cohort) -> "LabelUnion":
+    def for_cohort(self, cohort: Cohort) -> Self:
         """The objective with the labels of a cohort, unless it was given some, and a view that knows what it must.
 
         Raises:
             ConfigError: If the cohort lacks a column, or has no target.
             DataError: If no label tells subjects apart.
         """
-        told = LabelUnion(self.columns, None if self.view is None else self.view.for_cohort(cohort))
+        seen = super().for_cohort(cohort)
         if self.known is not None:
-            told.known, told.names = self.known, self.names
-            return told
+            return seen
         columns = self.columns or tuple(cohort.schema.named("target"))
         absent = [name for name in columns if name not in cohort.subjects]
         if absent or not columns:
             raise ConfigError(f"Expected columns of labels in {cohort.name!r}, found no {absent[0] if absent else 'column with the role target'!r}.")
         table = pd.concat([_labels(cohort.subjects[name], name) for name in columns], axis=1)
-        return told._told(table, f"{cohort.name!r} among {', '.join(columns)}")
+        return seen._told(table, f"{cohort.name!r} among {', '.join(columns)}")
 
-    def with_labels(self, labels: Mapping[str, str]) -> "LabelUnion":
+    def with_labels(self, labels: Mapping[str, str]) -> Self:
         """The objective with one label of each of some subjects.
 
         Raises:
             DataError: If there are fewer than two classes.
         """
-        return LabelUnion(self.columns, self.view)._told(_labels(pd.Series(dict(labels), dtype="str"), "label"), "the subjects that were given")
+        return self._told(_labels(pd.Series(dict(labels), dtype="str"), "label"), "the subjects that were given")
 
-    def _told(self, table: pd.DataFrame, where: str) -> "LabelUnion":
+    def _told(self, table: pd.DataFrame, where: str) -> Self:
         table = table.loc[:, table.min() < table.max()]
         if table.empty:
             raise DataError(f"Expected a label with two values or more of {where}, found none. Choose other columns, or another objective.")
-        self.names = tuple(map(str, table.columns))
-        self.known = {str(subject): tuple(row) for subject, row in zip(table.index, table.to_numpy(dtype=float).tolist(), strict=True)}
-        return self
-
-    def fresh(self) -> "LabelUnion":
-        """A new objective of the same arguments, with the same labels."""
-        new = LabelUnion(**self.arguments())
-        new.known, new.names = self.known, self.names
-        return new
+        known = {str(subject): tuple(row) for subject, row in zip(table.index, table.to_numpy(dtype=float).tolist(), strict=True)}
+        return self.but(known=known, names=tuple(map(str, table.columns)))
 
     def prepare(self, encoder: AbstractEncoder) -> "LabelUnion":
         """Make the head.

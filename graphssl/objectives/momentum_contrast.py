@@ -55,11 +55,6 @@ class MoCo(AbstractTwoViews):
         """No: teacher and queue move with the encoder that they are compared with."""
         return False
 
-    @property
-    def target_encoder(self) -> AbstractEncoder | None:
-        """The teacher's encoder."""
-        return self.teacher.encoder if hasattr(self, "teacher") else None
-
     def prepare(self, encoder: AbstractEncoder) -> "MoCo":
         """Make the projector, the teacher as a copy of encoder and projector, and a queue of random vectors, which belong to nobody."""
         super().prepare(encoder)

@@ -1,15 +1,16 @@
 """Pre-train on labels."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from graphssl.data.classes import class_numbers
 from graphssl.data.cohort import Cohort
 from graphssl.encoders.base import AbstractEncoder
-from graphssl.errors import ConfigError, DataError
+from graphssl.errors import ConfigError
 from graphssl.objectives.base import AbstractObjective, Loss
 from graphssl.views.base import AbstractView
 
@@ -33,6 +34,8 @@ class PredictLabel(AbstractObjective):
         ConfigError: If the smoothing is out of range.
     """
 
+    knows = ("class_of",)
+
     def __init__(self, target: str | None = None, smoothing: float = 0.1, view: AbstractView | None = None) -> None:
         super().__init__()
         if not 0 <= smoothing < 1:
@@ -50,38 +53,22 @@ class PredictLabel(AbstractObjective):
         """No: it reads pooled vectors."""
         return False
 
-    def for_cohort(self, cohort: Cohort) -> "PredictLabel":
+    def for_cohort(self, cohort: Cohort) -> Self:
         """The objective with the labels of a cohort, unless it was given some, and a view that knows what it must.
 
         Raises:
             DataError: If fewer than two classes are labelled.
         """
-        told = self
-        if self.class_of is None:
-            column = cohort.target(self.target).dropna().astype(str)
-            told = self.with_labels({str(subject): label for subject, label in column.items()})
-        seen = PredictLabel(self.target, self.smoothing, None if self.view is None else self.view.for_cohort(cohort))
-        seen.class_of = told.class_of
-        return seen
+        seen = super().for_cohort(cohort)
+        return seen if self.class_of is not None else seen.with_labels(cohort.labels(self.target))
 
-    def with_labels(self, labels: Mapping[str, str]) -> "PredictLabel":
+    def with_labels(self, labels: Mapping[str, str]) -> Self:
         """The objective with the labels of some subjects.
 
         Raises:
             DataError: If there are fewer than two classes.
         """
-        classes = sorted(set(labels.values()))
-        if len(classes) < 2:
-            raise DataError(f"Expected labels of two classes or more to pre-train on, found {classes}. Choose another target, or another objective.")
-        told = PredictLabel(self.target, self.smoothing, self.view)
-        told.class_of = {subject: classes.index(label) for subject, label in labels.items()}
-        return told
-
-    def fresh(self) -> "PredictLabel":
-        """A new objective of the same arguments, with the same labels."""
-        new = PredictLabel(**self.arguments())
-        new.class_of = self.class_of
-        return new
+        return self.but(class_of=class_numbers(labels, "to pre-train on", "Choose another target, or another objective."))
 
     def prepare(self, encoder: AbstractEncoder) -> "PredictLabel":
         """Make the head.

@@ -8,13 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from graphssl.data.batch import Batch
-from graphssl.data.cohort import Cohort
 from graphssl.data.connectome import ConnectomeBatch
 from graphssl.data.image_batch import ImageBatch
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError, DataError
 from graphssl.objectives.base import AbstractObjective, Loss
 from graphssl.objectives.heads import projector, spread
+from graphssl.objectives.teacher import Teacher
 from graphssl.views.base import AbstractView, Compose
 from graphssl.views.graph import HideConnections, HideRegions
 from graphssl.views.looks import AbstractLooks, MultiCrop
@@ -40,22 +40,13 @@ class AbstractTwoViews(AbstractObjective):
     """
 
     small_views = False  # whether there may be small ones beside the two
+    teacher: Teacher
 
     def __init__(self, view: AbstractView | None, width: int, hidden: int) -> None:
         super().__init__()
         check_positive(width=width, hidden=hidden)
         check_looks(view, small_views=self.small_views)
         self.view, self.width, self.hidden = view or DEFAULT_VIEW, width, hidden
-
-    @property
-    def needs_series(self) -> bool:
-        """Whether the view must see the time series."""
-        return self.view.needs_series
-
-    def for_cohort(self, cohort: Cohort) -> "AbstractTwoViews":
-        """The objective with a view that knows what it must of the subjects; itself where it needs nothing."""
-        view = self.view.for_cohort(cohort)
-        return self if view == self.view else type(self)(**{**self.arguments(), "view": view})
 
     @property
     def reads_maps(self) -> bool:
@@ -66,6 +57,11 @@ class AbstractTwoViews(AbstractObjective):
     def reads_tokens(self) -> bool:
         """No: it reads pooled vectors."""
         return False
+
+    @property
+    def target_encoder(self) -> AbstractEncoder | None:
+        """That of the teacher, where it has one."""
+        return self.teacher.encoder if hasattr(self, "teacher") else None
 
     def prepare(self, encoder: AbstractEncoder) -> "AbstractTwoViews":
         """Make the projector for the encoder's pooled width."""

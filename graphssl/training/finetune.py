@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from graphssl.data.batch import Batch
+from graphssl.data.classes import classes_of
 from graphssl.data.cohort import Cohort
 from graphssl.data.splits import hold_out
 from graphssl.errors import ConfigError, DataError
@@ -69,16 +70,9 @@ def finetune(
     if mode not in ("probe", "full"):
         raise ConfigError(f"Expected the mode 'probe' or 'full', found {mode!r}.")
     check_class_weight(class_weight)
-    column = cohort.target(target)
-    name, labels = str(column.name), column.dropna().astype(str)
-    names = tuple(classes) if classes is not None else tuple(sorted(labels.unique()))
-    strange = sorted(set(labels) - set(names))
-    if strange:
-        raise DataError(
-            f"Expected {name!r} to hold the classes {list(names)}, found {strange[:3]} too. Name every class, or leave those subjects out."
-        )
-    labelled = cohort.select([subject for subject in cohort.ids if subject in labels.index])
-    index = {str(subject): names.index(label) for subject, label in labels.items()}
+    name = str(cohort.target(target).name)
+    names, index = classes_of(cohort, target, classes)
+    labelled = cohort.select([subject for subject in cohort.ids if subject in index])
     counts = np.bincount(list(index.values()), minlength=len(names))
     card = {
         **model.card,

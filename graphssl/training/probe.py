@@ -45,8 +45,8 @@ class Probe:
         Raises:
             InputError: If the encoder cannot read the subjects, or labels are too few.
         """
-        labels = self.cohort.target(self.target).dropna().astype(str)
-        labelled = self.cohort.select([subject for subject in self.cohort.ids if subject in labels.index])
+        labels = self.cohort.labels(self.target)
+        labelled = self.cohort.select([subject for subject in self.cohort.ids if subject in labels])
         split = hold_out(
             labelled.ids,
             [labels[subject] for subject in labelled.ids],

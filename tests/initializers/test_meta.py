@@ -125,7 +125,7 @@ def test_what_is_missing_is_named(hypernetwork):
         SampledNetworks("views")
     with pytest.raises(ConfigError, match="Expected SampledNetworks that know labels, found none"):
         SampledNetworks()(hypernetwork, batch, generator)
-    with pytest.raises(DataError, match=r"Expected labels of two classes or more, found \['a'\]"):
+    with pytest.raises(DataError, match=r"Expected labels of two classes or more to predict, found \['a'\]"):
         SampledNetworks().with_labels({"s0": "a"})
     with pytest.raises(ConfigError, match="Expected a HyperNetwork to train on SampledNetworks, found ResNet"):
         SampledNetworks().with_labels(LABELS)(ResNet(width=4, blocks=(1,)), batch, generator)

@@ -12,13 +12,17 @@ from graphssl.objectives import (
     BarlowTwins,
     MaskedConnections,
     MaskedRegions,
+    MaskedSlices,
     NTXent,
+    PredictLabel,
+    Restoration,
+    Segmentation,
     SiteAdversary,
     Supervised,
     SwAV,
     WeightedSum,
 )
-from graphssl.views import TimeWindow
+from graphssl.views import AbstractView, TimeWindow
 
 OBJECTIVES = [
     MaskedRegions(0.2, 8, 0.5),
@@ -76,6 +80,59 @@ def test_an_objective_that_was_not_prepared_says_so(objective, encoder, make_bat
     plain = objective.fresh()
     with pytest.raises(ConfigError, match=rf"Expected a {type(objective).__name__} prepared for an encoder.*Call prepare\(encoder\) first"):
         plain(encoder, make_batch(3), torch.Generator())
+
+
+class Counting(AbstractView):
+    """A view that learns how many subjects there are, and reads time series."""
+
+    needs_series = True
+
+    def __init__(self, n=0):
+        self.n = n
+
+    def __eq__(self, other):
+        return isinstance(other, Counting) and self.n == other.n
+
+    __hash__ = None
+
+    def for_cohort(self, cohort):
+        return Counting(len(cohort))
+
+    def draw(self, batch, generator):
+        return None
+
+    def apply(self, batch, draw):
+        return batch
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        NTXent(Counting()),
+        AtlasAlignment(Counting()),
+        Restoration(corruption=Counting()),
+        MaskedSlices(view=Counting()),
+        Segmentation(2, view=Counting()),
+        PredictLabel(view=Counting()),
+    ],
+    ids=lambda objective: type(objective).__name__,
+)
+def test_every_view_learns_of_the_subjects_and_says_whether_it_needs_series(objective, make_cohort):
+    seen = objective.for_cohort(make_cohort(n_subjects=6))
+    views = [value for value in seen.arguments().values() if isinstance(value, Counting)]
+    assert [view.n for view in views] == [6]
+    assert objective.needs_series
+    assert seen is not objective
+    assert seen.for_cohort(make_cohort(n_subjects=6)) is seen or seen.knows
+
+
+def test_a_changed_objective_keeps_what_it_knows_unless_that_is_changed():
+    told = PredictLabel(smoothing=0.2).with_labels({"s0": "b", "s1": "a"})
+    other = told.but(smoothing=0.0)
+    assert (other.smoothing, other.class_of, told.smoothing) == (0.0, {"s0": 1, "s1": 0}, 0.2)
+    assert told.but(class_of=None).class_of is None
+    with pytest.raises(TypeError, match="colour"):
+        told.but(colour=1)
 
 
 def test_an_objective_without_forward_cannot_be_made():

@@ -271,7 +271,7 @@ def test_no_labels_are_refused(pretrained, cohort):
 
 
 def test_a_class_that_was_not_named_is_refused(pretrained, cohort):
-    with pytest.raises(DataError, match=r"Expected 'diagnosis' to hold the classes \['control'\], found \['patient'\] too"):
+    with pytest.raises(DataError, match=r"Expected 'diagnosis' of .* to hold the classes \['control'\], found \['patient'\] too"):
         finetune(pretrained, cohort, classes=["control"])
 
 

@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
+from graphssl.data.classes import classes_of
 from graphssl.data.cohort import Cohort
 from graphssl.errors import DataError, LeakageError
 
@@ -37,13 +38,9 @@ class Source:
         if self.target is None:
             object.__setattr__(self, "labels", dict.fromkeys(self.cohort.ids, ALL))
             return
-        column = self.cohort.target(self.target).dropna().astype(str)
-        names = tuple(self.classes) if self.classes is not None else tuple(sorted(column.unique()))
-        strange = sorted(set(column) - set(names))
-        if strange:
-            raise DataError(f"Expected {self.target!r} of source {self.name!r} to hold the classes {list(names)}, found {strange[:3]} too.")
+        names, numbers = classes_of(self.cohort, self.target, self.classes)
         object.__setattr__(self, "classes", names)
-        object.__setattr__(self, "labels", {str(subject): names.index(label) for subject, label in column.items()})
+        object.__setattr__(self, "labels", numbers)
 
     def __repr__(self) -> str:
         counts = "" if self.classes is None else ", " + ", ".join(f"{name} {n}" for name, n in zip(self.classes, self.counts, strict=True))

@@ -118,7 +118,7 @@ def test_bad_sources_are_refused():
         TaskSampler([twins], 3, 2)
     with pytest.raises(DataError, match=r"at least two classes in 'diagnosis'"):
         Source("a", cohort_of(["x"] * 9), "diagnosis")
-    with pytest.raises(DataError, match=r"of source 'a' to hold the classes \['x'\], found \['y'\] too"):
+    with pytest.raises(DataError, match=r"to hold the classes \['x'\], found \['y'\] too"):
         Source("a", small.cohort, "diagnosis", ("x",))
     with pytest.raises(SchemaError, match="sex"):
         Source("a", small.cohort, "sex")
