@@ -105,7 +105,7 @@ def fit(
     with the same numbers. The random numbers of the caller are left as they were.
 
     Where torchrun or SLURM started several processes, each of them calls this with the same arguments; they do every step together
-    ([`divided`][graphssl.training.divided.divided]), end with the same weights, and the first one writes.
+    (`graphssl.training.divided`), end with the same weights, and the first one writes.
 
     Args:
         encoder: The encoder.
