@@ -116,6 +116,8 @@ METHODS: tuple[Method, ...] = (
         "sizes; connectomes and populations",
         8,
         test="tests/test_configs.py",
+        result="four-questions",
+        outcome="one class rare: resampling helps images, pre-training is not shown to; ABIDE: 0.731 AUROC, scratch 0.713 (open)",
     ),
     Method(
         "Four methods on tissue (pathology benchmark)",
@@ -142,6 +144,8 @@ METHODS: tuple[Method, ...] = (
         "small sources and networks; a share of the rule's steps; connectomes and tables",
         12,
         test="tests/statistics/test_power_law.py",
+        result="scale-breastmnist-pre-trained-on-x-rays-or-on-itself",
+        outcome="breast ultrasound: its own images help a little (0.748 AUROC, scratch 0.721); a larger foreign source is not shown to",
     ),
     Method(
         "Families of self-supervision on images (survey)",
@@ -154,8 +158,8 @@ METHODS: tuple[Method, ...] = (
         "the grouping follows the survey as it is commonly cited; one task of each family in its study",
         15,
         test="tests/test_configs.py",
-        result="images-pretext-tasks-and-learned-weights-of-pairs",
-        outcome="XX",
+        result="one-task-of-each-family-breastmnist",
+        outcome="breast ultrasound, probe: contrast 0.842 AUROC, SwAV 0.811, random weights 0.779, relative position 0.759",
     ),
     Method(
         "Where to start, and how fast it converges",
@@ -168,6 +172,8 @@ METHODS: tuple[Method, ...] = (
         "restoration in place of BYOL, volumes in place of slices, medical images in place of ImageNet; connectomes",
         18,
         test="tests/statistics/test_convergence.py",
+        result="convergence-hippocampus-masks-and-simulated-connectomes",
+        outcome="hippocampus, a tenth of the masks: 0.768 to 0.777 Dice from every start, none shown to be faster",
     ),
     Method(
         "Hyper-initialiser",
@@ -348,7 +354,7 @@ METHODS: tuple[Method, ...] = (
         "inductive neighbours, sampled neighbourhoods, any encoder of a patient alone",
         17,
         test="tests/encoders/test_population_transformer.py",
-        result="among-other-patients-a-population-graph_1",
+        result="physionet-2012-death-in-hospital-the-five-published-splits",
         outcome="PhysioNet 2012, four of five splits: 0.866 AUROC, the same without the graph 0.864, boosting 0.875: the graph is not shown to help",
     ),
     Method(

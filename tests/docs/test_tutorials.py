@@ -15,6 +15,8 @@ from graphssl.experiment.config import read_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md")), *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+# Commands alone, started by torchrun or SLURM; tests of training over processes run them.
+PAGES.remove(ROOT / "docs" / "how-to" / "scale.md")
 PAGES += [
     ROOT / "docs" / "methods" / "atlas-autoencoder.md",
     ROOT / "docs" / "methods" / "atlas-transport.md",
