@@ -305,15 +305,13 @@ def _stage(unit: _Unit, stage: int) -> Model:
 def _of_source(cell: Cell, seed: int) -> Cohort:
     """The subjects of the source to learn from, none of whom is one of the cohort."""
     assert cell.source is not None
-    own = set(cell.cohort.ids)
-    ids = [subject for subject in cell.source.ids if subject not in own] if cell.source.name == cell.cohort.name else cell.source.ids
-    size = cell.settings.source_size
-    if size is not None and size > len(ids):
-        raise ConfigError(f"Expected at most the {len(ids)} subjects of the source to pre-train on, found source_size={size}. Ask for fewer.")
-    if size is not None:
-        order = np.random.default_rng(seed).permutation(len(ids))[:size]
-        ids = [ids[k] for k in sorted(order.tolist())]
-    return cell.source.select(ids)
+    source, size = others(cell.source, cell.cohort), cell.settings.source_size
+    if size is None:
+        return source
+    if size > len(source):
+        raise ConfigError(f"Expected at most the {len(source)} subjects of the source to pre-train on, found source_size={size}. Ask for fewer.")
+    order = np.random.default_rng(seed).permutation(len(source))[:size]
+    return source.select([source.ids[k] for k in sorted(order.tolist())])
 
 
 def _score(unit: _Unit, alone: bool) -> None:
@@ -454,6 +452,22 @@ def _gathered(units: Sequence[_Unit]) -> Study:
     first = [name for name in (*axes, "split", "seed", "step") if name in joined]
     joined = joined[[*first, *[name for name in joined if name not in first]]]
     return Study(table, joined, pd.DataFrame(left_out, columns=[*axes, "split", "seed", "why"]))
+
+
+def others(source: Cohort, cohort: Cohort) -> Cohort:
+    """A source without the subjects of a cohort; only a source of the cohort's name holds any, since ids of other cohorts name other people.
+
+    Args:
+        source: Subjects to pre-train on.
+        cohort: Those who are split into training and test subjects.
+
+    Raises:
+        DataError: If nobody is left.
+    """
+    if source.name != cohort.name:
+        return source
+    own = set(cohort.ids)
+    return source.select([subject for subject in source.ids if subject not in own])
 
 
 def grid(axes: Mapping[str, Iterable[str]]) -> list[dict[str, str]]:

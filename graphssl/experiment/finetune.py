@@ -62,28 +62,15 @@ def run_finetune(experiment: Experiment, configuration: str, *, model: str | Non
 
 def finetuned(experiment: Experiment, start: Model, cohort: Cohort, folder: RunFolder, progress: bool) -> Model:
     """A pre-trained model fine-tuned on the whole cohort, and saved in the run folder."""
+    alike: dict[str, Any] = {
+        "settings": replace(experiment.finetuning, progress=progress),
+        "seed": experiment.seed,
+        "folder": folder.path / "checkpoints" / "finetune",
+    }
     if experiment.segmentation is not None:
-        segmented = finetune_segmentation(
-            start,
-            cohort,
-            segmentation=experiment.segmentation,
-            settings=replace(experiment.finetuning, progress=progress),
-            seed=experiment.seed,
-            folder=folder.path / "checkpoints" / "finetune",
-        )
-        if folder.writes:
-            segmented.save_pretrained(folder.path / "model")
-        return segmented
-    tuned = finetune(
-        start,
-        cohort,
-        target=experiment.target,
-        classes=experiment.classes,
-        class_weight=experiment.class_weight,
-        settings=replace(experiment.finetuning, progress=progress),
-        seed=experiment.seed,
-        folder=folder.path / "checkpoints" / "finetune",
-    )
+        tuned = finetune_segmentation(start, cohort, segmentation=experiment.segmentation, **alike)
+    else:
+        tuned = finetune(start, cohort, target=experiment.target, classes=experiment.classes, class_weight=experiment.class_weight, **alike)
     if folder.writes:
         tuned.save_pretrained(folder.path / "model")
     return tuned

@@ -14,7 +14,7 @@ from jsonargparse import Namespace
 from graphssl.data.cohort import Cohort
 from graphssl.data.union import union_of_labels
 from graphssl.errors import ConfigError, InputError
-from graphssl.evaluation.studies import Cell, CellSettings, Study, grid, merged, run_study
+from graphssl.evaluation.studies import Cell, CellSettings, Study, grid, merged, others, run_study
 from graphssl.experiment.config import CohortSource, EvaluationSettings, Experiment, experiment_parser, instantiate, known_keys
 from graphssl.experiment.methods import objective_of
 from graphssl.experiment.parser import Parser, nearest, reason
@@ -296,19 +296,11 @@ class _CellReader:
             cohort = self._cohort(own)
             return replace(cohort, name=f"{cohort.name} in place of the source")
         target = self._cohort(own)
-        return union_of_labels([_others(self._cohort(source), target) for source in sources]) if sources else None
+        return union_of_labels([others(self._cohort(source), target) for source in sources]) if sources else None
 
 
 # Keys of a cell's configuration that are none of an experiment.
 _OF_CELL = ("cell", "source")
-
-
-def _others(source: Cohort, target: Cohort) -> Cohort:
-    """A cohort to pre-train on, without the subjects it shares with the one that is split into training and test subjects."""
-    if source.name != target.name:
-        return source
-    own = set(target.ids)
-    return source.select([subject for subject in source.ids if subject not in own])
 
 
 def _chosen(known: Mapping[str, Any], levels: Sequence[str] | None) -> list[str]:

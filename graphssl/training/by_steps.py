@@ -13,6 +13,7 @@ from sklearn.metrics import log_loss
 from torch import Tensor, nn
 
 from graphssl.data.batch import Batch
+from graphssl.data.classes import classes_of
 from graphssl.data.cohort import Cohort
 from graphssl.data.image_batch import ImageBatch
 from graphssl.encoders.base import AbstractEncoder
@@ -161,24 +162,22 @@ def finetune_by_steps(
         `validation_loss`.
 
     Raises:
-        DataError: If a class has no subject.
+        DataError: If a class has no subject, or a label is none of the classes that are named.
         GraphSSLError: If the loss is not finite.
     """
-    column = cohort.target(target)
-    labels = column.astype(str)
-    names = tuple(classes) if classes is not None else tuple(sorted(labels.unique()))
-    index = {str(subject): names.index(label) for subject, label in labels.items()}
+    column = str(cohort.target(target).name)
+    names, index = classes_of(cohort, target, classes)
     weight = None if settings.resampling == "mean" else class_weight
     objective = Supervised(index, len(names), weight).prepare(model.encoder)
     nn.init.zeros_(objective.head.weight)
     nn.init.zeros_(objective.head.bias)
-    tuned = replace(model, encoder=copy.deepcopy(model.encoder)).with_head(objective.head, names, str(column.name))
-    check = None if validation is None else _classification_check(tuned, validation, str(column.name))
+    tuned = replace(model, encoder=copy.deepcopy(model.encoder)).with_head(objective.head, names, column)
+    check = None if validation is None else _classification_check(tuned, validation, column)
     curve = train_by_steps(
         tuned.encoder, objective, model.builder.transform(cohort), settings, classes=index, output=objective.head, check=check, seed=seed
     )
     card = {**model.card, "fine-tuned on": f"{cohort.name}, {len(cohort)} labelled subjects (cohort hash {cohort.hash})"}
-    return replace(tuned, history=curve, card={**card, "target": f"{column.name}: {list(names)}"}, target_encoder=None)
+    return replace(tuned, history=curve, card={**card, "target": f"{column}: {list(names)}"}, target_encoder=None)
 
 
 def segment_by_steps(

@@ -165,7 +165,10 @@ def test_subjects_of_the_cohort_are_never_taken_from_the_source(make_cell, cohor
     cell = make_cell({}, pretrain_on=("source",), source=cohort)
     with pytest.raises(DataError):
         studies._of_source(cell, 0)
+    kept = studies.others(cohort, cohort.select(cohort.ids[:5]))
+    assert kept.ids == cohort.ids[5:]
     other = simulate_images(10, size=8, n_sites=1, seed=2, name="other")
+    assert studies.others(other, cohort) is other
     too_many = make_cell({}, pretrain_on=("source",), source=other, source_size=11)
     with pytest.raises(ConfigError, match="Expected at most the 10 subjects of the source"):
         studies._of_source(too_many, 0)
