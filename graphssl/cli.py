@@ -1,9 +1,11 @@
 """The command line: `graphssl <verb>`.
 
-Exit codes: 0 done, 1 the run failed, 2 the input or the configuration is wrong. Progress and errors go to stderr, results to stdout.
+Exit codes: 0 done, 1 the run failed, 2 the input or the configuration is wrong, or the disk is full. Progress and errors go to
+stderr, results to stdout.
 """
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -11,6 +13,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphssl.errors import ConfigError, InputError, MissingExtraError
+from graphssl.folders import storage_error
 from graphssl.progress import progress_shown
 
 if TYPE_CHECKING:
@@ -52,10 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigError(f"Expected a verb among {', '.join(VERBS)}; found {words[0]!r}. See graphssl --help.")
         with progress_shown("--quiet" not in words):
             VERBS[words[0]][0](words[1:])
+        sys.stdout.flush()
     except SystemExit as stop:  # --help of a verb
         return int(stop.code or 0)
     except (InputError, MissingExtraError) as error:
         return _fail(error, WRONG_INPUT, debug)
+    except BrokenPipeError:  # whoever read the output has enough of it
+        _close_stdout()
+        return DONE
+    except OSError as error:
+        return _fail_of_system(error, debug)
     except KeyboardInterrupt:
         print("Stopped. The same command goes on from the last checkpoint.", file=sys.stderr)
         return FAILED
@@ -350,6 +359,22 @@ def _fail(error: Exception, code: int, debug: bool) -> int:
         words = f"the run failed with {type(error).__name__}: {words or 'no message'}" + ("" if debug else " (--debug shows where)")
     print(f"graphssl: {words}", file=sys.stderr)
     return code
+
+
+def _fail_of_system(error: OSError, debug: bool) -> int:
+    refused = storage_error(error)
+    if refused is None:
+        return _fail(error, FAILED, debug)
+    _close_stdout()
+    return _fail(refused, WRONG_INPUT, debug)
+
+
+def _close_stdout() -> None:
+    """What could not be printed is given up, or the interpreter would try again at its end and change the exit code."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> "Parser":

@@ -45,5 +45,9 @@ class RunFolderError(InputError):
     """A run folder holds another run, or lacks what is asked of it."""
 
 
+class StorageError(InputError):
+    """A disk is full or must not be written to; what stood there and what was finished before are as they were."""
+
+
 class MissingExtraError(GraphSSLError, ImportError):
     """An optional package is needed and not installed; the message gives the install line."""

@@ -12,7 +12,7 @@ import yaml
 
 from graphssl.data.units import read_unit
 from graphssl.errors import SchemaError
-from graphssl.folders import ordinary
+from graphssl.folders import file_written_whole, ordinary
 
 Kind = Literal["continuous", "ordinal", "categorical", "binary", "timestamp", "text"]
 Role = Literal["feature", "target", "site", "group", "covariate", "identifier", "split", "prediction_time"]
@@ -121,7 +121,8 @@ class Schema:
             entry["description"] = column.description
             record[column.name] = {key: value for key, value in entry.items() if value is not None}
         text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True, default_flow_style=None)
-        Path(path).write_text(f"# kind: {', '.join(get_args(Kind))}\n# role: {', '.join(get_args(Role))}\n{text}", encoding="utf-8")
+        with file_written_whole(path) as aside:
+            aside.write_text(f"# kind: {', '.join(get_args(Kind))}\n# role: {', '.join(get_args(Role))}\n{text}", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Schema":

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from graphssl.data import Atlas
 from graphssl.errors import AtlasError, DataError
+from graphssl.folders import file_written_whole
 
 
 def save_brainnet_viewer(
@@ -49,10 +50,11 @@ def save_brainnet_viewer(
         for (x, y, z), network, size, name in zip(atlas.centroids.tolist(), atlas.networks, sizes.tolist(), atlas.names, strict=True)
     ]
     stem = Path(path)
-    stem.parent.mkdir(parents=True, exist_ok=True)
     written = [stem.with_name(stem.name + ".node")]
-    written[0].write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with file_written_whole(written[0]) as aside:
+        aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
     if matrix is not None:
         written.append(stem.with_name(stem.name + ".edge"))
-        np.savetxt(written[1], given["matrix"][0], fmt="%.9g", delimiter="\t")
+        with file_written_whole(written[1]) as aside:
+            np.savetxt(aside, given["matrix"][0], fmt="%.9g", delimiter="\t")
     return written

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from graphssl.data.cohort import Cohort
 from graphssl.data.splits import Split
 from graphssl.errors import InputError, RunFolderError
-from graphssl.folders import file_written_whole
+from graphssl.folders import file_written_whole, storing
 from graphssl.seal import LOCK, seal, unseal
 
 _PACKAGES = ("graphssl", "torch", "torch-geometric", "pytorch-lightning", "numpy", "scipy", "pandas", "scikit-learn", "nilearn")
@@ -72,8 +72,9 @@ class RunFolder:
                 raise RunFolderError(
                     f"Expected the data of the run in {self.path} (cohort hash {before}), found others (hash {cohort.hash}). Choose another name."
                 )
-        self.path.mkdir(parents=True, exist_ok=True)
-        unseal(self.path)
+        with storing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            unseal(self.path)
         # First of all: a run killed from here on is known as this one.
         self.write_json("manifest.json", {**_environment(), "verb": self.verb, "run_hash": self.hash, "cohort": describe(cohort), **details})
         self.write_text("config.yaml", self.configuration)
@@ -88,6 +89,7 @@ class RunFolder:
 
         Raises:
             RunFolderError: If the interrupted run had other data, or another process writes into the folder.
+            StorageError: If the disk is full, or the folder must not be written to; what was finished stays.
         """
         if not self.writes:
             yield self
@@ -146,11 +148,13 @@ def held(folder: Path) -> Iterator[None]:
 
     Raises:
         RunFolderError: If another process holds it.
+        StorageError: If the disk is full, or the folder must not be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(blocking=False)
+        with storing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(blocking=False)
     except Timeout as error:
         raise RunFolderError(
             f"Expected no other process to write into {folder}, found one. Wait until it is done, stop it, or choose another name."

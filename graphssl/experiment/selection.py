@@ -63,7 +63,6 @@ def with_chosen(experiment: Experiment, of_pool: PoolSelection | None, cohort: C
     if of_pool.settings.rule == "class_means":
         labels = cohort.labels(experiment.target)
     selection = of_pool.pool.select(cohort, of_pool.settings, labels)
-    (folder.path / FOLDER).mkdir(exist_ok=True)
     columns = selection.counted_columns()
     table = selection.table.assign(chosen=selection.table.index.isin(selection.ids)).join(selection.pool.subjects[columns].astype("str"))
     folder.write_text(f"{FOLDER}/subjects.csv", table.rename_axis("subject_id").to_csv())
