@@ -158,9 +158,9 @@ class MultimodalEncoder(AbstractEncoder):
         if not bool(there.any()):
             nothing = torch.zeros(len(batch), 1, encoder.token_width, device=batch.device)
             return Embedding(nothing, nothing[:, :, 0].bool(), torch.zeros(len(batch), encoder.pooled_width, device=batch.device))
-        part = batch.parts[name]
+        part, rows = visible_rows(batch.parts[name], torch.where(there.unsqueeze(1), batch.rows[name], -1), least=2 if self.training else 1)
         made = Embedding(part.tokens, part.mask, part.pooled) if isinstance(part, EmbeddedBatch) else encoder(part)
-        return of_patients(made, torch.where(there.unsqueeze(1), batch.rows[name], -1))
+        return of_patients(made, rows)
 
     def _dropped(self, presence: Bool[Tensor, "B M"]) -> Bool[Tensor, "B M"]:
         """What is left of each patient's modalities, at least one of those that there are."""
@@ -202,6 +202,22 @@ def _kept_of(encoder: AbstractEncoder, *, with_tokens: bool) -> Kept:
     while len(_KEPT) > _MAX_KEPT:
         _KEPT.popitem(last=False)
     return kept
+
+
+def visible_rows(part: Batch, rows: Int[Tensor, "B K"], least: int = 1) -> tuple[Batch, Int[Tensor, "B K"]]:
+    """The rows of a modality that are anybody's, and whose each of them is; what is hidden is neither decoded nor embedded.
+
+    Args:
+        part: The batch of the modality.
+        rows: Rows of each patient, -1 where there are fewer than `K`.
+        least: Where fewer rows are anybody's all are kept: in training, since one row alone has no statistics of a minibatch.
+    """
+    read = rows[rows >= 0].unique()
+    if not least <= len(read) < len(part):
+        return part, rows
+    place = rows.new_full((len(part),), -1)
+    place[read] = torch.arange(len(read), device=rows.device)
+    return part[read], torch.where(rows >= 0, place[rows.clamp(min=0)], -1)
 
 
 def of_patients(embedding: Embedding, rows: Int[Tensor, "B K"]) -> Embedding:

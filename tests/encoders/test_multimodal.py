@@ -5,7 +5,7 @@ import torch
 
 from graphssl.data import ColumnTokenizer, EmbeddedBatch, ImageBuilder, MultimodalBatch, MultimodalBuilder
 from graphssl.encoders import Concatenation, Embedding, GatedSum, GraphTransformer, MultimodalEncoder, ResNet, TableTransformer
-from graphssl.encoders.multimodal import of_patients
+from graphssl.encoders.multimodal import of_patients, visible_rows
 from graphssl.errors import ConfigError
 from graphssl.graphs import ConnectomeBuilder
 from graphssl.training.model import fresh
@@ -62,6 +62,30 @@ def test_hidden_says_what_missing_says(make, batch):
     assert torch.allclose(encoder(hidden).pooled, encoder(batch.without("image")).pooled, atol=1e-6)
     changed = (encoder(hidden).pooled - encoder(batch).pooled).abs().amax(dim=1) > 1e-6
     assert torch.equal(changed, batch.presence[:, 2])
+
+
+def test_what_is_hidden_is_neither_decoded_nor_embedded(make, batch, monkeypatch):
+    encoder, lengths = make().eval(), []
+    network = encoder.encoders["image"]
+    plain = network.forward
+    monkeypatch.setattr(network, "forward", lambda part: lengths.append(len(part)) or plain(part))
+    has_image = batch.presence[:, 2].nonzero().squeeze(1)
+    hidden = torch.zeros(40, 3, dtype=torch.bool)
+    hidden[has_image[5:], 2] = True
+    everybody, few = encoder.separate(batch)["image"], encoder.separate(batch.hide(hidden))["image"]
+    assert lengths == [len(has_image), 5]
+    torch.testing.assert_close(few.pooled[has_image[:5]], everybody.pooled[has_image[:5]])
+    assert not few.mask[has_image[5:]].any()
+
+
+def test_rows_that_are_nobodys_are_left_out_unless_too_few_stay(batch):
+    part = batch.parts["image"]
+    rows = torch.tensor([[4, -1], [-1, -1], [2, 4]])
+    kept, places = visible_rows(part, rows)
+    assert places.tolist() == [[1, -1], [-1, -1], [0, 1]]
+    assert kept.subject_ids == (part.subject_ids[2], part.subject_ids[4])
+    alone = torch.tensor([[4], [-1]])
+    assert visible_rows(part, alone, least=2) == (part, alone)
 
 
 def test_modalities_are_left_out_in_training_but_never_the_last(make, batch, monkeypatch):
