@@ -3,7 +3,7 @@
 from graphssl.encoders.base import AbstractEncoder, Embedding
 from graphssl.encoders.brain_network_transformer import BrainNetworkTransformer
 from graphssl.encoders.event_transformer import EventTransformer
-from graphssl.encoders.fusion import AbstractFusion, Bilinear, Concatenation, CrossAttention, DynamicMetaEmbedding, FiLM, GatedSum, Mean
+from graphssl.encoders.fusion import AbstractFusion, Bilinear, Concatenation, GatedSum, Mean
 from graphssl.encoders.gnn import GAT, GCN, GIN
 from graphssl.encoders.graph_transformer import GraphTransformer
 from graphssl.encoders.images import (
@@ -29,12 +29,14 @@ from graphssl.encoders.population_encoder import AbstractPopulationEncoder
 from graphssl.encoders.population_gnn import PopulationGNN
 from graphssl.encoders.population_transformer import PopulationTransformer
 from graphssl.encoders.record_encoder import AbstractRecordEncoder
+from graphssl.encoders.source_attention import DynamicMetaEmbedding
 from graphssl.encoders.sparse_population_transformer import SparsePopulationTransformer
 from graphssl.encoders.table_encoder import AbstractTableEncoder
 from graphssl.encoders.table_mlp import TableMLP
 from graphssl.encoders.table_transformer import TableTransformer
 from graphssl.encoders.timeline_encoder import AbstractTimelineEncoder
 from graphssl.encoders.timeline_transformer import TimelineTransformer
+from graphssl.encoders.token_fusion import CrossAttention, FiLM
 
 __all__ = [
     "GAT",

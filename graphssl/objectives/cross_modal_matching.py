@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 from graphssl.data.multimodal import MultimodalBatch
 from graphssl.encoders.base import AbstractEncoder, Embedding
-from graphssl.encoders.fusion import CrossAttention
 from graphssl.encoders.multimodal import MultimodalEncoder
 from graphssl.encoders.population_encoder import taken
 from graphssl.encoders.table_encoder import of_tables
+from graphssl.encoders.token_fusion import CrossAttention
 from graphssl.errors import ConfigError
 from graphssl.objectives.base import Loss
 from graphssl.objectives.choose import choose_share

@@ -1,6 +1,6 @@
 """What the tests of encoders share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from graphssl.atlases import simulated_atlas
 from graphssl.data import ColumnTokenizer, ConnectomeBatch
 from graphssl.datasets import simulate
+from graphssl.encoders import AbstractFusion, Embedding
 from graphssl.graphs import ConnectomeBuilder, PopulationBuilder
 
 
@@ -69,3 +70,29 @@ def make_patients() -> Callable[..., pd.DataFrame]:
 def population(make_patients: Callable[..., pd.DataFrame]) -> PopulationBuilder:
     """Thirty training patients, each with three neighbours it learns from; not everybody can be reached from everybody."""
     return PopulationBuilder(ColumnTokenizer(n_pieces=4), n_neighbors=3, symmetric=False).fit(make_patients(30))
+
+
+@pytest.fixture(scope="session")
+def random_sources() -> Callable[..., dict[str, Embedding]]:
+    """Random embeddings of modalities by their widths: `random_sources(widths, seed, n=5)`, of three tokens, four, and so on."""
+
+    def drawn(widths: Mapping[str, tuple[int, int]], seed: int, n: int = 5) -> dict[str, Embedding]:
+        generator, found = torch.Generator().manual_seed(seed), {}
+        for n_tokens, (name, (token, pooled)) in enumerate(widths.items(), start=3):
+            mask = torch.arange(n_tokens) < torch.randint(1, n_tokens + 1, (n, 1), generator=generator)
+            found[name] = Embedding(torch.randn(n, n_tokens, token, generator=generator), mask, torch.randn(n, pooled, generator=generator))
+        return found
+
+    return drawn
+
+
+@pytest.fixture(scope="session")
+def seeded_fusion() -> Callable[..., AbstractFusion]:
+    """A fusion with the weights of seed 0: `seeded_fusion(make, widths)`."""
+
+    def made(make: Callable[[], AbstractFusion], widths: Mapping[str, tuple[int, int]]) -> AbstractFusion:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return make().for_widths(widths).eval()
+
+    return made

@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from graphssl.encoders import Embedding
-from graphssl.encoders.fusion import Concatenation, CrossAttention
+from graphssl.encoders.fusion import Concatenation
+from graphssl.encoders.token_fusion import CrossAttention
 from graphssl.errors import ConfigError
 from graphssl.objectives.choose import choose_share
 from graphssl.objectives.cross_modal_contrast import CrossModalContrast
