@@ -135,7 +135,7 @@ class PopulationBatch:
         population: Those they may learn from.
         changed: Whether a view has changed more of the batch's patients than what is hidden: they are then read from the batch, by whoever hears of
             them, and not from the population.
-        share_of: The minibatch that these are a share of, where several processes have one each.
+        share_of: The minibatch that these are a share of, where it passes an encoder in shares.
 
     Raises:
         DataError: If the shapes do not fit one another, or a place is none.
@@ -193,23 +193,29 @@ class PopulationBatch:
         return getattr(self.patients, name)
 
     def __getitem__(self, rows: Sequence[int] | Int[Tensor, "b"] | Bool[Tensor, "B"]) -> "PopulationBatch":
-        """The given rows; the population stays the same."""
+        """The given rows as a batch of their own; the population stays the same. Rows of a share are a share of the same minibatch."""
         index = row_numbers(rows, self.device)
-        return PopulationBatch(self.patients[index], self.nodes[index], self.neighbors[index], self.similarity[index], self.population, self.changed)
+        share_of = None if self.share_of is None else self.share_of._replace(rows=self.share_of.rows[index])
+        taken = (self.patients[index], self.nodes[index], self.neighbors[index], self.similarity[index])
+        return PopulationBatch(*taken, self.population, self.changed, share_of)
 
-    def share(self, rows: Sequence[int], generator: torch.Generator) -> "PopulationBatch":
-        """The given rows, which hear of others what they would hear in the whole batch.
+    def share(self, rows: Sequence[int], generator: torch.Generator | None = None) -> "PopulationBatch":
+        """The given rows, which hear of others what they would hear in the whole batch: what is hidden in it is hidden from them.
 
         Args:
             rows: Numbers of the rows.
-            generator: Source of the neighbourhoods that are sampled for the whole batch, on the CPU; the same wherever another share is.
+            generator: Source of the neighbourhoods that are sampled for the whole batch, on the CPU; the same wherever another share is. When left
+                out each share samples its own.
         """
-        return replace(self[rows], share_of=Minibatch(self, row_numbers(rows, self.device), generator))
+        index = row_numbers(rows, self.device)
+        whole, numbers = (self, index) if self.share_of is None else (self.share_of.batch, self.share_of.rows[index])
+        return replace(self[index], share_of=Minibatch(whole, numbers, generator))
 
     def to(self, device: torch.device | str) -> "PopulationBatch":
         """The batch on another device; the population is moved there once."""
         nodes, neighbors, similarity = (part.to(device) for part in (self.nodes, self.neighbors, self.similarity))
-        return PopulationBatch(self.patients.to(device), nodes, neighbors, similarity, self.population.to(device), self.changed)
+        share_of = self.share_of and Minibatch(self.share_of.batch.to(device), self.share_of.rows.to(device), self.share_of.generator)
+        return PopulationBatch(self.patients.to(device), nodes, neighbors, similarity, self.population.to(device), self.changed, share_of)
 
     def signature(self) -> bytes:
         """What tells these rows from others."""
@@ -265,17 +271,17 @@ class PopulationBatch:
 
 
 class Minibatch(NamedTuple):
-    """A whole minibatch, of which a process has some rows.
+    """A whole minibatch, of which a process, or a part of a step, has some rows.
 
     Attributes:
         batch: The minibatch.
-        rows: Numbers of the process's rows `[b]`.
-        generator: Source of the neighbourhoods that are sampled for the whole of it.
+        rows: Numbers of the rows of the share `[b]`.
+        generator: Source of the neighbourhoods that are sampled for the whole of it; None where each share samples its own.
     """
 
     batch: PopulationBatch
     rows: Int[Tensor, "b"]
-    generator: torch.Generator
+    generator: torch.Generator | None
 
 
 def _modalities(patients: Any) -> MultimodalBatch:

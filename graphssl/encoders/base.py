@@ -5,8 +5,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from graphssl.data.batch import Batch
 from graphssl.data.builder import AbstractBuilder
@@ -28,6 +30,15 @@ class Embedding(NamedTuple):
     mask: Bool[Tensor, "B N"]
     pooled: Float[Tensor, "B P"]
     maps: tuple[Tensor, ...] = ()
+
+
+def joined(parts: Sequence[Embedding]) -> Embedding:
+    """Embeddings of parts of a batch, below one another; where one has fewer tokens, tokens that are not real come behind."""
+    n_tokens = max(part.mask.shape[1] for part in parts)
+    tokens = torch.cat([F.pad(part.tokens, (0, 0, 0, n_tokens - part.tokens.shape[1])) for part in parts])
+    mask = torch.cat([F.pad(part.mask, (0, n_tokens - part.mask.shape[1])) for part in parts])
+    maps: list[Tensor] = [torch.cat(scale) for scale in zip(*(part.maps for part in parts), strict=True)]
+    return Embedding(tokens, mask, torch.cat([part.pooled for part in parts]), tuple(maps))
 
 
 class AbstractEncoder(nn.Module, ABC):

@@ -4,19 +4,17 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from graphssl.data.batch import Batch
 from graphssl.data.builder import AbstractBuilder
 from graphssl.data.multimodal import MultimodalBatch
 from graphssl.data.population_batch import Patients, PopulationBatch
-from graphssl.encoders.base import AbstractEncoder, Embedding, check_heads, made_of, written
+from graphssl.encoders.base import AbstractEncoder, Embedding, check_heads, joined, made_of, written
 from graphssl.encoders.multimodal import MultimodalEncoder
 from graphssl.encoders.patient_messages import PatientGraph, trees, whole_graph
 from graphssl.encoders.patient_network import PatientNetwork
@@ -168,7 +166,7 @@ class AbstractPopulationEncoder(AbstractEncoder):
         if isinstance(patients, MultimodalBatch):
             everybody = torch.arange(len(patients), device=patients.device)
             at_once = len(patients) if torch.is_grad_enabled() or self.training else self.patient.rows_at_once
-            alone: Embedding = reduce(joined, (self.patient(patients[rows]) for rows in everybody.split(max(1, at_once))))
+            alone = joined([self.patient(patients[rows]) for rows in everybody.split(max(1, at_once))])
         else:
             alone = self.patient(patients)
         return alone, self.into(alone.pooled)
@@ -244,11 +242,3 @@ def taken(embedding: Embedding, rows: Int[Tensor, "b"]) -> Embedding:
     """Some rows of an embedding."""
     tokens, mask, pooled = (part.index_select(0, rows) for part in (embedding.tokens, embedding.mask, embedding.pooled))
     return Embedding(tokens, mask, pooled)
-
-
-def joined(first: Embedding, second: Embedding) -> Embedding:
-    """Two embeddings below one another; where patients have fewer tokens, tokens that are not real come behind."""
-    n_tokens = max(first.mask.shape[1], second.mask.shape[1])
-    tokens = torch.cat([F.pad(each.tokens, (0, 0, 0, n_tokens - each.tokens.shape[1])) for each in (first, second)])
-    mask = torch.cat([F.pad(each.mask, (0, n_tokens - each.mask.shape[1])) for each in (first, second)])
-    return Embedding(tokens, mask, torch.cat([first.pooled, second.pooled]))

@@ -9,10 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from graphssl.data.population_batch import Population, PopulationBatch
-from graphssl.encoders.base import AbstractEncoder, Embedding
+from graphssl.encoders.base import AbstractEncoder, Embedding, joined
 from graphssl.encoders.graph_transformer import Block
 from graphssl.encoders.population_biases import PatientBias, PatientBiasKind, Relations
-from graphssl.encoders.population_encoder import AbstractPopulationEncoder, joined, taken
+from graphssl.encoders.population_encoder import AbstractPopulationEncoder, taken
 from graphssl.graphs.hops import hop_distances
 from graphssl.graphs.induced import edges_among, hops_among
 
@@ -99,7 +99,7 @@ class PopulationTransformer(AbstractPopulationEncoder):
             for block, known in zip(self.blocks, rounds, strict=False):
                 assert isinstance(block, PatientBlock)
                 new = block.visit(new, known, bias)
-            alone, patients = joined(alone, new_alone), torch.cat([patients, new])
+            alone, patients = joined([alone, new_alone]), torch.cat([patients, new])
         return self.embedding(taken(alone, batch.places), patients.index_select(0, batch.places))
 
     def _population(self, batch: PopulationBatch) -> tuple[Embedding, list[Float[Tensor, "N D"]]]:

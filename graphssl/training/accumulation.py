@@ -5,11 +5,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from graphssl.data.batch import Batch
-from graphssl.encoders.base import AbstractEncoder, Embedding
+from graphssl.data.population_batch import PopulationBatch
+from graphssl.encoders.base import AbstractEncoder, Embedding, joined
 from graphssl.errors import ConfigError
 
 
@@ -22,7 +23,8 @@ def rows_at_once(encoder: AbstractEncoder, n_rows: int, *, maps: bool = True) ->
     of small minibatches get these wrong. Memory is that of one part, and the price is one more forward pass.
 
     It is exact because a row's embedding does not depend on the other rows. With batch normalisation in the encoder it would: each part would be
-    normalised by itself, which is another network. Heads that stand on pooled vectors see all rows, so theirs is exact.
+    normalised by itself, which is another network. Heads that stand on pooled vectors see all rows, so theirs is exact. What the batch hides of
+    patients of a population is hidden in every part.
 
     Args:
         encoder: The encoder; within the block its `forward` works in parts.
@@ -44,7 +46,8 @@ def rows_at_once(encoder: AbstractEncoder, n_rows: int, *, maps: bool = True) ->
             return whole(batch)
         anchor = torch.empty(0, device=batch.device)  # tells checkpoint whose random numbers dropout draws
         numbers = [list(range(start, min(start + n_rows, len(batch)))) for start in range(0, len(batch), n_rows)]
-        parts = [batch[rows] for rows in numbers]  # kept for the backward pass: what is decoded of them is decoded once
+        take = batch.share if isinstance(batch, PopulationBatch) else batch.__getitem__
+        parts = [take(rows) for rows in numbers]  # kept for the backward pass: what is decoded of them is decoded once
         return joined([checkpoint(lambda part, _: whole(part), part, anchor, use_reentrant=False) for part in parts])
 
     encoder.forward = in_parts  # type: ignore[method-assign]
@@ -52,13 +55,6 @@ def rows_at_once(encoder: AbstractEncoder, n_rows: int, *, maps: bool = True) ->
         yield
     finally:
         del encoder.forward
-
-
-def joined(parts: list[Embedding]) -> Embedding:
-    """Embeddings of parts of a batch as that of the batch."""
-    maps: list[Tensor] = [torch.cat(scale) for scale in zip(*(part.maps for part in parts), strict=True)]
-    tokens, mask = torch.cat([part.tokens for part in parts]), torch.cat([part.mask for part in parts])
-    return Embedding(tokens, mask, torch.cat([part.pooled for part in parts]), tuple(maps))
 
 
 def _check_norms(encoder: AbstractEncoder) -> None:

@@ -65,6 +65,15 @@ def test_what_is_hidden_of_a_patient_is_hidden_in_the_population(batch):
     assert torch.equal(everybody.hidden[place], hidden.hidden)
 
 
+def test_what_is_hidden_in_a_batch_is_hidden_from_its_shares(batch):
+    hidden = batch.hide(torch.tensor([[True, False], [True, True], [False, True], [False, False]]))
+    share = hidden.share([1, 3, 0])
+    for part in (share, share[[0, 2]], share.share([1]), share.to("cpu"), share[[2, 1]].share([0])):
+        assert torch.equal(part.read().hidden, hidden.read().hidden)
+        assert part.subject_ids == tuple(batch.subject_ids[row] for row in part.share_of.rows.tolist())
+    assert not hidden[[1, 3]].read().hidden.any(), "rows of a batch alone are a batch of their own"
+
+
 def test_nobody_attached_is_nobody_behind(batch):
     everybody, place = batch[[0, 2]].with_everybody()
     assert everybody is batch.population.patients

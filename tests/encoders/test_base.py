@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from graphssl.encoders import GAT, GCN, GIN, MLP, AbstractEncoder, BrainNetworkTransformer, Embedding, GraphTransformer
-from graphssl.encoders.base import check_heads, check_parts, made_of, written
+from graphssl.encoders.base import check_heads, check_parts, joined, made_of, written
 from graphssl.errors import ConfigError
 from graphssl.graphs import ConnectomeBuilder
 from graphssl.objectives import MaskedRegions
@@ -102,3 +102,16 @@ def test_one_is_made_of_another_or_of_what_was_written():
     for wrong in ({"class": "Compose", "arguments": {}}, {"class": "GraphTransformer", "arguments": {"depths": 1}}, {}):
         with pytest.raises(ConfigError, match="Expected an encoder of patients with its arguments, found"):
             made_of(AbstractEncoder, wrong, "an encoder of patients")
+
+
+def test_parts_are_joined_in_order_and_fewer_tokens_are_not_real_behind():
+    first, second = (
+        Embedding(
+            torch.full((n, n_tokens, 4), value), torch.ones(n, n_tokens, dtype=torch.bool), torch.full((n, 4), value), (torch.full((n, 2), value),)
+        )
+        for n, n_tokens, value in ((2, 1, 1.0), (1, 3, 2.0))
+    )
+    found = joined([first, second])
+    assert found.mask.tolist() == [[True, False, False], [True, False, False], [True, True, True]]
+    assert found.tokens[:, 0, 0].tolist() == found.pooled[:, 0].tolist() == found.maps[0][:, 0].tolist() == [1.0, 1.0, 2.0]
+    assert not found.tokens[:2, 1:].any()

@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from graphssl.data import ImageBatch
-from graphssl.encoders import ResNet
+from graphssl.data import ColumnTokenizer, ImageBatch
+from graphssl.datasets import simulate_table
+from graphssl.encoders import PatientNetwork, PopulationGNN, ResNet
 from graphssl.errors import ConfigError
+from graphssl.graphs import PopulationBuilder
 from graphssl.objectives import BYOL, DINO, BarlowTwins, NTXent, SwAV
-from graphssl.training.accumulation import joined, rows_at_once
+from graphssl.training.accumulation import rows_at_once
 from graphssl.views import AbstractView
 
 
@@ -150,6 +152,58 @@ def test_afterwards_the_encoder_is_as_it_was():
     assert "forward" not in vars(encoder)
 
 
+@pytest.fixture(scope="module")
+def population():
+    """Thirty patients of a population whose first column is hidden, and what embeds them, by whether the population is embedded whole."""
+    cohort = simulate_table(n_subjects=30).cohort
+    builder = PopulationBuilder(ColumnTokenizer(n_pieces=4), n_neighbors=4)
+    batch = builder.fit_transform(cohort)
+    hidden = torch.zeros_like(batch.hidden)
+    hidden[:, 0] = True
+
+    def encoder(whole_limit, dropout=0.0):
+        torch.manual_seed(0)
+        patient = PatientNetwork(8, 1, 2, dropout=dropout)
+        return PopulationGNN(8, 1, heads=2, dropout=dropout, layer="sage", whole_limit=whole_limit, fan_outs=(3, 2), patient=patient).for_builder(
+            builder
+        )
+
+    return batch.hide(hidden), encoder
+
+
+@pytest.mark.parametrize("whole_limit", [0, 100])
+def test_what_is_hidden_of_a_neighbour_is_hidden_in_every_part(population, whole_limit):
+    """Without that a neighbour in another part would be read as if nothing of it were hidden."""
+    batch, make = population
+    encoder = make(whole_limit).eval()
+    found = []
+    for n_rows in (30, 7):
+        encoder.zero_grad()
+        with rows_at_once(encoder, n_rows):
+            embedding = encoder(batch)
+        embedding.pooled.square().sum().backward()
+        found.append((embedding.pooled, embedding.tokens, *(weight.grad for weight in encoder.parameters() if weight.grad is not None)))
+    for whole, parts in zip(*found, strict=True):
+        torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
+    apart = torch.cat([encoder(batch[rows]).pooled for rows in torch.arange(30).split(7)])
+    assert not torch.allclose(apart, found[0][0], atol=1e-3)
+
+
+def test_neighbours_are_drawn_the_same_when_a_part_is_repeated(population):
+    batch, make = population
+    encoder, gradients = make(0, 0.2), []
+    for parts in (True, False):
+        encoder.zero_grad()
+        torch.manual_seed(5)
+        with rows_at_once(encoder, 10):
+            whole = batch.share(range(30), torch.Generator().manual_seed(6))  # as one of several processes has it
+            pooled = encoder(whole).pooled if parts else torch.cat([encoder(whole.share(rows)).pooled for rows in torch.arange(30).split(10)])
+        pooled.square().sum().backward()
+        gradients.append([weight.grad for weight in encoder.parameters() if weight.grad is not None])
+    for found, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 def test_dropout_draws_the_same_when_a_part_is_repeated():
     class Dropped(ResNet):
         def forward(self, batch):
@@ -168,14 +222,6 @@ def test_dropout_draws_the_same_when_a_part_is_repeated():
         pooled.square().sum().backward()
         gradients.append(encoder.conv1.weight.grad.clone())
     torch.testing.assert_close(*gradients)
-
-
-def test_parts_are_joined_in_order():
-    encoder, batch = network().eval(), images(5)
-    batch = ImageBatch(batch.subject_ids, batch.images.double())
-    found = joined([encoder(batch[[0, 1]]), encoder(batch[[2, 3, 4]])])
-    torch.testing.assert_close(found.pooled, encoder(batch).pooled)
-    torch.testing.assert_close(found.maps[-1], encoder(batch).maps[-1])
 
 
 def test_teacher_and_centre_move_once_for_all_parts(monkeypatch):
