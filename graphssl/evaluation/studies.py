@@ -22,13 +22,13 @@ from graphssl.encoders.base import AbstractEncoder
 from graphssl.encoders.images.segmentation import SegmentationDecoder
 from graphssl.errors import ConfigError, DataError
 from graphssl.evaluation.protocols import ProtocolName, Task, described, make_mask_task, make_splits, make_task, one_thread, shown, without_labels
-from graphssl.evaluation.segmentation import evaluate_segmentation, mean_scores
+from graphssl.evaluation.segmentation import SCORES, evaluate_segmentation, mean_scores
 from graphssl.folders import file_written_whole
 from graphssl.objectives.base import AbstractObjective
 from graphssl.objectives.restoration import Restoration
 from graphssl.objectives.supervised import ClassWeight
 from graphssl.statistics import bhattacharyya, late_spread, mean_height, recall_by_class
-from graphssl.statistics.metrics import score_all
+from graphssl.statistics.metrics import METRICS, score_all
 from graphssl.training.by_steps import SCORE, STEPS, StepSettings, finetune_by_steps, segment_by_steps
 from graphssl.training.carry import carried
 from graphssl.training.finetune import Mode, finetune
@@ -141,6 +141,17 @@ class Cell:
         if self.segmentation is not None:
             return make_mask_task(self.cohort, "study", getattr(self.builder, "images", None))
         return make_task(self.cohort, self.target, self.classes, "study")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the numbers that the cell is measured by."""
+        classes = self.task.classes
+        if self.segmentation is not None:
+            found = (*SCORES, *(f"dice: {name}" for name in classes if len(classes) > 1))
+        else:
+            found = (*METRICS, *(f"recall: {name}" for name in classes), "separation_before", "separation")
+        has_curve = self.settings.validation_fraction > 0 and self.settings.mode == "full"
+        return (*found, "curve_area", "late_spread") if has_curve else found
 
     def _learns_decoder(self) -> bool:
         width = getattr(self.objective, "segmentation_width", None)

@@ -118,6 +118,11 @@ class StudyExperiment:
         """The questions that a part can answer: it has the axes that they compare."""
         return [question for question in self.questions if set(question.axes) <= set(self.axes_of(part))]
 
+    def metrics_of(self, part: Part) -> list[str]:
+        """Every metric that the report of a part is to show."""
+        shown = part.metrics or self.metrics
+        return list(dict.fromkeys(metric for question in self.questions_of(part) for metric in question.metrics or shown))
+
     def levels_of(self, part: Part) -> list[dict[str, str]]:
         """Levels of every cell of a part."""
         axes = self.axes_of(part)
@@ -242,6 +247,9 @@ class _CellReader:
             raise ConfigError(f"Expected a question that the part {name!r} can answer, found none: it lacks the axes they compare.")
         configurations = [study.configuration(part, one) for one in levels]
         made = [self._cell({"part": name, **one}, configuration) for one, configuration in zip(levels, configurations, strict=True)]
+        known = list(dict.fromkeys(metric for cell in made for metric in cell.metrics))
+        # What stands in for data that are absent has other classes.
+        _check_metrics(name, [metric for metric in study.metrics_of(part) if not (self.smoke and ": " in metric)], known)
         return made, self._experiment(configurations[0]).evaluation
 
     def _cell(self, levels: dict[str, str], configuration: dict[str, Any]) -> Cell:
@@ -320,6 +328,12 @@ def _check_question(question: Question, parts: Sequence[Mapping[str, Mapping[str
             raise ConfigError(f"Expected levels of {axis} among {', '.join(sorted(known[axis]))}; found {level!r}.{near}")
     if len(question.compare) != 1:
         raise ConfigError(f"Expected one axis to compare along in the question {question.title!r}, found {len(question.compare)}.")
+
+
+def _check_metrics(part: str, wanted: Sequence[str], known: Sequence[str]) -> None:
+    for metric in wanted:
+        if metric not in known:
+            raise ConfigError(f"Expected metrics of the part {part!r} among {', '.join(known)}; found {metric!r}.{nearest(metric, list(known))}")
 
 
 def _told(cells: Sequence[Cell]) -> dict[str, Any]:

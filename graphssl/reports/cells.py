@@ -1,8 +1,9 @@
 """The report of a study: for every question a figure, paired differences, and where they are asked for power laws and convergence."""
 
 import json
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from graphssl.reports.canvas import INCH, canvas, png
 from graphssl.reports.markup import Html, Picture, document, facts, figure, folded, paragraph, section, table, tag
 from graphssl.reports.names import count, interval, listed, metric_label, number, p_value, signed
 from graphssl.reports.run_folder import write_page
-from graphssl.statistics.grid import axes_of, cell_means, convergence, paired_differences, power_laws
+from graphssl.statistics.grid import axes_of, cell_means, convergence, mean_differences, paired_differences, power_laws
 from graphssl.statistics.metrics import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
@@ -116,12 +117,17 @@ def study_differences(run: StudyRun) -> pd.DataFrame:
         for question in shown["questions"]:
             rows = run.question_table(part, question)
             ((axis, against),) = question["compare"].items()
-            known = set(rows["metric"])
             if axis in rows and str(against) in set(rows[axis]):
-                for metric in (metric for metric in question["metrics"] or shown["metrics"] if metric in known):
+                for metric in _present(rows, question["metrics"] or shown["metrics"]):
                     differences = paired_differences(rows, axis, str(against), metric)
                     found.append(differences.assign(part=part, question=question["title"], metric=metric, axis=axis, level=differences[axis]))
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
+def _present(rows: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
+    """Those of the metrics that any row has a number of."""
+    known = set(rows.dropna(subset=["value"])["metric"])
+    return [metric for metric in metrics if metric in known]
 
 
 def _read(path: Path, axes: dict[str, str]) -> pd.DataFrame:
@@ -136,7 +142,8 @@ def _read(path: Path, axes: dict[str, str]) -> pd.DataFrame:
 def _render(run: StudyRun) -> str:
     sections: list[tuple[str, str, list[Html]]] = []
     for part, shown in run.shown["parts"].items():
-        body = [piece for question in shown["questions"] for piece in _question(run, part, question, shown["metrics"])]
+        questions = [piece for question in shown["questions"] for piece in _question(run, part, question, shown["metrics"])]
+        body = [paragraph(_support(run.table[run.table["part"] == part]), "soft"), *questions]
         sections.append((f"part-{len(sections)}", part.replace("_", " ").capitalize(), body))
     sections.append(("left-out", "What was left out", list(_left_out(run))))
     sections.append(("reproduce", "Configuration and versions", list(_reproduce(run))))
@@ -147,7 +154,8 @@ def _render(run: StudyRun) -> str:
         "footer",
         paragraph(
             "Means over splits, of each the mean over seeds, with Student’s t intervals. Differences are paired by split and tested by the corrected "
-            "resampled t test; p values are not corrected for the number of comparisons. Research software; not a medical device."
+            "resampled t test (Nadeau & Bengio 2003); neither intervals nor p values are corrected for how many comparisons there are: of twenty "
+            "that differ in nothing, about one leaves out zero by chance. Research software; not a medical device."
         ),
     )
     pages = (section(title, anchor, *body) for anchor, title, body in sections)
@@ -169,22 +177,65 @@ def _verdict(run: StudyRun) -> str:
     )
 
 
+def _support(rows: pd.DataFrame) -> str:
+    """How much stands behind the numbers of a part."""
+    if rows.empty:
+        return "The data allow no cell of it."
+    n_cells, n_splits, n_seeds = (len(rows[names].drop_duplicates()) for names in (axes_of(rows), ["split"], ["seed"]))
+    sizes = f"{_span(rows['n_train'])} subjects to train on and {_span(rows['n_test'])} to test on in each split"
+    alone = " With one seed, what other initial weights and draws would give is not in the intervals." if n_seeds == 1 else ""
+    return f"{count(n_cells, 'cell')} on {count(n_splits, 'split')}, each with {count(n_seeds, 'seed')}; {sizes}.{alone}"
+
+
 def _question(run: StudyRun, part: str, question: dict[str, Any], metrics: Sequence[str]) -> Iterator[Html]:
     yield tag("h3", question["title"])
     rows = run.question_table(part, question)
     ((axis, against),) = question["compare"].items()
-    shown = [metric for metric in question["metrics"] or metrics if metric in set(rows["metric"])]
-    if rows.empty or not shown:
+    wanted = question["metrics"] or metrics
+    shown = [] if rows.empty else _present(rows, wanted)
+    if not shown:
         yield paragraph("No cell of it could be computed; see what was left out.", "soft")
         return
+    for metric in (metric for metric in wanted if metric not in shown):
+        yield paragraph(f"{metric_label(metric)} was asked for, and no cell has a number of it.", "soft")
     along = _along(question, axis, rows)
     for metric in shown:
+        yield from _answer(rows, metric, axis, str(against))
         yield figure(study_figure(rows, metric, axis, along, run.shown["parts"][part]["axes"]))
         yield from _differences(rows, metric, axis, str(against))
     if question["law"] is not None and along is not None:
         yield from _laws(rows, along, shown[0], question["law"])
     if question["curves"]:
         yield from _curves(run.question_table(part, question, "curves"), axis, str(against))
+
+
+def _answer(rows: pd.DataFrame, metric: str, axis: str, against: str) -> Iterator[Html]:
+    """What the table says to the question, a sentence a level, and never more than its intervals do."""
+    if against not in set(rows[axis]):
+        return
+    found = mean_differences(rows, axis, against, metric)
+    if found.empty:
+        yield paragraph(f"{metric_label(metric)}: nothing is paired with {against}.", "soft")
+        return
+    better = " (lower is better)" if metric in LOWER_IS_BETTER else ""
+    behind = f"{_span(found['n_splits'])} splits, {_span(found['n_seeds'])} seeds".replace("1 splits", "1 split").replace("1 seeds", "1 seed")
+    yield paragraph(f"{metric_label(metric)}{better} against {against}; {behind}:")
+    yield tag("ul", *(tag("li", tag("b", row[axis]), f": {_told(row)}") for row in found.to_dict("records")))
+
+
+def _told(row: dict[Hashable, Any]) -> str:
+    difference, low, high = row["difference"], row["low"], row["high"]
+    n_averaged, n_cells, n_splits = row["n_averaged"], row["n_cells"], row["n_splits"]
+    if not n_averaged:
+        return f"not shown: none of {count(n_cells, 'cell')} has all of {count(n_splits, 'split')}, so there is no mean of the same cells."
+    over = f"{n_averaged} of {n_cells} cells, those that have every split" if n_averaged < n_cells else count(n_cells, "cell")
+    where = f"{signed(difference)} on average over {over}"
+    if math.isnan(low):
+        return f"not shown: {where}, without an interval, which takes two splits or more that differ."
+    shown = f"95% interval {interval(low, high, sign=True)}"
+    what = "higher" if low > 0 else "lower" if high < 0 else "no difference is shown"
+    sides = f" Cell by cell, the interval lies above zero in {row['n_above']} of {n_cells}, below it in {row['n_below']}." if n_cells > 1 else ""
+    return f"{what}: {where} ({shown}).{sides}"
 
 
 def _along(question: dict[str, Any], axis: str, rows: pd.DataFrame) -> str | None:
@@ -250,6 +301,7 @@ def _curves(curves: pd.DataFrame, axis: str, against: str) -> Iterator[Html]:
         yield paragraph("There are no curves: they take validation subjects (cell.validation_fraction).", "soft")
         return
     yield figure(curve_figure(curves, axis))
+    yield paragraph("How fast trainings are is given without intervals: the table describes these trainings, and shows no difference.", "soft")
     found = convergence(curves, axis, against)
     others = [name for name in axes_of(curves) if name != axis]
     head = (_title(axis), *map(_title, others), "Steps to 95%", "Reached by", "Speed", "Mean height", "Late spread", "Best")
@@ -300,6 +352,8 @@ def study_figure(rows: pd.DataFrame, metric: str, axis: str, along: str | None, 
         order: Levels by axis, in their order.
     """
     means = cell_means(rows, metric)
+    if axis == along:  # what is compared lies along the abscissa: lines are levels of another one
+        axis = next((name for name in axes_of(rows) if name != along and means[name].unique().size > 1), axis)
     rest = [name for name in axes_of(rows) if name not in (axis, along) and means[name].unique().size > 1]
     by = rest[0] if rest else None
     means = means[np.logical_and.reduce([means[name] == _first(means[name], order[name]) for name in rest[1:]])] if rest[1:] else means

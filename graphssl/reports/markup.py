@@ -103,7 +103,9 @@ def folded(title: str, *content: object) -> Html:
 def figure(picture: Picture) -> Html:
     """An image held in the page itself, with its caption."""
     data = base64.b64encode(picture.png).decode("ascii")
-    image = Html(f'<img src="data:image/png;base64,{data}" alt="{escape(picture.alt)}" style="width:{picture.width}px">')
+    # On a narrow screen it shrinks as far as its words can be read, and scrolls from there on.
+    size = f"width:{picture.width}px;min-width:{round(0.6 * picture.width)}px"
+    image = Html(f'<img src="data:image/png;base64,{data}" alt="{escape(picture.alt)}" style="{size}">')
     return tag("figure", image, tag("figcaption", picture.caption))
 
 

@@ -50,16 +50,20 @@ tbody tr:hover { background: var(--faint); }
 .strip { display: block; margin-top: 3px; }
 .strip line.ci { stroke: #6b7785; stroke-width: 2; } .strip line.ref { stroke: #c3cad2; stroke-width: 1; } .strip circle { fill: #3b4754; }
 tr.strong .strip line.ci { stroke: var(--ours); } tr.strong .strip circle { fill: var(--ours); }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(400px, 1fr)); gap: 4px 40px; margin: 0 0 16px; }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(400px, 100%), 1fr)); gap: 4px 40px; margin: 0 0 16px; }
 dl div { display: flex; gap: 12px; padding: 5px 0; border-bottom: 1px solid var(--line); font-size: 15px; }
 dt { color: var(--soft); flex: 0 0 112px; } dd { margin: 0; overflow-wrap: anywhere; }
-figure { margin: 18px 0 26px; } img { max-width: 100%; height: auto; display: block; } figcaption { margin-top: 6px; max-width: 86ch; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(380px, 1fr)); gap: 0 32px; align-items: start; }
+figure { margin: 18px 0 26px; overflow-x: auto; } img { max-width: 100%; height: auto; display: block; }
+figcaption { margin-top: 6px; max-width: 86ch; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(380px, 100%), 1fr)); gap: 0 32px; align-items: start; }
 details { margin: 0 0 12px; } summary { cursor: pointer; color: var(--ours); font-size: 15px; padding: 4px 0; }
 pre { background: var(--faint); border: 1px solid var(--line); border-radius: 4px; padding: 12px 14px; overflow-x: auto;
   font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 code { font: 13.5px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; overflow-wrap: anywhere; }
 footer { margin-top: 40px; padding-bottom: 48px; color: var(--soft); font-size: 13.5px; }
+@media (max-width: 640px) {
+  main, header, footer { padding: 0 16px; }
+}
 @media print {
   body { font-size: 11pt; } header { padding-top: 0; } nav, .filter { display: none; } main, header, footer { max-width: none; padding: 0; }
   section { break-before: auto; } table, figure, .cautions, .card { break-inside: avoid; }

@@ -66,26 +66,47 @@ def paired_differences(table: pd.DataFrame, axis: str, against: str, metric: str
     Raises:
         DataError: If there is no such metric, axis or level.
     """
-    axes, chosen = axes_of(table), _of_metric(table, metric)
-    if axis not in axes or against not in set(chosen[axis]):
-        raise DataError(f"Expected an axis among {', '.join(axes)} and one of its levels, found {axis!r} and {against!r}.")
     rows = []
-    for others, part in _cells(chosen, [name for name in axes if name != axis]):
-        keyed = part.set_index([axis, "split", "seed"])
-        for level in (level for level in part[axis].unique() if level != against and against in set(part[axis])):
-            pair = pd.concat([keyed.loc[level], keyed.loc[against]["value"].rename("against")], axis=1, join="inner")
-            pair = pair.dropna(subset=["value", "against"])
-            if pair.empty:
-                continue
-            by_split = pair.groupby("split")[["value", "against", "n_train", "n_test"]].mean()
-            # Splits share the subjects whom labels are drawn from, however few are drawn.
-            counts = by_split["n_train"].to_numpy(), by_split["n_test"].to_numpy()
-            found = corrected_resampled_t_test((by_split["value"] - by_split["against"]).to_numpy(), *counts)
-            means = {"mean": by_split["value"].mean(), "mean_against": by_split["against"].mean()}
-            tested = {"difference": found.difference, "low": found.low, "high": found.high, "p_value": found.p_value, "n_splits": found.n}
-            rows.append({**others, axis: level, **means, **tested})
-    names = [*[name for name in axes if name != axis], axis, "mean", "mean_against", "difference", "low", "high", "p_value", "n_splits"]
+    for others, level, by_split in _pairs(table, axis, against, metric):
+        means = {"mean": by_split["value"].mean(), "mean_against": by_split["against"].mean()}
+        rows.append({**others, axis: level, **means, **_tested(by_split)})
+    names = [*[name for name in axes_of(table) if name != axis], axis, "mean", "mean_against", *_TESTED]
     return pd.DataFrame(rows, columns=names)
+
+
+def mean_differences(table: pd.DataFrame, axis: str, against: str, metric: str) -> pd.DataFrame:
+    """Differences of every level of an axis from one of them, averaged over the cells of the other axes, paired by split.
+
+    Cells that lack a split which others have are counted and not averaged, so that every split has the mean of the same cells.
+
+    Args:
+        table: Table of a study.
+        axis: The axis.
+        against: The level that the others are compared with.
+        metric: Name of the metric.
+
+    Returns:
+        A row a level: the axis, `difference`, `low`, `high`, `p_value` and `n_splits` of the mean; `n_averaged`, the cells in it, of `n_cells` that
+        have the pair; `n_above` and `n_below`, cells whose own interval lies above and below zero; `n_seeds`. Of no cell with every split the
+        difference is NaN.
+
+    Raises:
+        DataError: If there is no such metric, axis or level.
+    """
+    by_level: dict[str, list[pd.DataFrame]] = {}
+    for _, level, by_split in _pairs(table, axis, against, metric):
+        by_level.setdefault(level, []).append(by_split)
+    rows = []
+    for level, cells in by_level.items():
+        splits = set().union(*(cell.index for cell in cells))
+        whole = [cell for cell in cells if len(cell) == len(splits)]
+        mean = pd.concat(whole).groupby(level="split", sort=False).mean() if whole else None
+        each = [_tested(cell) for cell in cells]
+        counts = {"n_averaged": len(whole), "n_cells": len(cells), "n_seeds": int(max(cell["n_seeds"].max() for cell in cells))}
+        sides = {"n_above": sum(found["low"] > 0 for found in each), "n_below": sum(found["high"] < 0 for found in each)}
+        of_mean = {**dict.fromkeys(_TESTED, math.nan), "n_splits": len(splits)} if mean is None else _tested(mean)
+        rows.append({axis: level, **of_mean, **counts, **sides})
+    return pd.DataFrame(rows, columns=[axis, *_TESTED, "n_averaged", "n_cells", "n_seeds", "n_above", "n_below"])
 
 
 def power_laws(table: pd.DataFrame, along: str, metric: str, size: str, *, n_resamples: int = 500) -> pd.DataFrame:
@@ -160,6 +181,30 @@ def _of_metric(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     if chosen.empty:
         raise DataError(f"Expected a metric among {', '.join(map(str, table['metric'].unique()))}; found {metric!r}.")
     return chosen
+
+
+def _pairs(table: pd.DataFrame, axis: str, against: str, metric: str) -> Iterator[tuple[dict[str, Any], str, pd.DataFrame]]:
+    """Levels of the other axes, a level of the axis, and by split its value beside that of the level it is compared with, seeds averaged."""
+    axes, chosen = axes_of(table), _of_metric(table, metric)
+    if axis not in axes or against not in set(chosen[axis]):
+        raise DataError(f"Expected an axis among {', '.join(axes)} and one of its levels, found {axis!r} and {against!r}.")
+    for others, part in _cells(chosen, [name for name in axes if name != axis]):
+        keyed = part.set_index([axis, "split", "seed"])
+        for level in (level for level in part[axis].unique() if level != against and against in set(part[axis])):
+            pair = pd.concat([keyed.loc[level], keyed.loc[against]["value"].rename("against")], axis=1, join="inner")
+            by_split = pair.dropna(subset=["value", "against"]).groupby("split", sort=False)
+            if len(by_split):
+                yield others, level, by_split[["value", "against", "n_train", "n_test"]].mean().assign(n_seeds=by_split.size())
+
+
+_TESTED = ("difference", "low", "high", "p_value", "n_splits")
+
+
+def _tested(by_split: pd.DataFrame) -> dict[str, float]:
+    # Splits share the subjects whom labels are drawn from, however few are drawn.
+    counts = by_split["n_train"].to_numpy(), by_split["n_test"].to_numpy()
+    found = corrected_resampled_t_test((by_split["value"] - by_split["against"]).to_numpy(), *counts)
+    return dict(zip(_TESTED, (found.difference, found.low, found.high, found.p_value, found.n), strict=True))
 
 
 def _cells(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:

@@ -131,6 +131,7 @@ def test_validation_subjects_give_curves_and_are_never_trained_on(make_cell, tmp
     first = found.table.iloc[0]
     assert (first["n_labelled"], first["n_rarest"]) == (12, 3)  # 24 less a quarter; 9 and 3
     assert {"curve_area", "late_spread"} <= set(found.table["metric"])
+    assert set(cell.metrics) == set(found.table["metric"])
 
 
 def test_the_rare_class_is_the_one_that_is_named(make_cell, tmp_path):
@@ -181,6 +182,7 @@ def test_masks_with_the_decoder_of_the_pre_training(make_cell, tmp_path):
     dice = table[table["metric"] == "dice"].set_index("transfer")["value"]
     assert dice.between(0, 1).all()
     assert dice["encoder"] != dice["encoder_decoder"]
+    assert set(cells[0].metrics) == set(table["metric"])
     with pytest.raises(ConfigError, match="Expected masks to be predicted after a Restoration"):
         make_cell({}, transfer="encoder_decoder", objective=Restoration(segmentation_width=8), segmentation=SegmentationSettings(width=4))
     with pytest.raises(ConfigError, match="Expected neither imbalance nor a probe"):

@@ -130,6 +130,16 @@ def test_a_wrong_level_is_refused_before_anything_is_computed(tmp_path, monkeypa
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_metric_that_the_cells_cannot_have_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", "--config", str(written(tmp_path, metrics=["recall: maligant"])), "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert "Expected metrics of the part 'images' among auroc" in said
+    assert "found 'recall: maligant'. Did you mean 'recall: malignant'" in said
+    assert main(["evaluate", "--config", str(written(tmp_path, metrics=["dice"])), "--quiet"]) == 2
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_part_that_answers_no_question_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     parts = {**STUDY["parts"], "bare": {"axes": {"shots": None, "width": None}, "base": STUDY["parts"]["images"]["base"]}}

@@ -75,3 +75,37 @@ def test_other_folders_and_damaged_ones(run, tmp_path):
 
 def test_numbers_are_drawn_from_low_to_high_and_words_after_them():
     assert _in_order(["full", "100", "5", "0.5", "none"]) == ["0.5", "5", "100", "full", "none"]
+
+
+def test_the_answer_in_words_says_what_the_intervals_say(run):
+    page = write_study_report(run).read_text(encoding="utf-8")
+    assert "12 cells on 3 splits, each with 1 seed; 100 subjects to train on and 50 to test on in each split. With one seed, what other" in page
+    assert "AUROC against scratch; 3 splits, 1 seed:" in page
+    half = 4.302653 * 0.01 * (1 / 3 + 50 / 100) ** 0.5
+    interval = f"+{0.11 - half:.3f} to +{0.11 + half:.3f}"
+    told = f"higher: +0.110 on average over 3 cells (95% interval {interval}). Cell by cell, the interval lies above zero in 3 of 3, below it in 0."
+    assert f"<li><b>contrast</b>: {told}</li>" in page
+    table = pd.read_csv(run / "study.csv")
+    table["value"] += (table["start"] == "contrast") * np.where(table["split"] == "fold-0", 0.2, -0.2)
+    table.to_csv(run / "study.csv", index=False)
+    assert "no difference is shown: " in write_study_report(run).read_text(encoding="utf-8")
+    table[table["split"] == "fold-0"].to_csv(run / "study.csv", index=False)
+    page = write_study_report(run).read_text(encoding="utf-8")
+    assert "not shown: " in page
+    assert "without an interval, which takes two splits or more that differ" in page
+    assert "higher: " not in page
+    apart = table[(table["split"] == "fold-0") == (table["shots"] == 1)]
+    apart[(apart["split"] != "fold-1") | (apart["shots"] == 5)].to_csv(run / "study.csv", index=False)
+    assert "none of 3 cells has all of 3 splits" in write_study_report(run).read_text(encoding="utf-8")
+
+
+def test_a_metric_that_is_absent_is_said(run):
+    shown = json.loads((run / "study.json").read_text())
+    shown["parts"]["images"]["questions"][0]["metrics"] = ["auroc", "dice", "brier"]
+    (run / "study.json").write_text(json.dumps(shown))
+    table = pd.read_csv(run / "study.csv")
+    pd.concat([table, table.assign(metric="brier", value=np.nan)]).to_csv(run / "study.csv", index=False)
+    page = write_study_report(run).read_text(encoding="utf-8")
+    for name in ("Dice", "Brier score"):
+        assert f"{name} was asked for, and no cell has a number of it." in page
+    assert "AUROC against scratch" in page

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from graphssl.errors import DataError
-from graphssl.statistics.grid import axes_of, cell_means, convergence, paired_differences, power_laws
+from graphssl.statistics.grid import axes_of, cell_means, convergence, mean_differences, paired_differences, power_laws
 
 
 def table_of(value, starts=("scratch", "contrast"), sizes=("10", "100", "1000")):
@@ -96,3 +96,22 @@ def test_errors():
         cell_means(table, "dice")
     with pytest.raises(DataError, match="Expected an axis among start, size"):
         paired_differences(table, "colour", "red", "auroc")
+
+
+def test_mean_differences_are_over_the_same_cells_in_every_split():
+    """By hand: 0.06 in each of two whole cells, one of which is shown alone; a cell without a split counts and is not averaged."""
+    spread = {10.0: 0.001, 100.0: 0.02, 1000.0: 0.001}
+    table = table_of(lambda start, size, fold, seed: 0.5 + 0.1 * fold + 0.01 * seed + (0.06 + spread[size] * (fold - 1)) * (start != "scratch"))
+    table = table[~((table["size"] == "1000") & (table["split"] == "fold-2"))]
+    found = mean_differences(table, "start", "scratch", "auroc").iloc[0]
+    assert (found["start"], found["n_averaged"], found["n_cells"], found["n_splits"], found["n_seeds"]) == ("contrast", 2, 3, 3, 2)
+    assert found["difference"] == pytest.approx(0.06)
+    half = 4.302653 * 0.0105 * math.sqrt(1 / 3 + 100 / 200)  # t of 2 degrees of freedom; the mean of the cells spreads by 0.0105
+    assert (found["low"], found["high"]) == pytest.approx((0.06 - half, 0.06 + half), abs=1e-6)
+    assert (found["n_above"], found["n_below"]) == (2, 0)  # that of size 100 holds zero
+    gone = table[~((table["split"] == "fold-0") & (table["size"] == "100")) & ~((table["split"] == "fold-1") & (table["size"] == "10"))]
+    nothing = mean_differences(gone, "start", "scratch", "auroc").iloc[0]
+    assert nothing["n_averaged"] == 0
+    assert math.isnan(nothing["difference"])
+    with pytest.raises(DataError, match="Expected an axis among start, size"):
+        mean_differences(table, "start", "nobody", "auroc")
