@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.dummy import DummyClassifier
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -19,6 +18,7 @@ from graphssl.data.regions import ConnectivityKind
 from graphssl.data.transforms import ColumnEncoder
 from graphssl.errors import ConfigError
 from graphssl.estimators import WITHHELD
+from graphssl.evaluation.boosting import make_boosting
 from graphssl.evaluation.calibrated import RidgeProbability, SvmProbability
 from graphssl.evaluation.native_missing import NativeMissing
 from graphssl.evaluation.perceptron import Perceptron
@@ -52,7 +52,8 @@ def make_baseline(name: str, atlases: Sequence[str] | None = None, class_weight:
     `svm_…` a linear support vector machine with C = 1 and `mlp_…` a perceptron with one hidden layer, stopped early on training subjects. They read
     connectivity: Fisher-z `…_correlation`, Fisher-z `…_partial` correlation or `…_tangent`, centred and scaled on training subjects.
     `logistic_table` is logistic regression on the columns of the table, with the training mean and a mark in place of a missing value, and
-    `boosting_table` is histogram gradient boosting on the same columns (300 rounds, learning rate 0.05), for which missing is a state of its own.
+    `boosting_table` is histogram gradient boosting on the same columns (300 rounds, learning rate 0.05), for which missing is a state of its own. Its
+    leaves hold twenty subjects, or a tenth of the labels where there are fewer than 200, but at least five (a third of fewer than fifteen labels).
     Beware of columns that spell the target out. `logistic_pixels` is logistic regression on the pixels of small images, `boosting_intensities` that
     boosting on statistics of their intensities; see `ImageFeatures`.
     `covariates` is logistic regression on the table's covariates alone, which shows what can be read without any scan; other columns, such as
@@ -82,11 +83,10 @@ def make_baseline(name: str, atlases: Sequence[str] | None = None, class_weight:
     logistic = LogisticRegression(class_weight=class_weight, max_iter=2000)
     if name == "logistic_table":
         return LabelledOnly(make_pipeline(ColumnEncoder(), logistic))
-    boosting = HistGradientBoostingClassifier(learning_rate=0.05, max_iter=300, early_stopping=False, class_weight=class_weight, random_state=0)
     if name == "boosting_table":
-        return LabelledOnly(make_pipeline(NativeMissing(), boosting))
+        return LabelledOnly(Pipeline([("nativemissing", NativeMissing()), ("histgradientboostingclassifier", make_boosting(class_weight))]))
     if name == "boosting_intensities":
-        return LabelledOnly(boosting, preparation=ImageFeatures("intensities"))
+        return LabelledOnly(make_boosting(class_weight), preparation=ImageFeatures("intensities"))
     if name == "logistic_pixels":
         return LabelledOnly(make_pipeline(UnitScaler(), logistic), preparation=ImageFeatures("pixels"))
     if name == "covariates":

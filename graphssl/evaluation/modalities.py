@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.ensemble import HistGradientBoostingClassifier
 
 from graphssl.data.cohort import Cohort
 from graphssl.data.multimodal import MultimodalBatch, MultimodalBuilder
@@ -16,6 +15,7 @@ from graphssl.encoders.multimodal import MultimodalEncoder
 from graphssl.encoders.table_encoder import AbstractTableEncoder
 from graphssl.errors import ConfigError
 from graphssl.estimators import WITHHELD, ConnectomeClassifier
+from graphssl.evaluation.boosting import make_boosting
 from graphssl.evaluation.fitted_once import fitted_once
 from graphssl.training.model import Model
 
@@ -143,14 +143,7 @@ class EmbeddingBoosting(ClassifierMixin, BaseEstimator):
         labels = np.asarray(y)
         self.model_ = self.classifier.pretrain_cohort(X, labels)
         labelled = labels != WITHHELD
-        boosting = HistGradientBoostingClassifier(
-            learning_rate=0.05,
-            max_iter=300,
-            min_samples_leaf=min(20, max(2, int(labelled.sum()) // 20)),  # twenty, its default, would leave few subjects without any split
-            early_stopping=False,
-            class_weight=self.classifier.class_weight,
-            random_state=0,
-        )
+        boosting = make_boosting(self.classifier.class_weight)
         self.boosting_ = boosting.fit(embedded_modalities(self.model_, X.select(labelled)), labels[labelled])
         self.classes_ = self.boosting_.classes_
         return self
