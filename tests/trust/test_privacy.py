@@ -16,20 +16,10 @@ MARK = "zqx"
 AGES = [41.271 + k / 1000 for k in range(24)]
 # Files that are for patients: who is in which split, what was predicted of whom, who was left out; and what is kept to go on with.
 FOR_PATIENTS = {"splits.json", "predictions.parquet", "excluded.csv"}
-CONFIGURATION = {
-    "name": "run",
-    "target": "diagnosis",
-    "cohort": {"path": "cohort"},
-    "encoder": {"class_path": "graphssl.encoders.MLP", "init_args": {"width": 8}},
-    "objective": {"class_path": "graphssl.objectives.MaskedRegions"},
-    "pretraining": {"max_epochs": 1, "accelerator": "cpu"},
-    "finetuning": {"max_epochs": 1, "accelerator": "cpu"},
-    "evaluation": {"methods": ["scratch_probe"], "baselines": ["logistic_correlation", "covariates"], "audited": [], "seeds": [0]},
-}
 
 
 @pytest.fixture(scope="module")
-def place(make_cohort, tmp_path_factory):
+def place(make_cohort, configuration, tmp_path_factory):
     """A folder with a saved cohort of marked patients, of whom two were left out, and a configuration."""
     folder = tmp_path_factory.mktemp("private")
     cohort = make_cohort(n_subjects=24, n_regions=12, n_timepoints=30)
@@ -40,7 +30,7 @@ def place(make_cohort, tmp_path_factory):
     excluded = pd.DataFrame({"what": "subject", "id": [f"{MARK}900", f"{MARK}901"], "reason": "no file"}, dtype="str")
     schema = Schema([*cohort.schema, Column("age_at_scan", "continuous", "covariate")])
     Cohort("marked", table, schema, regions, excluded).save(folder / "cohort")
-    (folder / "run.yaml").write_text(yaml.safe_dump(CONFIGURATION))
+    (folder / "run.yaml").write_text(yaml.safe_dump(configuration(epochs=1, baselines=("logistic_correlation", "covariates"))))
     return folder
 
 
