@@ -206,14 +206,18 @@ def evaluate(words: Sequence[str]) -> None:
 
 
 def _evaluate_study(words: Sequence[str]) -> None:
+    from graphssl.evaluation.shares import Share
     from graphssl.experiment.study import instantiate_study, run_study_of, study_parser
 
     parser = _with_smoke(_with_common(study_parser()))
+    parser.add_argument("--share", type=str, help="of the cells, such as 3/16: the third of sixteen processes; without it, the rest and the report")
     parsed = _parse(parser, words)
     study, text = instantiate_study(parsed)
-    found = run_study_of(study, text, smoke=parsed.smoke, progress=not parsed.quiet)
+    share = None if parsed.share is None else Share.parse(parsed.share)
+    found = run_study_of(study, text, smoke=parsed.smoke, share=share, progress=not parsed.quiet)
     counts = ", ".join(f"{name} {n}" for name, n in found["cells"].items())
-    _print(f"Cells: {counts}\nTable: {found['table']}\nReport: {found['report']}", found, parsed)
+    made = f"Table: {found['table']}\nReport: {found['report']}" if share is None else "The same command without --share makes table and report."
+    _print(f"Cells: {counts}\n{made}", found, parsed)
 
 
 def embed(words: Sequence[str]) -> None:

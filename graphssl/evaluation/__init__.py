@@ -16,6 +16,7 @@ from graphssl.evaluation.retrieval import modality_retrieval
 from graphssl.evaluation.rollout import attention_rollout
 from graphssl.evaluation.segmentation import evaluate_segmentation, segmentation_scores
 from graphssl.evaluation.segmenter import MeanMask, Segmenter
+from graphssl.evaluation.shares import Share
 from graphssl.evaluation.studies import Cell, CellSettings, Study, run_study
 from graphssl.evaluation.tuning import Tuned
 from graphssl.evaluation.voting import CrossVoting, confirmed, probability_grids
@@ -35,6 +36,7 @@ __all__ = [
     "NearestNeighborProbe",
     "Saliency",
     "Segmenter",
+    "Share",
     "Study",
     "Tuned",
     "attention_rollout",

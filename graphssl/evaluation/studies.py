@@ -23,6 +23,7 @@ from graphssl.encoders.images.segmentation import SegmentationDecoder
 from graphssl.errors import ConfigError, DataError
 from graphssl.evaluation.protocols import ProtocolName, Task, described, make_mask_task, make_splits, make_task, one_thread, shown, without_labels
 from graphssl.evaluation.segmentation import SCORES, evaluate_segmentation, mean_scores
+from graphssl.evaluation.shares import Share
 from graphssl.folders import file_written_whole
 from graphssl.objectives.base import AbstractObjective
 from graphssl.objectives.restoration import Restoration
@@ -182,6 +183,7 @@ def run_study(
     n_folds: int | None = None,
     seeds: Sequence[int] = (0,),
     n_jobs: int = 1,
+    share: Share | None = None,
     progress: bool = False,
 ) -> Study:
     """Pre-train, fine-tune and score every cell on the same splits and seeds.
@@ -197,7 +199,12 @@ def run_study(
         n_folds: How many of the splits are used; all when left out.
         seeds: Seeds of weights, draws and order.
         n_jobs: Processes; each uses one thread when there are several.
+        share: The part of the cells that this call computes, while others compute theirs in the same folder; what begins with the same pre-training
+            is of one share. All of them when left out.
         progress: Whether to show progress on stderr.
+
+    Returns:
+        What was found; of a share, in its cells alone.
 
     Raises:
         ConfigError: If there are no cells or seeds.
@@ -206,6 +213,8 @@ def run_study(
     if not cells or not seeds:
         raise ConfigError(f"Expected cells and seeds to study, found {len(cells)} and {len(seeds)}.")
     units = [unit for cell in cells for unit in _units(cell, protocol, n_splits, n_folds, seeds, Path(folder))]
+    if share is not None:
+        units = _of_share(units, share)
     alone, parallel = n_jobs != 1, joblib.Parallel(n_jobs=n_jobs, return_as="generator")
     for stage in range(max(len(cell.settings.pretrain_on) for cell in cells)):
         starts = list({unit.starts[stage]: unit for unit in units if len(unit.starts) > stage}.values())
@@ -215,7 +224,10 @@ def run_study(
     different = {unit.path: unit for unit in units}
     for _ in shown(parallel(joblib.delayed(_score)(unit, alone) for unit in different.values()), len(different), "cells", progress):
         pass
-    return _gathered(units)
+    found = _gathered(units)
+    if share is None and found.table.empty:
+        raise DataError(f"Expected data that allow a cell of the study, found none that they do: {found.left_out['why'].iloc[0]}")
+    return found
 
 
 class _Unit(NamedTuple):
@@ -242,6 +254,19 @@ def _units(cell: Cell, protocol: ProtocolName, n_splits: int, n_folds: int | Non
     task = cell.task
     splits = make_splits(cell.cohort, task, protocol, n_splits)[:n_folds]
     return [_unit(cell, task, split, seed, folder) for split in splits for seed in seeds]
+
+
+def _of_share(units: Sequence[_Unit], share: Share) -> list[_Unit]:
+    """Cells of a share: all that begin with the same pre-training are of one."""
+    pieces: dict[str, set[Path]] = {}
+    for unit in units:
+        pieces.setdefault(_beginning(unit), set()).update([unit.path, *unit.starts])
+    mine = share.take({name: len(paths) for name, paths in pieces.items()})
+    return [unit for unit in units if _beginning(unit) in mine]
+
+
+def _beginning(unit: _Unit) -> str:
+    return unit.starts[0].name if unit.starts else unit.path.name
 
 
 def _unit(cell: Cell, task: Task, split: Split, seed: int, folder: Path) -> _Unit:
@@ -455,10 +480,8 @@ def _gathered(units: Sequence[_Unit]) -> Study:
         rows += [{**where, "metric": metric, "value": math.nan if v is None else v, **about} for metric, v in record["values"].items()]
         if record["curve"]:
             curves.append(pd.DataFrame(record["curve"]).assign(**where))
-    if not rows:
-        raise DataError(f"Expected data that allow a cell of the study, found none that they do: {left_out[0]['why']}")
     axes = list(dict.fromkeys(axis for unit in units for axis in unit.cell.levels))
-    table = pd.DataFrame(rows).reindex(columns=[*axes, *MEASURED])
+    table = pd.DataFrame(rows, columns=[*axes, *MEASURED])
     joined = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=["split", "seed", "step", SCORE])
     first = [name for name in (*axes, "split", "seed", "step") if name in joined]
     joined = joined[[*first, *[name for name in joined if name not in first]]]

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 import torch
 import yaml
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from graphssl.data.cohort import Cohort
 from graphssl.data.splits import Split
@@ -28,6 +28,9 @@ from graphssl.seal import LOCK, seal, unseal
 _PACKAGES = ("graphssl", "torch", "torch-geometric", "pytorch-lightning", "numpy", "scipy", "pandas", "scikit-learn", "nilearn")
 # Entries of a configuration that change how a run goes but not what it finds.
 _INCIDENTAL = ("config", "output", "n_jobs", "progress", "accelerator", "devices", "nodes")
+
+# Seconds that a part of a run waits for others that open the folder at the same moment.
+_PATIENCE = 60.0
 
 # What a run writes before it computes anything.
 _BEGINNING = {"manifest.json", "config.yaml", "excluded.csv", "splits.json", LOCK}
@@ -105,6 +108,28 @@ class RunFolder:
                 self.forget()
             raise
 
+    @contextmanager
+    def opened_in_part(self, cohort: Cohort, details: dict[str, Any], part: str) -> Iterator["RunFolder"]:
+        """The folder, opened, held together with processes that compute other parts of the run, and against all others; not sealed at the end.
+
+        Whoever opens it next for itself finds what the parts have done, and seals it.
+
+        Args:
+            cohort: The cohort.
+            details: What the manifest says beside it.
+            part: Name of the part.
+
+        Raises:
+            RunFolderError: If the interrupted run had other data, or another process holds the folder for itself or computes this part.
+        """
+        with _locked(self.path, LOCK, _PATIENCE):  # others open it for their parts at the same moment
+            self.open(cohort, details)
+            lock = _acquired(self.path, f"{part}{LOCK}")
+        try:
+            yield self
+        finally:
+            lock.release()
+
     def forget(self) -> None:
         """Remove the folder again if nothing but a beginning stands in it."""
         found = {path.name for path in self.path.rglob("*") if path.is_file()}
@@ -147,22 +172,36 @@ def held(folder: Path) -> Iterator[None]:
         folder: The folder; made where there is none.
 
     Raises:
-        RunFolderError: If another process holds it.
+        RunFolderError: If another process holds it, or a part of it.
         StorageError: If the disk is full, or the folder must not be written to.
     """
-    lock = FileLock(folder / LOCK)
-    try:
-        with storing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire(blocking=False)
-    except Timeout as error:
-        raise RunFolderError(
-            f"Expected no other process to write into {folder}, found one. Wait until it is done, stop it, or choose another name."
-        ) from error
+    with _locked(folder, LOCK):
+        for path in folder.glob(f"?*{LOCK}"):  # of parts, whose processes may have been killed
+            _acquired(folder, path.name).release()
+            path.unlink(missing_ok=True)
+        yield
+
+
+@contextmanager
+def _locked(folder: Path, name: str, seconds: float = 0) -> Iterator[None]:
+    lock = _acquired(folder, name, seconds)
     try:
         yield
     finally:
         lock.release()
+
+
+def _acquired(folder: Path, name: str, seconds: float = 0) -> BaseFileLock:
+    lock = FileLock(folder / name)
+    try:
+        with storing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=seconds)
+    except Timeout as error:
+        raise RunFolderError(
+            f"Expected no other process to write into {folder}, found one. Wait until it is done, stop it, or choose another name."
+        ) from error
+    return lock
 
 
 def run_hash(configuration: str) -> str:

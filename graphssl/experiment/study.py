@@ -14,6 +14,7 @@ from jsonargparse import Namespace
 from graphssl.data.cohort import Cohort
 from graphssl.data.union import union_of_labels
 from graphssl.errors import ConfigError, InputError
+from graphssl.evaluation.shares import Share
 from graphssl.evaluation.studies import Cell, CellSettings, Study, grid, merged, others, run_study
 from graphssl.experiment.config import CohortSource, EvaluationSettings, Experiment, experiment_parser, instantiate, known_keys
 from graphssl.experiment.methods import objective_of
@@ -22,6 +23,7 @@ from graphssl.experiment.runs import RunFolder
 from graphssl.experiment.smoke import instantiate_small
 from graphssl.folders import file_written_whole
 from graphssl.reports import write_study_report
+from graphssl.statistics.grid import axes_of
 from graphssl.training.by_steps import StepSettings
 
 # Of every cell that --smoke runs.
@@ -187,17 +189,20 @@ def instantiate_study(parsed: Namespace) -> tuple[StudyExperiment, str]:
 _KEYS = ("name", "questions", "parts", "base", "axes", "metrics", "only", "n_folds", "n_jobs", "output")
 
 
-def run_study_of(study: StudyExperiment, configuration: str, *, smoke: bool = False, progress: bool = False) -> dict[str, Any]:
-    """Run all cells of a study and write table, curves and report; goes on where a killed run stopped.
+def run_study_of(
+    study: StudyExperiment, configuration: str, *, smoke: bool = False, share: Share | None = None, progress: bool = False
+) -> dict[str, Any]:
+    """Run all cells of a study and write table, curves and report; goes on where a killed run stopped, or several shares did.
 
     Args:
         study: The study.
         configuration: Its resolved configuration.
         smoke: Whether to run a few steps of every level, on the smallest data, simulated ones where they are absent.
+        share: A share of the cells, to compute alone while other processes compute theirs in the same folder; no table is written.
         progress: Whether to show progress on stderr.
 
     Returns:
-        Where table and report are, and how many cells there are.
+        Where table and report are, and how many cells there are; of a share, how many it computed, by split and seed.
 
     Raises:
         InputError: If the configuration is wrong, or the data cannot be read or allow no cell.
@@ -208,7 +213,8 @@ def run_study_of(study: StudyExperiment, configuration: str, *, smoke: bool = Fa
     folder = RunFolder(Path(study.output) / name, "evaluate", ("# one step of a run, by --smoke\n" if smoke else "") + configuration)
     first, evaluation = next(iter(planned.values()))
     details = {"seeds": list(evaluation.seeds), "parts": {name: _told(cells) for name, (cells, _) in planned.items()}}
-    with folder.opened(first[0].cohort, details):
+    cohort = first[0].cohort
+    with folder.opened(cohort, details) if share is None else folder.opened_in_part(cohort, details, f"share-{share.number}-of-{share.of}"):
         found = {
             name: run_study(
                 cells,
@@ -218,10 +224,13 @@ def run_study_of(study: StudyExperiment, configuration: str, *, smoke: bool = Fa
                 n_folds=1 if smoke else study.n_folds,
                 seeds=settings.seeds,
                 n_jobs=study.n_jobs,
+                share=share,
                 progress=progress,
             )
             for name, (cells, settings) in planned.items()
         }
+        if share is not None:
+            return {"run": str(folder.path), "share": str(share), "cells": {name: _n_computed(each) for name, each in found.items()}}
         _write(folder, study, found)
         report = write_study_report(folder.path)
     counts = {name: len(cells) for name, (cells, _) in planned.items()}
@@ -341,9 +350,15 @@ def _told(cells: Sequence[Cell]) -> dict[str, Any]:
     return {"n_cells": len(cells), "cohorts": cohorts}
 
 
+def _n_computed(found: Study) -> int:
+    """Cells by split and seed, those that the data do not allow among them."""
+    each = [*axes_of(found.table), "split", "seed"]
+    return len(found.table[each].drop_duplicates()) + len(found.left_out)
+
+
 def _write(folder: RunFolder, study: StudyExperiment, found: Mapping[str, Study]) -> None:
     """Table and curves of all parts, what was left out, and what the report is to show."""
-    axes = list(dict.fromkeys(axis for each in found.values() for axis in each.table.columns[: each.table.columns.get_loc("split")]))
+    axes = list(dict.fromkeys(axis for each in found.values() for axis in axes_of(each.table)))
     for name in ("table", "curves", "left_out"):
         whole = pd.concat([getattr(each, name) for each in found.values()], ignore_index=True)
         present = [axis for axis in axes if axis in whole]

@@ -11,6 +11,7 @@ from graphssl.datasets import simulate_images
 from graphssl.encoders import ResNet
 from graphssl.errors import ConfigError, DataError
 from graphssl.evaluation import studies
+from graphssl.evaluation.shares import Share
 from graphssl.evaluation.studies import Cell, CellSettings, grid, merged, run_study
 from graphssl.objectives import Restoration
 from graphssl.training import SegmentationSettings, StepSettings, TrainingSettings
@@ -101,6 +102,29 @@ def test_a_killed_study_goes_on_and_ends_with_the_same_numbers(study, cells, tmp
     found = run_study(cells, folder=tmp_path, seeds=(0, 1), n_folds=1)
     assert all(path.read_bytes() == content for path, content in kept.items())
     assert {path: path.stat().st_mtime_ns for path in starts} == starts
+    pd.testing.assert_frame_equal(found.table.drop(columns="seconds"), study[1].table.drop(columns="seconds"))
+
+
+def test_shares_are_the_whole_and_what_begins_alike_is_of_one(study, cells, tmp_path):
+    kept = {"folder": tmp_path, "seeds": (0, 1), "n_folds": 1}
+    first, second = (run_study(cells, share=Share(number, 2), **kept).table for number in (1, 2))
+    each = ["start", "shots", "split", "seed"]
+    both = pd.concat([first, second])
+    assert len(both.drop_duplicates(each)) == len(first.drop_duplicates(each)) + len(second.drop_duplicates(each)) == 8
+    begun = both[both["start"] == "pre-trained"].drop_duplicates(each).groupby("seed").size()
+    assert begun.tolist() == [2, 2]
+    for part in (first, second):
+        assert set(part[part["start"] == "pre-trained"].groupby("seed")["shots"].nunique()) <= {2}
+    done = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
+    whole = run_study(cells, **kept)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")} == done  # nothing was left to do
+    pd.testing.assert_frame_equal(whole.table.drop(columns="seconds"), study[1].table.drop(columns="seconds"))
+    of_many = [run_study(cells[:1], folder=tmp_path, n_folds=1, share=Share(number, 3)).table for number in (1, 2, 3)]
+    assert sorted(len(table.drop_duplicates(each)) for table in of_many) == [0, 0, 1]  # a share may have nothing to do
+
+
+def test_processes_side_by_side_find_what_one_finds(study, cells, tmp_path):
+    found = run_study(cells, folder=tmp_path, seeds=(0, 1), n_folds=1, n_jobs=2)
     pd.testing.assert_frame_equal(found.table.drop(columns="seconds"), study[1].table.drop(columns="seconds"))
 
 

@@ -11,6 +11,7 @@ import yaml
 from graphssl.data import Cohort
 from graphssl.data.splits import Split
 from graphssl.errors import RunFolderError
+from graphssl.experiment import runs
 from graphssl.experiment.runs import RunFolder, describe, held, joint_hash, read_manifest, run_hash
 from graphssl.seal import broken
 
@@ -188,6 +189,29 @@ def test_a_folder_that_a_process_holds_is_refused_to_others(tmp_path, cohort):
         assert files_in(folder.path) == before
     with held(tmp_path / "run"):
         pass
+
+
+def test_parts_hold_a_folder_together_and_against_others(tmp_path, cohort, monkeypatch):
+    monkeypatch.setattr(runs, "_PATIENCE", 0.0)
+
+    def made():
+        return RunFolder(tmp_path / "run", "evaluate", CONFIGURATION)
+
+    def refused():
+        return pytest.raises(RunFolderError, match="no other process to write into")
+
+    with made().opened_in_part(cohort, {}, "share-1-of-2") as first, made().opened_in_part(cohort, {}, "share-2-of-2"):
+        with refused(), made().opened(cohort, {}):
+            pass
+        with refused(), made().opened_in_part(cohort, {}, "share-1-of-2"):
+            pass
+        first.write_text("history.csv", "epoch")
+    assert not (tmp_path / "run" / "SHA256SUMS").exists()
+    with made().opened(cohort, {}), refused(), made().opened_in_part(cohort, {}, "share-1-of-2"):
+        pass
+    assert broken(tmp_path / "run") == []
+    assert "history.csv" in files_in(tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").glob("*.lock")] == [".lock"]
 
 
 def test_a_finished_run_is_sealed_and_an_interrupted_one_is_not(tmp_path, cohort):

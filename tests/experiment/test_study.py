@@ -1,7 +1,11 @@
 """Studies from a configuration: cells of questions, changes by level, and what is wrong with one."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -86,6 +90,58 @@ def test_a_study_runs_from_the_command_line_and_its_report_is_made_anew(tmp_path
     shutil.rmtree(run / "starts")
     assert main(["evaluate", "--config", str(written(tmp_path, metrics=["auprc"])), "--quiet"]) == 2  # another study
     assert "another one" in capsys.readouterr().err
+
+
+# Imports once, then starts the study's shares in processes of their own: the first is killed as it puts its third cell in place, then both at once.
+SHARES = """
+import os, signal, sys
+from graphssl.cli import main
+import graphssl.experiment.study
+
+def begun(share, fatal=0):
+    child = os.fork()
+    if child:
+        return child
+    placed = []
+    def watch(event, arguments):
+        if event == "os.rename" and os.fspath(arguments[1]).endswith(".json") and "cells" in os.fspath(arguments[1]):
+            placed.append(arguments[1])
+            if len(placed) == fatal:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(watch)
+    os._exit(main(["evaluate", "--config", "study.yaml", "--share", share, "--quiet"]))
+
+print(os.waitpid(begun("1/2", fatal=3), 0)[1], len(os.listdir("runs/small/cells")), flush=True)
+print([os.waitpid(child, 0)[1] for child in [begun("1/2"), begun("2/2")]], flush=True)
+"""
+
+
+def test_shares_in_processes_of_their_own_make_the_table_of_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path)
+    # What a job array sets.
+    environment = {**os.environ, "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "study", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    done = subprocess.run([sys.executable, "-c", SHARES], env=environment, capture_output=True, text=True, timeout=300, check=True)
+    killed, both = [line for line in done.stdout.splitlines() if line[0] in "9["]
+    assert killed.split()[0] == "9"
+    assert 2 <= int(killed.split()[1]) <= 4  # the two that were whole, and what is beside the third
+    assert both == "[0, 0]"
+    cells = {path: path.stat().st_mtime_ns for path in Path("runs/small/cells").iterdir()}
+    assert len(cells) == 7 * 2
+    assert not Path("runs/small/study.csv").exists()
+    assert main(["evaluate", "--config", "study.yaml", "--quiet", "--json"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in Path("runs/small/cells").iterdir()} == cells  # nothing was left to do
+    assert broken("runs/small") == []
+    assert main(["evaluate", "--config", "study.yaml", "--quiet", "--output", "alone"]) == 0
+    together, alone = (pd.read_csv(f"{place}/small/study.csv").drop(columns="seconds") for place in ("runs", "alone"))
+    pd.testing.assert_frame_equal(together, alone)
+    capsys.readouterr()
+    assert main(["evaluate", "--config", "study.yaml", "--share", "1/9", "--quiet", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["share"] == "1/9"
+    assert "report" not in record
+    assert main(["evaluate", "--config", "study.yaml", "--share", "0/9", "--quiet"]) == 2
+    assert "Count from 1" in capsys.readouterr().err
 
 
 def test_only_studies_have_parts(tmp_path):
