@@ -4,9 +4,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from graphssl.reports.canvas import INCH, canvas, png
+from graphssl.reports.canvas import INCH, canvas, marks, png, tell
 from graphssl.reports.markup import Picture
-from graphssl.reports.names import method_label, number
+from graphssl.reports.names import estimate, method_label, number
 from graphssl.statistics.compare import Comparison, corrected_resampled_t_test, wilcoxon_test
 from graphssl.statistics.metrics import Interval, mean_interval
 
@@ -105,7 +105,15 @@ def adaptation_figure(adaptation: pd.DataFrame, baselines: pd.DataFrame | None =
                 found = [_interval(rows)[0] for _, rows in part.groupby("step")]
                 steps = np.sort(part["step"].unique())
                 colour = _COLOURS.get(strategy, "#3b4754")
-                axes.plot(steps, [one.estimate for one in found], color=colour, linewidth=1.8, marker="o", markersize=3, label=label(strategy))
+                means = [one.estimate for one in found]
+                (line,) = axes.plot(steps, means, color=colour, linewidth=1.8, marker="o", markersize=3, label=label(strategy))
+                tell(
+                    line,
+                    (
+                        f"{label(strategy)}, step {step:g}: {estimate(one.estimate, one.low, one.high)}"
+                        for step, one in zip(steps, found, strict=True)
+                    ),
+                )
                 if found[0].n > 2:  # the interval of two says nothing
                     axes.fill_between(steps, [one.low for one in found], [one.high for one in found], color=colour, alpha=0.12, linewidth=0)
             for place, method in enumerate(others):
@@ -121,13 +129,13 @@ def adaptation_figure(adaptation: pd.DataFrame, baselines: pd.DataFrame | None =
         np.atleast_1d(panels)[0].set_ylabel("AUROC on the targets" if several else "AUROC on the target")
         handles, labels = np.atleast_1d(panels)[0].get_legend_handles_labels()
         drawn.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2 if width < 9 else 3)
-        image = png(drawn)
-    means = "; ".join(f"{label(row['method'])} with {row['n_support']}: {number(row['auroc'])}" for row in summarised(scores).to_dict("records"))
+        image, told = png(drawn), marks(drawn)
+    last = "; ".join(f"{label(row['method'])} with {row['n_support']}: {number(row['auroc'])}" for row in summarised(scores).to_dict("records"))
     caption = (
         f"Mean over {'targets' if several else 'draws of the labelled subjects'} with its 95% interval. At step 0 no labelled subject of the target "
         "was used. Broken lines: baselines. Gray line: chance."
     )
-    return Picture(image, f"Line charts of AUROC by gradient step. After the last: {means}.", caption, round(width * INCH))
+    return Picture(image, f"Line charts of AUROC by gradient step. After the last: {last}.", caption, round(width * INCH), told)
 
 
 def _has_several_targets(rows: pd.DataFrame) -> bool:

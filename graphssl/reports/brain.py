@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from graphssl.reports.canvas import INCH, canvas, png
+from graphssl.reports.canvas import INCH, canvas, marks, png, tell, tell_points
 from graphssl.reports.markup import Picture
-from graphssl.reports.names import listed
+from graphssl.reports.names import listed, number
 from graphssl.reports.run_folder import Array, Connectome
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _STRONGEST = 60
 def explanation_figures(connectome: Connectome, regions: pd.DataFrame | None) -> dict[str, Picture]:
     """All figures of an explanation, by name."""
     drawn = {
-        "glass_brain_regions": glass_regions(connectome),
+        "glass_brain_regions": glass_regions(connectome, regions),
         "glass_brain_connections": glass_edges(connectome),
         "effects_matrix": effects_matrix(connectome, regions),
         "mean_connectome": connectome_matrix(connectome, regions),
@@ -38,7 +38,7 @@ def effects_matrix(connectome: Connectome, regions: pd.DataFrame | None) -> Pict
     return _matrix(connectome, regions, connectome.edges, what, "effect of each connection on the prediction")
 
 
-def glass_regions(connectome: Connectome) -> Picture:
+def glass_regions(connectome: Connectome, regions: pd.DataFrame | None = None) -> Picture:
     """Saliency of regions on a glass brain."""
     from nilearn.plotting import plot_markers
 
@@ -55,7 +55,8 @@ def glass_regions(connectome: Connectome) -> Picture:
             node_vmax=high if high > low else low + 1,
             figure=figure,
         )
-        image = png(figure)
+        tell_points(figure, [f"{name}: {value:.3g}" for name, value in zip(_named(connectome, regions), values, strict=True)])
+        image, told = png(figure), marks(figure)
     top = np.argsort(-values)[:3]
     labels = listed(map(str, connectome.labels[top]))
     alt = f"Glass brain with a marker at each of {len(values)} regions, larger where the model looks more; the most salient are labels {labels}."
@@ -64,6 +65,7 @@ def glass_regions(connectome: Connectome) -> Picture:
         alt,
         "How much each region weighs in the prediction of the fine-tuned model (mean absolute saliency of its connections).",
         round(9.6 * INCH),
+        told,
     )
 
 
@@ -102,13 +104,22 @@ def _matrix(connectome: Connectome, regions: pd.DataFrame | None, values: Array,
         # The correlation of a region with itself says nothing and would set the scale.
         np.fill_diagonal(matrix, 0.0)
         image = plot_matrix(matrix, axes=axes, vmin=-(limit or 1.0), vmax=limit or 1.0, cmap="RdBu_r", colorbar=False)
+        named = [_named(connectome, regions)[k] for k in order]
+        tell(image, (f"{row}, {column}: {number(matrix[i, j])}" for i, row in enumerate(named) for j, column in enumerate(named)))
         figure.colorbar(image, ax=axes, shrink=0.7)
         _mark_networks(axes, [networks[k] for k in order])
-        drawn = png(figure)
+        drawn, told = png(figure), marks(figure)
     known = sorted({name for name in networks if name})
     where = f"ordered by network ({listed(known, most=12)})" if known else "in the order of the atlas"
     alt = f"Matrix of the {short} of {len(matrix)} regions{f' of {connectome.atlas}' if connectome.atlas else ''}, {where}."
-    return Picture(drawn, alt, f"{what}, {where}; the colour scale ends at the 99th percentile.", round(6.2 * INCH))
+    return Picture(drawn, alt, f"{what}, {where}; the colour scale ends at the 99th percentile.", round(6.2 * INCH), told)
+
+
+def _named(connectome: Connectome, regions: pd.DataFrame | None) -> list[str]:
+    """Name of each region in the order of the matrix; its label where none is known."""
+    by_label = {} if regions is None else dict(zip(regions["label"].astype(int), regions["name"], strict=True))
+    found = ((int(label), by_label.get(int(label))) for label in connectome.labels)
+    return [f"region {label}" if name is None or name != name else str(name) for label, name in found]
 
 
 def _networks(connectome: Connectome, regions: pd.DataFrame | None) -> list[str]:

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from graphssl.errors import DataError, RunFolderError
-from graphssl.reports.canvas import INCH, canvas, png
+from graphssl.reports.canvas import INCH, canvas, marks, png, tell
 from graphssl.reports.markup import Html, Picture, document, facts, figure, folded, paragraph, section, table, tag
-from graphssl.reports.names import count, interval, listed, metric_label, number, p_value, signed
+from graphssl.reports.names import count, estimate, interval, listed, metric_label, number, p_value, signed
 from graphssl.reports.run_folder import write_page
 from graphssl.statistics.grid import axes_of, cell_means, convergence, mean_differences, paired_differences, power_laws
 from graphssl.statistics.metrics import LOWER_IS_BETTER
@@ -371,14 +371,14 @@ def study_figure(rows: pd.DataFrame, metric: str, axis: str, along: str | None, 
         if along:
             handles, labels = first.get_legend_handles_labels()
             drawn.legend(handles, labels, frameon=False, loc="outside lower center", ncols=4)
-        image = png(drawn)
+        image, hovered = png(drawn), marks(drawn)
     told = listed(
         (f"{row[axis]} {number(row['mean'])}" for row in means.groupby(axis, sort=False)[["mean"]].mean().reset_index().to_dict("records")), 10
     )
     counts = listed(f"{word} {_span(means[name])}" for name, word in _COUNTS.items() if name in means)
     fixed = "".join(f"; {name} at {_first(rows[name], order[name])}" for name in rest[1:])
     caption = f"{metric_label(metric)}: mean over splits with its 95% interval{fixed}. Subjects: {counts}."
-    return Picture(image, f"{metric_label(metric)} by {_title(along or axis)}. Means: {told}.", caption, round(width * INCH))
+    return Picture(image, f"{metric_label(metric)} by {_title(along or axis)}. Means: {told}.", caption, round(width * INCH), hovered)
 
 
 def curve_figure(curves: pd.DataFrame, axis: str) -> Picture:
@@ -396,7 +396,8 @@ def curve_figure(curves: pd.DataFrame, axis: str) -> Picture:
             for place, (level, lines) in enumerate(part.groupby(axis, sort=False)):
                 found = lines.groupby("step")["validation_score"].agg(["mean", "min", "max"])
                 colour = _PALETTE[place % len(_PALETTE)]
-                axes.plot(found.index, found["mean"], color=colour, linewidth=1.7, label=str(level))
+                (line,) = axes.plot(found.index, found["mean"], color=colour, linewidth=1.7, label=str(level))
+                tell(line, (f"{level}, step {step:g}: {number(value)}" for step, value in found["mean"].items()))
                 axes.fill_between(found.index, found["min"], found["max"], color=colour, alpha=0.1, linewidth=0)
             axes.set(title=", ".join(f"{_title(name)} {level}" for name, level in zip(others, levels, strict=False)), xlabel="Step")
             axes.grid(axis="y", color="#e7ebef", linewidth=0.8)
@@ -404,9 +405,9 @@ def curve_figure(curves: pd.DataFrame, axis: str) -> Picture:
         first.set_ylabel("Validation score")
         handles, labels = first.get_legend_handles_labels()
         drawn.legend(handles, labels, frameon=False, loc="outside lower center", ncols=4)
-        image = png(drawn)
+        image, hovered = png(drawn), marks(drawn)
     alt = f"Validation score by step for {listed(map(str, curves[axis].unique()))}."
-    return Picture(image, alt, "Mean over splits and seeds, from the lowest to the highest of them.", round(width * INCH))
+    return Picture(image, alt, "Mean over splits and seeds, from the lowest to the highest of them.", round(width * INCH), hovered)
 
 
 def _draw(axes: "Axes", part: pd.DataFrame, axis: str, along: str | None, lines: Sequence[str], order: dict[str, list[str]]) -> None:
@@ -416,7 +417,11 @@ def _draw(axes: "Axes", part: pd.DataFrame, axis: str, along: str | None, lines:
         at = [ticks.index(name) + (0.06 * (place - (len(lines) - 1) / 2) if along else 0) for name in rows.index]
         below, above = ((rows["mean"] - rows["low"]).fillna(0), (rows["high"] - rows["mean"]).fillna(0))
         colour = _PALETTE[place % len(_PALETTE)]
-        axes.errorbar(at, rows["mean"], yerr=[below, above], color=colour, marker="o", markersize=4, linewidth=1.6, elinewidth=0.9, label=str(level))
+        style: dict[str, Any] = {"marker": "o", "markersize": 4, "linewidth": 1.6, "elinewidth": 0.9}
+        line, *_ = axes.errorbar(at, rows["mean"], yerr=[below, above], color=colour, label=str(level), **style)
+        scores = rows[["mean", "low", "high"]].itertuples(index=False)
+        names = [f"{level}, {along.replace('_', ' ')} {name}" if along else str(level) for name in rows.index]
+        tell(line, (f"{name}: {estimate(*score)}" for name, score in zip(names, scores, strict=True)))
     axes.set_xticks(range(len(ticks)), ticks)
 
 

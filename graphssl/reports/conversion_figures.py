@@ -1,11 +1,12 @@
 """Figures of a conversion between atlases: the map, coverage and error, the worst-served regions in the brain, there and back."""
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from graphssl.reports.canvas import INCH, canvas, png
+from graphssl.reports.canvas import INCH, canvas, marks, png, tell, tell_points
 from graphssl.reports.conversion import Array, ConversionReport, worst_served
 from graphssl.reports.markup import Picture
 from graphssl.reports.names import listed, number
@@ -53,16 +54,17 @@ def coverage_and_error(report: ConversionReport) -> Picture | None:
             value = served[named].sort_values(ascending=named == "coverage")
             place, across = pd.Series(np.arange(1, len(value) + 1), index=value.index), "Regions, the worst first"
             what = "Coverage" if named == "coverage" else "Expected error"
-        axes.scatter(place, value, s=22, color="#56b4e9", edgecolors="#0b5cad", linewidths=0.5)
+        points = axes.scatter(place, value, s=22, color="#56b4e9", edgecolors="#0b5cad", linewidths=0.5)
+        tell(points, map(_served, served.loc[value.index].to_dict("records")))
         axes.scatter(place[worst.index], value[worst.index], s=26, color="#d55e00")
         for name, x, y in zip(worst["name"], place[worst.index], value[worst.index], strict=True):
             axes.annotate(name, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8)
         axes.set_xlabel(across)
         axes.set_ylabel("Share covered" if what == "Coverage" else "Expected error of its correlations")
         axes.grid(color="#e7ebef", linewidth=0.8)
-        drawn = png(figure)
+        drawn, told = png(figure), marks(figure)
     alt = f"{what} of {len(served)} regions of {report.target}; the worst are {listed(worst['name'].tolist())}."
-    return Picture(drawn, alt, f"{what} of each served region; the worst are named.", round(8.0 * INCH))
+    return Picture(drawn, alt, f"{what} of each served region; the worst are named.", round(8.0 * INCH), told)
 
 
 def worst_on_brain(report: ConversionReport) -> Picture | None:
@@ -89,15 +91,16 @@ def worst_on_brain(report: ConversionReport) -> Picture | None:
             colorbar=not worst.empty,
             figure=figure,
         )
+        tell_points(figure, list(map(_served, shown.to_dict("records"))))
         if not lost.empty:
             display.add_markers(lost[["x", "y", "z"]].to_numpy(dtype=np.float64), marker_color="black", marker_size=40, marker="x")
-        drawn = png(figure)
+        drawn, told = png(figure), marks(figure)
     crosses = f", and crosses at the {len(lost)} that cannot be served" if len(lost) else ""
     named = listed(worst["name"].tolist()) or "not known"
     alt = f"Glass brain with the {len(worst)} worst-served regions of {report.target}{crosses}; the worst are {named}."
     scale = "expected error" if by == "expected_error" else "share covered"
     caption = f"The {len(worst)} worst-served regions (large) among the others (small), by {scale}{crosses}."
-    return Picture(drawn, alt, caption, round(9.6 * INCH))
+    return Picture(drawn, alt, caption, round(9.6 * INCH), told)
 
 
 def there_and_back(report: ConversionReport) -> Picture | None:
@@ -121,6 +124,13 @@ def there_and_back(report: ConversionReport) -> Picture | None:
 
 
 _MOST_DRAWN = 20
+
+
+def _served(region: Mapping[Hashable, Any]) -> str:
+    """Name, network and numbers of a region."""
+    known = {"covered": region["coverage"], "expected error": region["expected_error"]}
+    name = f"{region['name']} ({region['network']})" if region["network"] else str(region["name"])
+    return f"{name}: {listed(f'{what} {number(value)}' for what, value in known.items() if value == value)}"
 
 
 def _by_network(networks: list[str]) -> Array:

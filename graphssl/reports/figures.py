@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from graphssl.reports.canvas import INCH, canvas, png
+from graphssl.reports.canvas import INCH, canvas, marks, png, tell
 from graphssl.reports.markup import Picture
-from graphssl.reports.names import count, fraction_label, listed, method_label, metric_label, number, role
+from graphssl.reports.names import count, estimate, fraction_label, listed, method_label, metric_label, number, role
 from graphssl.reports.study import Study
 from graphssl.statistics.checks import check_scores
 from graphssl.statistics.metrics import Interval
@@ -42,10 +42,10 @@ def forest(study: Study) -> Picture | None:
             offset = (k - (len(methods) - 1) / 2) * 0.8 / len(methods)
             intervals = study.interval_by_split(method, fraction)
             points = [_point(float(values.get((method, split), math.nan)), intervals.get(split)) for split in splits]
-            _draw(axes, points, np.arange(len(splits)) + offset, method)
+            _draw(axes, splits, points, np.arange(len(splits)) + offset, method)
             score = study.score(method, fraction)
             if score is not None:
-                _draw(axes, [(score.mean, score.low, score.high)], np.asarray([bottom + offset]), method, mean=True)
+                _draw(axes, ["Mean over test sets"], [(score.mean, score.low, score.high)], np.asarray([bottom + offset]), method, mean=True)
         axes.set_yticks(
             [*range(len(splits)), bottom], [*(f"{split}  ({n:g})" for split, n in zip(splits, sizes, strict=True)), "Mean over test sets"]
         )
@@ -55,7 +55,7 @@ def forest(study: Study) -> Picture | None:
         axes.set_xlabel(metric_label(study.metric))
         axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, handletextpad=0.3)
         axes.grid(axis="x", color="#e7ebef", linewidth=0.8)
-        image = png(figure)
+        image, told = png(figure), marks(figure)
     means = "; ".join(f"{method_label(score.method)} {number(score.mean)}" for score in study.rows(fraction, study.metric) if score.method in methods)
     alt = f"Forest plot of {metric_label(study.metric)} in {count(len(splits), 'test set')}. Means: {means}."
     caption = (
@@ -63,7 +63,7 @@ def forest(study: Study) -> Picture | None:
         "Bars: 95% bootstrap over the subjects of the test set where predictions were kept; "
         "at the bottom, 95% interval of the mean over test sets. Dotted: chance."
     )
-    return Picture(image, alt, caption, round(8.6 * INCH))
+    return Picture(image, alt, caption, round(8.6 * INCH), told)
 
 
 def label_curve(study: Study) -> Picture | None:
@@ -78,7 +78,8 @@ def label_curve(study: Study) -> Picture | None:
             x, mean, low, high = np.asarray([(score.label_fraction, score.mean, score.low, score.high) for score in scores]).T
             x = x * 1.025 ** (k - (len(methods) - 1) / 2)
             colour = _colour(method)
-            axes.plot(x, mean, color=colour, marker=_MARKERS[role(method)], markersize=5, linewidth=1.8, label=method_label(method))
+            (line,) = axes.plot(x, mean, color=colour, marker=_MARKERS[role(method)], markersize=5, linewidth=1.8, label=method_label(method))
+            tell(line, (f"{method_label(method)}, {fraction_label(s.label_fraction)}: {estimate(s.mean, s.low, s.high)}" for s in scores))
             axes.vlines(x, low, high, color=colour, linewidth=1.1, alpha=0.7)
         axes.set_xscale("log")
         axes.set_xticks(fractions, [f"{100 * fraction:g}%" for fraction in fractions])
@@ -88,11 +89,11 @@ def label_curve(study: Study) -> Picture | None:
         _reference(axes, study.chance, horizontal=True)
         axes.grid(axis="y", color="#e7ebef", linewidth=0.8)
         figure.legend(frameon=False, loc="outside right center")
-        image = png(figure)
+        image, told = png(figure), marks(figure)
     shares = listed(f"{100 * fraction:g}%" for fraction in fractions)
     alt = f"Line chart of {metric_label(study.metric)} against the share of training labels ({shares}) for {listed(map(method_label, methods))}."
     caption = "Mean over splits and seeds with its 95% interval. Points are moved sideways a little so that bars do not hide one another."
-    return Picture(image, alt, caption, round(8.6 * INCH))
+    return Picture(image, alt, caption, round(8.6 * INCH), told)
 
 
 def calibration(study: Study) -> Picture | None:
@@ -110,19 +111,24 @@ def calibration(study: Study) -> Picture | None:
             x, y = (np.bincount(bins, values, minlength=_BINS)[full] / n[full] for values in (claimed, outcome))
             colour = _colour(method)
             axes.plot(x, y, color=colour, linewidth=1.4, label=method_label(method))
-            axes.scatter(x, y, s=10 + 160 * n[full] / n.sum(), color=colour, marker=_MARKERS[role(method)], alpha=0.85, linewidths=0)
+            drawn_bins = axes.scatter(x, y, s=10 + 160 * n[full] / n.sum(), color=colour, marker=_MARKERS[role(method)], alpha=0.85, linewidths=0)
+            parts = zip(x, y, n[full] / n.sum(), strict=True)
+            tell(
+                drawn_bins,
+                (f"{method_label(method)}: claimed {said:.3f}, true {was:.3f}, {part:.1%} of the predictions" for said, was, part in parts),
+            )
         two = study.n_classes == 2
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="Claimed probability", ylabel="Share of positives" if two else "Share that was right")
         axes.grid(color="#e7ebef", linewidth=0.8)
         figure.legend(frameon=False, loc="outside right center")
-        image = png(figure)
+        image, told = png(figure), marks(figure)
     names = listed(method_label(method) for method, *_ in drawn)
     alt = f"Calibration plot: claimed probability against how often it came true, for {names}; the diagonal is perfect calibration."
     caption = (
         "Test sets and seeds pooled, bins of a tenth; the size of a point is its share of the predictions. "
         "On the dotted line, claims come true as often as they say."
     )
-    return Picture(image, alt, caption, round(7.6 * INCH))
+    return Picture(image, alt, caption, round(7.6 * INCH), told)
 
 
 def learning_curves(history: pd.DataFrame) -> Picture | None:
@@ -141,13 +147,14 @@ def learning_curves(history: pd.DataFrame) -> Picture | None:
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(axis="y", color="#e7ebef", linewidth=0.8)
         np.atleast_1d(panels)[0].legend(frameon=False)
-        image = png(figure)
+        image, told = png(figure), marks(figure)
     alt = f"Learning curves: training and validation loss by epoch for the stage{'' if len(stages) == 1 else 's'} {listed(stages)}."
     return Picture(
         image,
         alt,
         "Loss by epoch; thin lines are single runs, thick lines their mean. The epoch kept is chosen on validation subjects.",
         round(width * INCH),
+        told,
     )
 
 
@@ -171,13 +178,16 @@ def _point(value: float, found: Interval | None) -> tuple[float, float, float]:
     return (value, math.nan, math.nan) if found is None else (value, found.low, found.high)
 
 
-def _draw(axes: "Axes", points: list[tuple[float, float, float]], y: "npt.NDArray[Any]", method: str, *, mean: bool = False) -> None:
-    """Points `(value, low, high)` with their bars at the given heights."""
+def _draw(
+    axes: "Axes", names: list[str], points: list[tuple[float, float, float]], y: "npt.NDArray[Any]", method: str, *, mean: bool = False
+) -> None:
+    """Points `(value, low, high)` with their names and bars at the given heights."""
     x, low, high = np.asarray(points, dtype=np.float64).T
     colour = _colour(method)
     axes.hlines(y, low, high, color=colour, linewidth=2.2 if mean else 1.1, alpha=1 if mean else 0.75)
     label = None if mean else method_label(method)
-    axes.scatter(x, y, s=46 if mean else 24, color=colour, marker=_MARKERS[role(method)], label=label, zorder=3)
+    drawn = axes.scatter(x, y, s=46 if mean else 24, color=colour, marker=_MARKERS[role(method)], label=label, zorder=3)
+    tell(drawn, (f"{name}, {method_label(method)}: {estimate(*point)}" for name, point in zip(names, points, strict=True)))
 
 
 def _reference(axes: "Axes", value: float, *, horizontal: bool = False) -> None:
@@ -203,4 +213,6 @@ def _losses(axes: "Axes", part: pd.DataFrame, runs: list[str]) -> None:
             for _, line in lines:
                 axes.plot(line["epoch"], line[column], color=colour, linestyle=style, linewidth=0.7, alpha=0.3)
         mean = shown.groupby("epoch")[column].mean()
-        axes.plot(mean.index, mean.to_numpy(), color=colour, linestyle=style, linewidth=1.9, label=label, marker="o" if len(mean) == 1 else None)
+        marker = "o" if len(mean) == 1 else None
+        (drawn,) = axes.plot(mean.index, mean.to_numpy(), color=colour, linestyle=style, linewidth=1.9, label=label, marker=marker)
+        tell(drawn, (f"Epoch {epoch:g}, {label}: {value:.4g}" for epoch, value in mean.items()))

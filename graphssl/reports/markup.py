@@ -16,6 +16,25 @@ class Html(str):
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A place of a figure that tells something to the pointer; all places are shares of the figure, from its upper left corner.
+
+    Attributes:
+        told: What it tells.
+        x: Its left edge, or the middle of a point.
+        y: Its upper edge, or the middle of a point.
+        width: Its width; zero for a point.
+        height: Its height; zero for a point.
+    """
+
+    told: str
+    x: float
+    y: float
+    width: float = 0.0
+    height: float = 0.0
+
+
+@dataclass(frozen=True)
 class Picture:
     """A figure of the report.
 
@@ -24,12 +43,14 @@ class Picture:
         alt: What it shows, for readers who do not see it.
         caption: What to read from it.
         width: Width on the page in CSS pixels.
+        marks: What tells its numbers on hover.
     """
 
     png: bytes
     alt: str
     caption: str
     width: int = 960
+    marks: tuple[Mark, ...] = ()
 
 
 def text(value: object) -> Html:
@@ -101,11 +122,14 @@ def folded(title: str, *content: object) -> Html:
 
 
 def figure(picture: Picture) -> Html:
-    """An image held in the page itself, with its caption."""
+    """An image held in the page itself, with its caption; over it lie its marks, which are not seen until the pointer is there."""
     data = base64.b64encode(picture.png).decode("ascii")
     # On a narrow screen it shrinks as far as its words can be read, and scrolls from there on.
     size = f"width:{picture.width}px;min-width:{round(0.6 * picture.width)}px"
     image = Html(f'<img src="data:image/png;base64,{data}" alt="{escape(picture.alt)}" style="{size}">')
+    if picture.marks:
+        marks = Html(f'<svg class="marks" aria-hidden="true">{"".join(map(_field, picture.marks))}</svg>')
+        image = tag("div", image, marks, class_="picture", style=size)
     return tag("figure", image, tag("figcaption", picture.caption))
 
 
@@ -131,3 +155,11 @@ def strip(mean: float, low: float, high: float, bounds: tuple[float, float], ref
     # Marks are thin: a field of the whole size takes the pointer.
     hover = f'<title>{told}</title><rect width="100" height="16" fill="none" pointer-events="all"/>'
     return Html(f'<svg class="strip" viewBox="0 0 100 16" width="100" height="16" aria-hidden="true">{hover}{"".join(marks)}</svg>')
+
+
+def _field(mark: Mark) -> str:
+    """What takes the pointer at a mark; the browser itself shows the title."""
+    told = f"<title>{escape(mark.told)}</title>"
+    if not mark.width:
+        return f'<circle cx="{mark.x:.2%}" cy="{mark.y:.2%}" r="7">{told}</circle>'
+    return f'<rect x="{mark.x:.2%}" y="{mark.y:.2%}" width="{mark.width:.2%}" height="{mark.height:.2%}">{told}</rect>'

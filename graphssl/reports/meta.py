@@ -15,7 +15,7 @@ from scipy.spatial.distance import squareform
 
 from graphssl.errors import DataError, RunFolderError
 from graphssl.reports.adaptation import adaptation_figure, compared, label, scored, summarised
-from graphssl.reports.canvas import INCH, canvas, png
+from graphssl.reports.canvas import INCH, canvas, marks, png, tell
 from graphssl.reports.markup import Html, Picture, facts, figure, folded, paragraph, section, table, tag, text
 from graphssl.reports.names import count, interval, listed, method_phrase, number, p_value, signed
 from graphssl.reports.run_folder import write_page
@@ -304,6 +304,7 @@ def similarity_figure(record: Mapping[str, Any]) -> Picture:
         shown = values[np.ix_(order, order)]
         colours = heat.imshow(np.ma.masked_invalid(shown), cmap="viridis", aspect="auto")
         labels = [str(names[k]) for k in order]
+        tell(colours, (f"{row}, {column}: {number(shown[i, j])}" for i, row in enumerate(labels) for j, column in enumerate(labels)))
         heat.set_xticks(range(len(names)), labels, rotation=40, ha="right")
         heat.set_yticks(range(len(names)), labels)
         _write_values(heat, shown, low[np.ix_(order, order)], high[np.ix_(order, order)])
@@ -318,14 +319,14 @@ def similarity_figure(record: Mapping[str, Any]) -> Picture:
             leaf_font_size=9.5,
         )
         tree.set_xlabel("Distance: one minus the value")
-        image = png(drawn)
+        image, hovered = png(drawn), marks(drawn)
     off = ~np.eye(len(names), dtype=bool)
     most = np.unravel_index(np.nanargmax(np.where(off, values, -np.inf)), values.shape)
     alt = f"Heat map and dendrogram of {record['measure']} between {listed(map(str, names))}; most alike: {names[most[0]]} and {names[most[1]]}."
     direction = "" if np.allclose(values, values.T, equal_nan=True) else "; rows are trained on, columns adapted to"
     told = "Values in brackets lie within the 95% interval of permutations. Dendrogram: average linkage."
     caption = f"{_first_upper(str(record['measure']))}{direction}. {told}"
-    return Picture(image, alt, caption, round(width * INCH))
+    return Picture(image, alt, caption, round(width * INCH), hovered)
 
 
 def _source_figure(part: pd.DataFrame, shown: list[str], strategy: str) -> Picture:
@@ -335,7 +336,7 @@ def _source_figure(part: pd.DataFrame, shown: list[str], strategy: str) -> Pictu
         for axes, what in zip(np.atleast_1d(panels), shown, strict=True):
             for place, source in enumerate(sources):
                 line = part[part["source"] == source]
-                axes.plot(
+                (curve,) = axes.plot(
                     line["epoch"],
                     line[what],
                     color=_PALETTE[place % len(_PALETTE)],
@@ -343,14 +344,17 @@ def _source_figure(part: pd.DataFrame, shown: list[str], strategy: str) -> Pictu
                     label=source,
                     marker="o" if len(line) == 1 else None,
                 )
+                tell(curve, (f"{source}, meta-epoch {epoch:g}: {value:.4g}" for epoch, value in zip(line["epoch"], line[what], strict=True)))
             axes.set(title=_RATES[what], xlabel="Meta-epoch")
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(axis="y", color="#e7ebef", linewidth=0.8)
         handles, labels = np.atleast_1d(panels)[0].get_legend_handles_labels()
         drawn.legend(handles, labels, frameon=False, loc="outside lower center", ncols=6)
-        image = png(drawn)
+        image, hovered = png(drawn), marks(drawn)
     alt = f"{listed(_RATES[name] for name in shown)} by meta-epoch for the sources {listed(sources)}, {label(strategy)}."
-    return Picture(image, alt, "Means over the tasks of a meta-epoch; rates are means over the tensors that are adapted.", round(width * INCH))
+    return Picture(
+        image, alt, "Means over the tasks of a meta-epoch; rates are means over the tensors that are adapted.", round(width * INCH), hovered
+    )
 
 
 def _write_values(axes: "Axes", values: npt.NDArray[np.float64], low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]) -> None:

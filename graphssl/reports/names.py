@@ -138,6 +138,11 @@ def signed(value: float, digits: int = 3) -> str:
     return text if text.startswith((_MINUS, "–")) or float(text) == 0 else f"+{text}"
 
 
+def estimate(value: float, low: float, high: float) -> str:
+    """A value with its interval in words, such as `0.655, 95% interval 0.612 to 0.701`; the value alone where there is no interval."""
+    return number(value) if math.isnan(low) else f"{number(value)}, 95% interval {interval(low, high)}"
+
+
 def interval(low: float, high: float, *, sign: bool = False) -> str:
     """An interval, such as `0.612 to 0.701`; a dash where there is none."""
     show = signed if sign else number

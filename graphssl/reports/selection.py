@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from graphssl.errors import DataError, RunFolderError
-from graphssl.reports.canvas import INCH, canvas, png
+from graphssl.reports.canvas import INCH, canvas, marks, png, tell
 from graphssl.reports.markup import Html, Picture, document, facts, figure, paragraph, section, table, tag
 from graphssl.reports.names import count, number
 from graphssl.reports.run_folder import write_page
@@ -120,14 +120,17 @@ def similarity_figure(found: Selected) -> Picture:
     bins = np.linspace(values.min(), max(values.max(), values.min() + 1e-6), _BINS + 1)
     with canvas(7.6, 3.3) as (drawing, axes):
         for name, part in (("pool", values), ("chosen", values[is_chosen])):
-            axes.hist(part, bins=bins, weights=np.full(len(part), 1 / len(part)), color=_COLOURS[name], alpha=0.55, label=f"{name} ({len(part)})")
+            named = f"{name} ({len(part)})"
+            shares, _, bars = axes.hist(part, bins=bins, weights=np.full(len(part), 1 / len(part)), color=_COLOURS[name], alpha=0.55, label=named)
+            for bar, share, low, high in zip(bars, shares, bins[:-1], bins[1:], strict=True):
+                tell(bar, [f"{name}: {share:.1%} from {number(low, 3)} to {number(high, 3)}"])
             axes.axvline(part.mean(), color=_COLOURS[name], linewidth=1.4)
         axes.set(xlabel="Similarity to the nearest subject of the target (cosine)", ylabel="Share")
         axes.legend(frameon=False, loc="upper left")
-        image = png(drawing)
+        image, told = png(drawing), marks(drawing)
     means = f"{number(float(values[is_chosen].mean()), 2)} of the chosen, {number(float(values.mean()), 2)} of the pool"
     alt = f"Histograms of the similarity to the nearest subject of the target; means {means}."
-    return Picture(image, alt, f"How alike the nearest subject of the target is. Lines: means, {means}.", round(7.6 * INCH))
+    return Picture(image, alt, f"How alike the nearest subject of the target is. Lines: means, {means}.", round(7.6 * INCH), told)
 
 
 def _distances(found: Selected) -> Html:

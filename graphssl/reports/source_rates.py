@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from graphssl.reports.canvas import INCH, canvas, png
+from graphssl.reports.canvas import INCH, canvas, marks, png, tell
 from graphssl.reports.markup import Picture
 from graphssl.reports.names import listed
 
@@ -26,16 +26,18 @@ def rates_figure(rates: pd.DataFrame) -> Picture:
     with canvas(width, height, columns=2) as (drawn, panels):
         for place, (axes, (what, table)) in enumerate(zip(panels, tables.items(), strict=True)):
             colours = axes.imshow(table.loc[kept].to_numpy(), cmap="viridis", aspect="auto")
+            rows = table.loc[kept].iterrows()
+            tell(colours, (f"{name}, {source}: {value:.3g}" for name, row in rows for source, value in zip(sources, row, strict=True)))
             axes.set_xticks(range(len(sources)), sources, rotation=40, ha="right")
             axes.set_yticks(range(len(kept)), [name.removeprefix("encoder.") for name in kept] if place == 0 else [""] * len(kept), fontsize=7)
             axes.set_title(_WHAT[what])
             drawn.colorbar(colours, ax=axes)
-        image = png(drawn)
+        image, told = png(drawn), marks(drawn)
     most = str(differing.idxmax()).removeprefix("encoder.")
     alt = f"Heat maps of generated rates by tensor for the sources {listed(sources)}; most different between sources: {most}."
     left_out = len(tables["learning_rate"]) - len(kept)
     more = f" {left_out} tensors that differ less between sources are in rates.csv." if left_out else ""
-    return Picture(image, alt, f"In the first inner step, mean over draws of tasks, by tensor of the model.{more}", round(width * INCH))
+    return Picture(image, alt, f"In the first inner step, mean over draws of tasks, by tensor of the model.{more}", round(width * INCH), told)
 
 
 def rates_sentence(rates: pd.DataFrame) -> str:

@@ -55,6 +55,8 @@ dl div { display: flex; gap: 12px; padding: 5px 0; border-bottom: 1px solid var(
 dt { color: var(--soft); flex: 0 0 112px; } dd { margin: 0; overflow-wrap: anywhere; }
 figure { margin: 18px 0 26px; overflow-x: auto; } img { max-width: 100%; height: auto; display: block; }
 figcaption { margin-top: 6px; max-width: 86ch; }
+.picture { position: relative; max-width: 100%; } .marks { position: absolute; inset: 0; width: 100%; height: 100%; }
+.marks > * { fill: transparent; } .marks > *:hover { stroke: var(--ours); stroke-width: 1.5; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(380px, 100%), 1fr)); gap: 0 32px; align-items: start; }
 details { margin: 0 0 12px; } summary { cursor: pointer; color: var(--ours); font-size: 15px; padding: 4px 0; }
 pre { background: var(--faint); border: 1px solid var(--line); border-radius: 4px; padding: 12px 14px; overflow-x: auto;

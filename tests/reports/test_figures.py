@@ -1,3 +1,4 @@
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -50,6 +51,35 @@ def test_scores_are_drawn(run: RunFolder) -> None:
     mean = study.score("pretrained", 1.0)
     assert mean is not None
     assert f"Pre-trained encoder {mean.mean:.3f}" in forest.alt
+
+
+def test_every_figure_of_scores_tells_its_numbers(run: RunFolder) -> None:
+    study, history = read_study(run), run.history
+    assert history is not None
+    drawn = {draw.__name__: draw(study) for draw in (figures.forest, figures.label_curve, figures.calibration)}
+    told = {name: [mark.told for mark in picture.marks] for name, picture in drawn.items() if picture is not None}
+    mean = study.score("pretrained", 1.0)
+    assert mean is not None
+    assert f"Mean over test sets, Pre-trained encoder: {mean.mean:.3f}, 95% interval {mean.low:.3f} to {mean.high:.3f}" in told["forest"]
+    assert any(f": {mean.mean:.3f}, 95% interval" in line and "labels" in line for line in told["label_curve"])
+    assert any(
+        re.fullmatch(r"Pre-trained encoder: claimed 0\.\d{3}, true \d\.\d{3}, \d+\.\d% of the predictions", line) for line in told["calibration"]
+    )
+    losses = figures.learning_curves(history)
+    assert losses is not None
+    assert any(re.fullmatch(r"Epoch \d+, validation: [\d.]+", mark.told) for mark in losses.marks)
+
+
+def test_figures_of_the_brain_name_their_regions(run: RunFolder) -> None:
+    assert run.connectome is not None
+    assert run.regions is not None
+    names, n = set(run.regions["name"]), len(run.connectome.labels)
+    glass = brain.glass_regions(run.connectome, run.regions)
+    assert {mark.told.partition(": ")[0] for mark in glass.marks} == names
+    assert len(glass.marks) == 3 * n  # seen from three sides
+    matrix = brain.connectome_matrix(run.connectome, run.regions)
+    assert len({mark.told.partition(": ")[0] for mark in matrix.marks}) == n * n
+    assert brain.connectome_matrix(run.connectome, None).marks[0].told.startswith("region ")
 
 
 def test_what_cannot_be_drawn_is_not(fake_run: Make) -> None:

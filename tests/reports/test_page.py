@@ -18,7 +18,7 @@ from graphssl.errors import RunFolderError
 from graphssl.reports import write_report
 
 Make = Callable[[], Any]
-VOID = {"meta", "img", "br", "line", "circle"}
+VOID = {"meta", "img", "br"}
 
 
 @pytest.fixture(scope="module")

@@ -30,9 +30,10 @@ def run_in(browser, tmp_path):
     """What a piece of JavaScript returns on a page, after the page's own script has run; errors of either are returned too."""
 
     def run(page, code):
-        driver = f"<script>var said; try {{ said = (function () {{ {code} }})(); }} catch (error) {{ said = 'failed: ' + error; }}"
+        driver = "<script>addEventListener('load', function () {"  # when images are there too
+        driver += f"var said; try {{ said = (function () {{ {code} }})(); }} catch (error) {{ said = 'failed: ' + error; }}"
         driver += "var out = document.createElement('pre'); out.id = 'outcome'; out.textContent = JSON.stringify(said);"
-        driver += "document.body.appendChild(out);</script>"
+        driver += "document.body.appendChild(out); });</script>"
         path = tmp_path / "page.html"
         path.write_text(page.replace("</body>", f"{driver}</body>"), encoding="utf-8")
         words = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri()]
@@ -108,6 +109,28 @@ def test_the_report_of_a_run_sorts_and_asks_nothing_of_other_machines(fake_run, 
     assert len(values) == 4
     assert values == sorted(values)
     assert asked == []
+
+
+def test_marks_of_figures_lie_on_their_dots_and_take_the_pointer(rich_run, run_in):
+    """Under the pointer in the middle of a mark is the mark, with its numbers, and there the figure shows the colour of its method."""
+    report = write_report(rich_run).read_text(encoding="utf-8")
+    code = (
+        "var box = Array.from(document.querySelectorAll('.picture')).find(function (one) { return one.firstChild.alt.indexOf('Forest') === 0; });"
+        "box.scrollIntoView({behavior: 'instant', block: 'center'});"
+        "var image = box.firstChild, canvas = document.createElement('canvas'), scale = image.naturalWidth / image.width;"
+        "canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;"
+        "var drawn = canvas.getContext('2d'); drawn.drawImage(image, 0, 0);"
+        "return Array.from(box.querySelectorAll('circle')).map(function (mark) {"
+        "  var at = mark.getBoundingClientRect(), x = (at.left + at.right) / 2, y = (at.top + at.bottom) / 2, from = image.getBoundingClientRect();"
+        "  var under = document.elementFromPoint(x, y), pixel = drawn.getImageData((x - from.left) * scale, (y - from.top) * scale, 1, 1).data;"
+        "  return [under === mark, mark.querySelector('title').textContent, Array.from(pixel).slice(0, 3)];"
+        "});"
+    )
+    found = run_in(report, code)
+    ours = [(told, colour) for under, told, colour in found if under and ", Pre-trained encoder: " in told]
+    assert len(ours) == len({told for told, _ in ours}) >= 3
+    assert all(re.fullmatch(r".+, Pre-trained encoder: \d\.\d{3}, 95% interval \d\.\d{3} to \d\.\d{3}", told) for told, _ in ours)
+    assert all(max(abs(a - b) for a, b in zip(colour, (0x0B, 0x5C, 0xAD), strict=True)) < 30 for _, colour in ours)
 
 
 def test_the_page_is_read_without_a_script(page):
