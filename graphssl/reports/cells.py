@@ -1,6 +1,5 @@
 """The report of a study: for every question a figure, paired differences, and where they are asked for power laws and convergence."""
 
-import json
 import math
 import os
 from collections.abc import Hashable, Iterator, Sequence
@@ -11,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from graphssl.errors import DataError, RunFolderError
 from graphssl.reports.canvas import INCH, canvas, marks, png, tell
-from graphssl.reports.markup import Html, Picture, document, facts, figure, folded, paragraph, section, table, tag
+from graphssl.reports.markup import Html, Picture, figure, folded, paragraph, table, tag
 from graphssl.reports.names import count, estimate, interval, listed, metric_label, number, p_value, signed
-from graphssl.reports.run_folder import write_page
+from graphssl.reports.run_folder import check_files, read_mapping, read_optional, read_text, whole, write_page
+from graphssl.reports.run_page import reproduce, run_page
 from graphssl.statistics.grid import axes_of, cell_means, convergence, mean_differences, paired_differences, power_laws
 from graphssl.statistics.metrics import LOWER_IS_BETTER
 
@@ -39,7 +38,7 @@ class StudyRun:
         table: `study.csv`: one row a number.
         curves: `curves.csv`: one row a check of a training.
         left_out: `left_out.csv`: cells that the data do not allow.
-        configuration: Text of `config.yaml`.
+        configuration: Text of `config.yaml`; None where it was not kept.
     """
 
     folder: Path
@@ -48,7 +47,7 @@ class StudyRun:
     table: pd.DataFrame
     curves: pd.DataFrame
     left_out: pd.DataFrame
-    configuration: str
+    configuration: str | None
 
     def question_table(self, part: str, question: dict[str, Any], frame: str = "table") -> pd.DataFrame:
         """Rows of a part that a question is about: its axes at their levels, all others at their first."""
@@ -76,17 +75,12 @@ def read_study_run(folder: str | os.PathLike[str]) -> StudyRun:
         DataError: If a file is damaged.
     """
     path = Path(folder)
-    for name in ("manifest.json", "study.json", "study.csv"):
-        if not (path / name).is_file():
-            raise RunFolderError(f"Expected {name} in the run folder {path}, found none. Give the folder of a study that `graphssl evaluate` wrote.")
-    try:
-        manifest, shown = (dict(json.loads((path / name).read_text(encoding="utf-8"))) for name in ("manifest.json", "study.json"))
+    check_files(path, ("manifest.json", "study.json", "study.csv"), "the folder of a study that `graphssl evaluate` wrote")
+    manifest, shown = read_mapping(path / "manifest.json"), read_mapping(path / "study.json")
+    with whole(path / "study.json"):
         axes = dict.fromkeys(["part", "split", *(axis for part in shown["parts"].values() for axis in part["axes"])], "str")
-        numbers, curves, left_out = (_read(path / name, axes) for name in ("study.csv", "curves.csv", "left_out.csv"))
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"Expected whole files in the run folder {path}, found a damaged one ({error}). Run the study again.") from error
-    configuration = (path / "config.yaml").read_text(encoding="utf-8") if (path / "config.yaml").is_file() else ""
-    return StudyRun(path, manifest, shown, numbers, curves, left_out, configuration)
+    numbers, curves, left_out = (_rows(path / name, axes) for name in ("study.csv", "curves.csv", "left_out.csv"))
+    return StudyRun(path, manifest, shown, numbers, curves, left_out, read_optional(path / "config.yaml", read_text))
 
 
 def write_study_report(run_folder: str | os.PathLike[str]) -> Path:
@@ -130,10 +124,10 @@ def _present(rows: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
     return [metric for metric in metrics if metric in known]
 
 
-def _read(path: Path, axes: dict[str, str]) -> pd.DataFrame:
-    if not path.is_file():
+def _rows(file: Path, axes: dict[str, str]) -> pd.DataFrame:
+    frame = read_optional(file, lambda file: pd.read_csv(file, dtype=axes, keep_default_na=False))
+    if frame is None:
         return pd.DataFrame()
-    frame = pd.read_csv(path, dtype=axes, keep_default_na=False)
     for name in frame.columns.difference([*axes, "metric", "why"]):
         frame[name] = pd.to_numeric(frame[name], errors="coerce")
     return frame
@@ -146,20 +140,13 @@ def _render(run: StudyRun) -> str:
         body = [paragraph(_support(run.table[run.table["part"] == part]), "soft"), *questions]
         sections.append((f"part-{len(sections)}", part.replace("_", " ").capitalize(), body))
     sections.append(("left-out", "What was left out", list(_left_out(run))))
-    sections.append(("reproduce", "Configuration and versions", list(_reproduce(run))))
-    links = tag("nav", *(tag("a", title, href=f"#{anchor}") for anchor, title, _ in sections), aria_label="Sections")
-    created = str(run.manifest.get("created", "")).replace("T", " ")
-    kicker = paragraph(" · ".join(word for word in ("graphssl report", run.folder.name, created) if word), "kicker")
-    foot = tag(
-        "footer",
-        paragraph(
-            "Means over splits, of each the mean over seeds, with Student’s t intervals. Differences are paired by split and tested by the corrected "
-            "resampled t test (Nadeau & Bengio 2003); neither intervals nor p values are corrected for how many comparisons there are: of twenty "
-            "that differ in nothing, about one leaves out zero by chance. Research software; not a medical device."
-        ),
+    sections.append(("reproduce", "Configuration and versions", list(reproduce(run))))
+    foot = (
+        "Means over splits, of each the mean over seeds, with Student’s t intervals. Differences are paired by split and tested by the corrected "
+        "resampled t test (Nadeau & Bengio 2003); neither intervals nor p values are corrected for how many comparisons there are: of twenty "
+        "that differ in nothing, about one leaves out zero by chance."
     )
-    pages = (section(title, anchor, *body) for anchor, title, body in sections)
-    return document(f"{run.folder.name}: graphssl report", tag("header", kicker, tag("h1", _verdict(run)), links), pages, foot)
+    return run_page(run, _verdict(run), sections, foot)
 
 
 def _verdict(run: StudyRun) -> str:
@@ -332,13 +319,6 @@ def _left_out(run: StudyRun) -> Iterator[Html]:
         return
     reasons = run.left_out.groupby("why", sort=False).size()
     yield table(("Reason", "Cells"), [(why, n) for why, n in reasons.items()], caption="Cells, counted by split and seed.", numeric=(1,))
-
-
-def _reproduce(run: StudyRun) -> Iterator[Html]:
-    yield tag("pre", tag("code", run.manifest.get("command") or "The command was not recorded."))
-    versions = run.manifest.get("versions") or {}
-    yield facts(versions.items()) if versions else paragraph("Versions were not recorded.", "soft")
-    yield folded("Configuration (config.yaml)", tag("pre", tag("code", run.configuration or "It was not kept.")))
 
 
 def study_figure(rows: pd.DataFrame, metric: str, axis: str, along: str | None, order: dict[str, list[str]]) -> Picture:

@@ -13,14 +13,13 @@ import pandas as pd
 from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
 
-from graphssl.errors import DataError, RunFolderError
 from graphssl.reports.adaptation import adaptation_figure, compared, label, scored, summarised
 from graphssl.reports.canvas import INCH, canvas, marks, png, tell
-from graphssl.reports.markup import Html, Picture, facts, figure, folded, paragraph, section, table, tag, text
+from graphssl.reports.markup import Html, Picture, figure, folded, paragraph, table, tag
 from graphssl.reports.names import count, interval, listed, method_phrase, number, p_value, signed
-from graphssl.reports.run_folder import write_page
+from graphssl.reports.run_folder import check_files, read_mapping, read_optional, read_text, whole, write_page
+from graphssl.reports.run_page import reproduce, run_page
 from graphssl.reports.source_rates import rates_figure, rates_sentence, rates_summary
-from graphssl.reports.style import CSS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +40,7 @@ class MetaRun:
         baselines: `baselines.csv`: scores of baselines on the same draws; None likewise.
         rates: `rates.csv`: generated rates by strategy, source and tensor; None where none were generated.
         similarity: `similarity.json`; empty where it was not measured.
-        configuration: Text of `config.yaml`.
+        configuration: Text of `config.yaml`; None where it was not kept.
     """
 
     folder: Path
@@ -51,7 +50,7 @@ class MetaRun:
     baselines: pd.DataFrame | None
     rates: pd.DataFrame | None
     similarity: list[dict[str, Any]]
-    configuration: str
+    configuration: str | None
 
 
 def is_meta_run(folder: str | os.PathLike[str]) -> bool:
@@ -67,23 +66,18 @@ def read_meta_run(folder: str | os.PathLike[str]) -> MetaRun:
         DataError: If a file is damaged.
     """
     path = Path(folder)
-    for name in ("manifest.json", "sources.csv"):
-        if not (path / name).is_file():
-            raise RunFolderError(f"Expected {name} in the run folder {path}, found none. Give the folder that `graphssl meta-train` wrote.")
-    try:
-        manifest = dict(json.loads((path / "manifest.json").read_text(encoding="utf-8")))
-        similarity = json.loads((path / "similarity.json").read_text(encoding="utf-8")) if (path / "similarity.json").is_file() else []
-        sources, adaptation, baselines, rates = (_read(path / f"{name}.csv") for name in ("sources", "adaptation", "baselines", "rates"))
-        configuration = (path / "config.yaml").read_text(encoding="utf-8") if (path / "config.yaml").is_file() else ""
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise DataError(f"Expected whole files in the run folder {path}, found a damaged one ({error}). Run the step that wrote it again.") from error
-    assert sources is not None
-    return MetaRun(path, manifest, sources, adaptation, baselines, rates, similarity, configuration)
+    check_files(path, ("manifest.json", "sources.csv"), "the folder that `graphssl meta-train` wrote")
+    with whole(path / "sources.csv"):
+        sources = _table(path / "sources.csv")
+    adaptation, baselines, rates = (read_optional(path / f"{name}.csv", _table) for name in ("adaptation", "baselines", "rates"))
+    similarity = read_optional(path / "similarity.json", lambda file: list(json.loads(read_text(file))))
+    configuration = read_optional(path / "config.yaml", read_text)
+    return MetaRun(path, read_mapping(path / "manifest.json"), sources, adaptation, baselines, rates, similarity or [], configuration)
 
 
-def _read(path: Path) -> pd.DataFrame | None:
+def _table(file: Path) -> pd.DataFrame:
     names = dict.fromkeys(("source", "strategy", "target", "tensor", "method", "trained_on"), "str")
-    return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""]) if path.is_file() else None
+    return pd.read_csv(file, dtype=names, keep_default_na=False, na_values=[""])
 
 
 def write_meta_report(run_folder: str | os.PathLike[str]) -> Path:
@@ -109,20 +103,10 @@ def _render(run: MetaRun) -> str:
         ("adaptation", "Adaptation to the target" if len(_targets(run)) < 2 else "Adaptation to each target", _adaptation(run)),
         ("sources", "What was learned from each source", _sources(run)),
         ("similarity", "How alike the sources are", _similarity(run)),
-        ("reproduce", "Configuration and versions", _reproduce(run)),
+        ("reproduce", "Configuration and versions", reproduce(run)),
     ]
-    links = tag("nav", *(tag("a", title, href=f"#{anchor}") for anchor, title, _ in sections), aria_label="Sections")
-    body = "\n".join(section(title, anchor, *content) for anchor, title, content in sections)
-    created = str(run.manifest.get("created", "")).replace("T", " ")
-    kicker = paragraph(" · ".join(part for part in ("graphssl report", run.folder.name, created) if part), "kicker")
-    header = tag("header", kicker, tag("h1", _verdict(run)), links)
-    told = "Intervals of means: Student’s t over draws of labelled subjects, or over targets where there are several."
-    foot = tag("footer", paragraph(f"{told} Research software; not a medical device."))
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{text(run.folder.name)}: graphssl report</title>\n<style>{CSS}</style>\n</head>\n<body>\n{header}\n<main>\n{body}\n</main>\n"
-        f"{foot}\n</body>\n</html>\n"
-    )
+    foot = "Intervals of means: Student’s t over draws of labelled subjects, or over targets where there are several."
+    return run_page(run, _verdict(run), sections, foot)
 
 
 def _verdict(run: MetaRun) -> str:
@@ -281,13 +265,6 @@ def _outside(record: Mapping[str, Any]) -> str:
         return f"All pairs lie within the 95% interval of permutations, which stands for: {record['null']}."
     parts = [f"{listed(pairs_, most=8)} {where}" for pairs_, where in ((above, "above"), (below, "below")) if pairs_]
     return f"Of {count(len(pairs), 'pair')}: {'; '.join(parts)} the 95% interval of permutations, which stands for: {record['null']}."
-
-
-def _reproduce(run: MetaRun) -> Iterator[Html]:
-    yield tag("pre", tag("code", run.manifest.get("command") or "The command was not recorded."))
-    versions = run.manifest.get("versions") or {}
-    yield facts(versions.items()) if versions else paragraph("Versions were not recorded.", "soft")
-    yield folded("Configuration (config.yaml)", tag("pre", tag("code", run.configuration or "It was not kept.")))
 
 
 def similarity_figure(record: Mapping[str, Any]) -> Picture:

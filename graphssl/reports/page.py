@@ -9,9 +9,10 @@ from graphssl.reports import brain, figures, modalities
 from graphssl.reports.cautions import Caution, cautions
 from graphssl.reports.explained import explanation_sentences
 from graphssl.reports.headline import Headline, headline
-from graphssl.reports.markup import Html, Picture, document, facts, figure, folded, paragraph, section, tag, text
+from graphssl.reports.markup import Html, Picture, figure, folded, paragraph, tag, text
 from graphssl.reports.names import fraction_label, interval, listed, method_label, metric_label, number, p_value, signed
 from graphssl.reports.run_folder import RunFolder, read_run, write_page
+from graphssl.reports.run_page import reproduce, run_page
 from graphssl.reports.selection import read_selection, selection_content
 from graphssl.reports.study import Study, read_study
 from graphssl.reports.tables import (
@@ -56,8 +57,7 @@ def write_report(run_folder: str | os.PathLike[str], *, ids: bool = False) -> Pa
 
 def render(study: Study) -> str:
     """The page as text."""
-    run = study.run
-    sections = [
+    contents = [
         ("setting", "What was run", _setting),
         ("results", "Results", _results),
         ("splits", "By test set", _splits),
@@ -66,20 +66,13 @@ def render(study: Study) -> str:
         ("learning", "Learning curves", _learning),
         ("connectome", "What the model looked at", _connectome),
         ("excluded", "What was left out", _excluded),
-        ("reproduce", "Configuration and versions", _reproduce),
     ]
-    if read_selection(run.folder) is not None:
-        sections.insert(-2, ("selection", "What was chosen of the pool", _selection))
-    links = tag("nav", *(tag("a", title, href=f"#{anchor}") for anchor, title, _ in sections), aria_label="Sections")
-    body = (section(title, anchor, *content(study)) for anchor, title, content in sections)
-    return document(f"{run.name}: graphssl report", _top(study, links), body, _foot())
-
-
-def _top(study: Study, links: Html) -> Html:
-    run, found = study.run, headline(study)
-    created = str(run.manifest.get("created", "")).replace("T", " ")
-    kicker = paragraph(" · ".join(part for part in ("graphssl report", run.name, created) if part), "kicker")
-    return tag("header", kicker, tag("h1", found.verdict), _lead(found), _cards(study), _warnings(cautions(study)), links)
+    if read_selection(study.run.folder) is not None:
+        contents.insert(-1, ("selection", "What was chosen of the pool", _selection))
+    found = headline(study)
+    sections = [(anchor, title, content(study)) for anchor, title, content in contents]
+    last = ("reproduce", "Configuration and versions", reproduce(study.run))
+    return run_page(study.run, found.verdict, [*sections, last], _FOOT, [_lead(found), _cards(study), _warnings(cautions(study))])
 
 
 def _lead(found: Headline) -> Html:
@@ -238,33 +231,11 @@ def _excluded(study: Study) -> Iterator[Html]:
         yield excluded_table(excluded)
 
 
-def _reproduce(study: Study) -> Iterator[Html]:
-    run = study.run
-    command = run.manifest.get("command")
-    yield (
-        paragraph("With the same data and versions this command makes the same numbers (bit for bit on a CPU with one thread):")
-        if command
-        else Html("")
-    )
-    yield tag("pre", tag("code", command or "The command was not recorded."))
-    versions = run.part("versions")
-    yield facts((name, version) for name, version in versions.items()) if versions else paragraph("Versions were not recorded.", "soft")
-    if run.manifest.get("git_commit"):
-        yield paragraph(Html(f"Commit <code>{text(run.manifest['git_commit'])}</code>."))
-    if run.configuration is None:
-        yield paragraph("The configuration was not kept (config.yaml).", "soft")
-    else:
-        yield folded("Configuration (config.yaml)", tag("pre", tag("code", run.configuration)))
-
-
-def _foot() -> Html:
-    how = (
-        "Seeds are averaged within each split, then splits with equal weight. Intervals of means: Student’s t over splits. "
-        "Differences over splits: corrected resampled t test (Nadeau & Bengio 2003). Differences over subjects: DeLong’s test (Sun & Xu 2014). "
-        "Research software; not a medical device."
-    )
-    return tag("footer", paragraph(how))
-
-
 def _pictures(*pictures: Picture | None) -> Iterator[Html]:
     yield from (figure(picture) for picture in pictures if picture is not None)
+
+
+_FOOT = (
+    "Seeds are averaged within each split, then splits with equal weight. Intervals of means: Student’s t over splits. "
+    "Differences over splits: corrected resampled t test (Nadeau & Bengio 2003). Differences over subjects: DeLong’s test (Sun & Xu 2014)."
+)

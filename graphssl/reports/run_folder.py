@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -118,11 +119,8 @@ def read_run(folder: str | os.PathLike[str]) -> RunFolder:
         DataError: If there are no results, or a file is there and damaged.
     """
     path = Path(folder)
-    if not path.is_dir():
-        raise RunFolderError(f"Expected a run folder at {path}, found none. Give the folder that `graphssl evaluate` wrote, such as runs/demo.")
-    if not (path / "manifest.json").is_file():
-        raise RunFolderError(f"Expected manifest.json in the run folder {path}, found none. Give the folder that `graphssl evaluate` wrote.")
-    manifest = _mapping(path / "manifest.json")
+    check_files(path, ("manifest.json",), "the folder that `graphssl evaluate` wrote, such as runs/demo")
+    manifest = read_mapping(path / "manifest.json")
     results = read_results(path / "results.jsonl")
     if results.empty:
         raise DataError(f"Expected results in {path / 'results.jsonl'}, found an empty file. Run `graphssl evaluate` again.")
@@ -131,39 +129,81 @@ def read_run(folder: str | os.PathLike[str]) -> RunFolder:
         folder=path,
         manifest=manifest,
         results=results,
-        configuration=_optional(path / "config.yaml", lambda file: file.read_text(encoding="utf-8")),
-        predictions=_optional(path / "predictions.parquet", _predictions),
-        history=_optional(path / "history.csv", lambda file: _table(file, ("stage", "epoch", "train_loss"))),
-        excluded=_optional(path / "excluded.csv", lambda file: _table(file, ("what", "id", "reason"), dtype="str")),
-        connectome=_optional(explain / "connectome.npz", read_connectome),
-        regions=_optional(explain / "regions.csv", lambda file: _table(file, ("label", "name", "network", "saliency", "rank"))),
-        edges=_optional(explain / "edges.csv", lambda file: _table(file, ("name_a", "name_b", "effect", "saliency", "rank"))),
-        network_pairs=_optional(explain / "network_pairs.csv", lambda file: _table(file, ("network_a", "network_b", "saliency", "rank"))),
-        explanation=_optional(explain / "summary.json", _mapping),
-        tuning=_optional(path / "tuning.csv", lambda file: _table(file, ("method", "split", "parameter", "value"), dtype="str")),
-        truth=_optional(explain / "truth.json", _mapping),
+        configuration=read_optional(path / "config.yaml", read_text),
+        predictions=read_optional(path / "predictions.parquet", _predictions),
+        history=read_optional(path / "history.csv", lambda file: _table(file, ("stage", "epoch", "train_loss"))),
+        excluded=read_optional(path / "excluded.csv", lambda file: _table(file, ("what", "id", "reason"), dtype="str")),
+        connectome=read_optional(explain / "connectome.npz", read_connectome),
+        regions=read_optional(explain / "regions.csv", lambda file: _table(file, ("label", "name", "network", "saliency", "rank"))),
+        edges=read_optional(explain / "edges.csv", lambda file: _table(file, ("name_a", "name_b", "effect", "saliency", "rank"))),
+        network_pairs=read_optional(explain / "network_pairs.csv", lambda file: _table(file, ("network_a", "network_b", "saliency", "rank"))),
+        explanation=read_optional(explain / "summary.json", read_mapping),
+        tuning=read_optional(path / "tuning.csv", lambda file: _table(file, ("method", "split", "parameter", "value"), dtype="str")),
+        truth=read_optional(explain / "truth.json", read_mapping),
     )
 
 
-def _optional(file: Path, read: Callable[[Path], _T]) -> _T | None:
-    if not file.is_file():
-        return None
+def check_files(folder: Path, needed: Iterable[str], wanted: str) -> None:
+    """Check that a run folder is one of its kind.
+
+    Args:
+        folder: The folder.
+        needed: Files that must be there.
+        wanted: What to give instead.
+
+    Raises:
+        RunFolderError: If there is no folder, or it lacks one of the files.
+    """
+    if not folder.is_dir():
+        raise RunFolderError(f"Expected a run folder at {folder}, found none. Give {wanted}.")
+    for name in needed:
+        if not (folder / name).is_file():
+            raise RunFolderError(f"Expected {name} in the run folder {folder}, found none. Give {wanted}.")
+
+
+@contextmanager
+def whole(file: Path) -> Iterator[None]:
+    """Read a file, and say which one it is where it is damaged.
+
+    Raises:
+        DataError: If it is.
+    """
     try:
-        return read(file)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, RecursionError) as error:
-        if isinstance(error, DataError):
-            raise
+        yield
+    except DataError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, RecursionError) as error:
         raise DataError(f"Expected {file} whole, found a damaged file ({error}). Run the step that wrote it again, or delete it.") from error
 
 
-def _mapping(file: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"Expected JSON in {file}, found a damaged file ({error}). Run the step that wrote it again.") from error
+def read_optional(file: Path, read: Callable[[Path], _T]) -> _T | None:
+    """What is read of a file; None where there is none.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    if not file.is_file():
+        return None
+    with whole(file):
+        return read(file)
+
+
+def read_mapping(file: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        DataError: If it is damaged, or holds something else.
+    """
+    with whole(file):
+        record = json.loads(read_text(file))
     if not isinstance(record, dict):
         raise DataError(f"Expected a JSON object in {file}, found {type(record).__name__}. Run the step that wrote it again.")
     return record
+
+
+def read_text(file: Path) -> str:
+    """The text of a file."""
+    return file.read_text(encoding="utf-8")
 
 
 def _table(file: Path, columns: tuple[str, ...], dtype: str | None = None) -> pd.DataFrame:

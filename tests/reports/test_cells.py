@@ -66,11 +66,12 @@ def test_a_reference_that_was_left_out_is_said(run):
 def test_other_folders_and_damaged_ones(run, tmp_path):
     assert is_study_run(run)
     assert not is_study_run(tmp_path / "none")
-    with pytest.raises(RunFolderError, match="Expected manifest.json in the run folder"):
+    with pytest.raises(RunFolderError, match="Expected a run folder at .*none, found none. Give the folder of a study"):
         read_study_run(tmp_path / "none")
-    (run / "study.json").write_text("{")
-    with pytest.raises(DataError, match="found a damaged one"):
-        read_study_run(run)
+    for text in ("{", '{"parts": {"images": []}}', '{"axes": {}}'):
+        (run / "study.json").write_text(text)
+        with pytest.raises(DataError, match=r"Expected .*study\.json whole, found a damaged file"):
+            read_study_run(run)
 
 
 def test_numbers_are_drawn_from_low_to_high_and_words_after_them():

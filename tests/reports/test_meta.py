@@ -149,5 +149,5 @@ def test_other_folders_and_damaged_files_are_refused(run, tmp_path):
         read_meta_run(tmp_path)
     damaged = make_run(tmp_path / "damaged")
     (damaged / "similarity.json").write_text("[{")
-    with pytest.raises(DataError, match="whole files in the run folder"):
+    with pytest.raises(DataError, match=r"Expected .*similarity\.json whole, found a damaged file"):
         read_meta_run(damaged)

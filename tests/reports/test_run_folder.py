@@ -58,7 +58,7 @@ def test_what_must_be_there(copied: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="graphssl evaluate"):
         read_run(copied)
     (copied / "results.jsonl").write_text(results)
-    for text, message in (("{", "JSON in .*manifest.json, found a damaged file"), ("[]", "a JSON object in .*manifest.json, found list")):
+    for text, message in (("{", "Expected .*manifest.json whole, found a damaged file"), ("[]", "a JSON object in .*manifest.json, found list")):
         (copied / "manifest.json").write_text(text)
         with pytest.raises(DataError, match=message):
             read_run(copied)
