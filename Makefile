@@ -1,7 +1,7 @@
 # Everything there is to run, in one place. `make help` lists it.
 #
 # PYTHON=python3.12   the interpreter the environment is made with (3.11 or newer)
-# ARGS="--smoke"      passed on to `graphssl demo`, pytest or a benchmark
+# ARGS="--smoke"      passed on to `graphssl demo`, pytest or the benchmarks
 
 PYTHON ?= python3
 ARGS ?=
@@ -9,7 +9,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 LEARN2LEARN := $(VENV)/.learn2learn
-BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo encoders test lint docs bench learn2learn clean
@@ -37,8 +36,8 @@ lint: $(INSTALLED)  ## check format, style, the floors and the types
 docs: $(INSTALLED)  ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-bench: $(INSTALLED)  ## time ours against a peer, one benchmark after the other
-	@$(if $(BENCHMARKS),set -e; for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python "$$file" $(ARGS); done,echo "No benchmarks yet: benchmarks/ holds no .py file.")
+bench: $(INSTALLED)  ## measure ours beside peers and write the table of docs/reference/performance.md (ARGS="--smoke" for a quick look)
+	$(BIN)/python benchmarks $(ARGS)
 
 learn2learn: $(LEARN2LEARN)  ## build learn2learn, beside which meta-learning is tested (about a minute, once)
 

@@ -1,30 +1,23 @@
 """Conversion between atlases: matrices of a cohort, a map from two label volumes, and transport maps of all pairs of ten atlases.
 
-- Matrices of 1,000 subjects from 200 to 400 regions against the bare products `W C Wᵀ` in blocks of 50; ours also adds what the map does not tell,
-  divides by the roots of the diagonal, masks missing regions and looks for matrices that are not positive definite.
-- A map from two label volumes of 91 × 109 × 91 voxels of 2 mm, 200 and 400 made-up regions, against counting the labels inside of each target region.
-- Sinkhorn plans of all 45 pairs of ten atlases of 48 to 400 regions in one call, by the squared distance of their centroids, against POT's `sinkhorn`
-  (plain scalings) and `sinkhorn_log` (in the log domain, as ours is), one after the other; all stop at the same tolerance.
-
-CPU seconds of one thread, the fastest of three times; every measurement runs in a process of its own, whose memory on top of the input is counted.
-
-With `--json` the last line is the record of the matrices, with one record a comparison in `parts`.
+- Matrices from 200 to 400 regions against the bare products `W C Wᵀ` in blocks of 50; ours also adds what the map does not tell, divides by the roots
+  of the diagonal, masks missing regions and looks for matrices that are not positive definite.
+- A map from two label volumes of 91 × 109 × 91 voxels of 2 mm, of made-up regions, half as many in the first, against counting the labels inside of
+  each target region.
+- Sinkhorn plans of all pairs of atlases of 48 to 400 regions in one call, by the squared distance of their centroids, against POT's `sinkhorn` (plain
+  scalings) and `sinkhorn_log` (in the log domain, as ours is), one after the other; all stop at the same tolerance.
 """
 
-import argparse
-import json
-import os
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import combinations
-from typing import Any
-
-os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})  # before numpy and torch are loaded
+from typing import NamedTuple
 
 import numpy as np
 import ot
 import torch
-from measure.forked import measure
+from measure.cases import Bare, Case, Peer, main
+from measure.records import Agreement, Goal
 from scipy.spatial import cKDTree
 
 from graphssl.atlases.apply import convert_matrices
@@ -40,38 +33,42 @@ TOLERANCE = 1e-9
 SHAPE = (91, 109, 91)
 AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
 # Subjects of one block, and of those that are compared.
-BLOCK = 50
-COMPARED = 20
+BLOCK, COMPARED = 50, 20
+UNEXPLAINED = 0.1
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--subjects", type=int, default=1000, help="whose matrices are converted")
-    parser.add_argument("--json", action="store_true", help="print the record as one line of JSON, last")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    parts = [of_matrices(arguments.subjects), of_volumes(), *of_transport()]
-    if arguments.json:
-        print(json.dumps({**parts[0], "parts": parts}))
+class Matrices(NamedTuple):
+    """A map, and what is converted by it `[N, 200, 200]`."""
+
+    atlas_map: AtlasMap
+    matrices: np.ndarray
 
 
-def of_matrices(n_subjects: int) -> dict[str, Any]:
+def matrices(n_subjects: int) -> Matrices:
     rng = np.random.default_rng(0)
     source, target = made_up(rng, 200, "source"), made_up(rng, 400, "target")
     weights = np.where(rng.random((400, 200)) < 0.03, rng.random((400, 200)), 1e-4)
     weights /= weights.sum(axis=1, keepdims=True)
     series = rng.standard_normal((n_subjects, 120, 200)).astype(np.float32)
     series /= np.linalg.norm(series, axis=1, keepdims=True)
-    matrices = series.transpose(0, 2, 1) @ series
-    atlas_map = AtlasMap(source, target, weights, "made up", np.ones(400), unexplained=0.1 * np.eye(400))
-    ours = measure(lambda: fastest(lambda: convert_matrices(atlas_map, matrices).values[:COMPARED].copy()))
-    peer = measure(lambda: fastest(lambda: bare_products(weights, matrices)[:COMPARED].copy()))
-    covariance = peer[0][0] + 0.1 * np.eye(400)
+    atlas_map = AtlasMap(source, target, weights, "made up", np.ones(400), unexplained=UNEXPLAINED * np.eye(400))
+    return Matrices(atlas_map, series.transpose(0, 2, 1) @ series)
+
+
+def converted(given: Matrices) -> Callable[[], np.ndarray]:
+    return lambda: convert_matrices(given.atlas_map, given.matrices).values
+
+
+def multiplied(given: Matrices) -> Callable[[], np.ndarray]:
+    return lambda: bare_products(given.atlas_map.weights, given.matrices)
+
+
+def compare_matrices(given: Matrices) -> dict[str, Agreement]:
+    mine, theirs = (side(given)()[:COMPARED] for side in (converted, multiplied))
+    covariance = theirs + UNEXPLAINED * np.eye(400)
     scale = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
-    gap = float(np.abs(covariance / scale[:, :, None] / scale[:, None, :] - ours[0][0]).max())
-    part = record(f"{n_subjects} matrices, 200 → 400", "bare products", ours, peer, gap < 1e-4)
-    report(part, f"goal 0.33; largest difference {gap:.1e}")
-    return part
+    gap = float(np.abs(covariance / scale[:, :, None] / scale[:, None, :] - mine).max())
+    return {"bare products": Agreement("correlations from the products", gap, 1e-4)}
 
 
 def bare_products(weights: np.ndarray, matrices: np.ndarray) -> np.ndarray:
@@ -84,15 +81,36 @@ def bare_products(weights: np.ndarray, matrices: np.ndarray) -> np.ndarray:
     return result.numpy()
 
 
-def of_volumes() -> dict[str, Any]:
+class Volumes(NamedTuple):
+    """Two atlases and their labels."""
+
+    source: Atlas
+    first: np.ndarray
+    target: Atlas
+    second: np.ndarray
+
+
+def volumes(n_regions: int) -> Volumes:
     rng = np.random.default_rng(1)
-    (source, first), (target, second) = labels(rng, 200, "source"), labels(rng, 400, "target")
-    ours = measure(lambda: fastest(lambda: overlap_map(LabelVolume(source, first, AFFINE), LabelVolume(target, second, AFFINE)).weights))
-    peer = measure(lambda: fastest(lambda: counted(first, second, 200, 400)))
-    gap = float(np.abs(ours[0][0] - peer[0][0]).max())
-    part = record("map from two 2 mm volumes", "a loop", ours, peer, gap < 1e-9)
-    report(part, f"goal under 2 s; largest difference {gap:.1e}")
-    return part
+    return Volumes(*labels(rng, n_regions // 2, "source"), *labels(rng, n_regions, "target"))
+
+
+def overlapped(given: Volumes) -> Callable[[], np.ndarray]:
+    return lambda: overlap_map(LabelVolume(given.source, given.first, AFFINE), LabelVolume(given.target, given.second, AFFINE)).weights
+
+
+def looped(given: Volumes) -> Callable[[], np.ndarray]:
+    return lambda: counted(given.first, given.second, len(given.source), len(given.target))
+
+
+def pairs_of_labels(given: Volumes, device: str) -> Callable[[], object]:
+    """Counts of all pairs of labels of a voxel."""
+    pairs = torch.from_numpy(given.first * (1 + len(given.target)) + given.second).flatten().to(device)
+    return lambda: torch.bincount(pairs)
+
+
+def compare_maps(given: Volumes) -> dict[str, Agreement]:
+    return {"a loop": Agreement("weights", float(np.abs(overlapped(given)() - looped(given)()).max()), 1e-9)}
 
 
 def labels(rng: np.random.Generator, n_regions: int, name: str) -> tuple[Atlas, np.ndarray]:
@@ -110,20 +128,31 @@ def counted(source: np.ndarray, target: np.ndarray, n_source: int, n_target: int
     return counts / counts.sum(axis=1, keepdims=True)
 
 
-def of_transport() -> list[dict[str, Any]]:
+Problem = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def problems(n_atlases: int) -> list[Problem]:
+    """Costs and masses of all pairs of the first atlases."""
     rng = np.random.default_rng(2)
     atlases = [made_up(rng, n, f"atlas {i}").centroids.astype(np.float64) for i, n in enumerate(SIZES)]
     masses = [rng.dirichlet(np.full(n, 4.0)) for n in SIZES]
-    problems = [(distances(atlases[i], atlases[j]), masses[i], masses[j]) for i, j in combinations(range(len(SIZES)), 2)]
-    ours = measure(lambda: fastest(lambda: in_one_call(problems)))
-    parts = []
-    for method in ("sinkhorn", "sinkhorn_log"):
-        peer = measure(lambda method=method: fastest(lambda: one_by_one(problems, method), 3 if method == "sinkhorn" else 1))
-        gap = max(float(np.abs(mine - theirs).sum()) for mine, theirs in zip(ours[0][0], peer[0][0], strict=True))
-        part = record("transport, 45 pairs of atlases", f"POT {method}", ours, peer, gap < 1e-5)
-        report(part, f"{len(problems)} plans, entropy {ENTROPY:g}; largest sum of differences of a plan {gap:.1e}")
-        parts.append(part)
-    return parts
+    return [(distances(atlases[i], atlases[j]), masses[i], masses[j]) for i, j in combinations(range(n_atlases), 2)]
+
+
+def transported(given: list[Problem]) -> Callable[[], list[np.ndarray]]:
+    return partial(in_one_call, given)
+
+
+def by_pot(method: str, given: list[Problem]) -> Callable[[], list[np.ndarray]]:
+    return partial(one_by_one, given, method)
+
+
+def compare_plans(given: list[Problem]) -> dict[str, Agreement]:
+    mine, found = in_one_call(given), {}
+    for name, method in METHODS.items():
+        gap = max(float(np.abs(a - b).sum()) for a, b in zip(mine, one_by_one(given, method), strict=True))
+        found[name] = Agreement("sum of differences of a plan", gap, 1e-5)
+    return found
 
 
 def distances(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -131,7 +160,7 @@ def distances(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return apart / apart.mean()
 
 
-def in_one_call(problems: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+def in_one_call(problems: list[Problem]) -> list[np.ndarray]:
     n, m = (max(cost.shape[side] for cost, _, _ in problems) for side in (0, 1))
     costs, sources, targets = (
         torch.zeros(len(problems), n, m).double(),
@@ -145,7 +174,7 @@ def in_one_call(problems: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> li
     return [plan[: len(source), : len(target)] for plan, (_, source, target) in zip(plans, problems, strict=True)]
 
 
-def one_by_one(problems: list[tuple[np.ndarray, np.ndarray, np.ndarray]], method: str) -> list[np.ndarray]:
+def one_by_one(problems: list[Problem], method: str) -> list[np.ndarray]:
     return [ot.sinkhorn(source, target, cost, ENTROPY, method=method, stopThr=TOLERANCE, numItermax=20_000) for cost, source, target in problems]
 
 
@@ -158,36 +187,39 @@ def named(centroids: np.ndarray, name: str) -> Atlas:
     return Atlas(name, np.arange(1, n + 1), tuple(f"region {i}" for i in range(n)), centroids, ("",) * n)
 
 
-def fastest(function: Callable[[], Any], times: int = 3) -> tuple[Any, float]:
-    """Result, and the CPU seconds of the fastest of several calls."""
-    seconds = []
-    for _ in range(times):
-        start = time.process_time()
-        found = function()
-        seconds.append(time.process_time() - start)
-    return found, min(seconds)
-
-
-def record(name: str, peer: str, ours: tuple[Any, float, float], theirs: tuple[Any, float, float], equal: bool) -> dict[str, Any]:
-    return {
-        "name": name,
-        "peer": peer,
-        "ours_seconds": round(ours[0][1], 4),
-        "peer_seconds": round(theirs[0][1], 4),
-        "ratio": round(theirs[0][1] / ours[0][1], 2),
-        "ours_mib": round(ours[2], 1),
-        "peer_mib": round(theirs[2], 1),
-        "equal": bool(equal),
-    }
-
-
-def report(part: dict[str, Any], words: str) -> None:
-    print(
-        f"{part['name']:<32} ours {part['ours_seconds']:8.3f} s {part['ours_mib']:6.0f} MiB   {part['peer']:<16} {part['peer_seconds']:8.3f} s "
-        f"{part['peer_mib']:6.0f} MiB   ratio {part['ratio']:6.2f}   {words}{'' if part['equal'] else '   NOT EQUAL'}",
-        flush=True,
-    )
-
+METHODS: Mapping[str, str] = {"POT, `sinkhorn`": "sinkhorn", "POT, `sinkhorn_log`": "sinkhorn_log"}
+CASES = [
+    Case(
+        "matrices of {} subjects, 200 → 400 regions",
+        sizes=(100, 300, 1000),
+        smoke=(20, 40),
+        inputs=matrices,
+        ours=converted,
+        peers=[Peer("bare products", multiplied, Goal(ratio=1 / 3))],
+        check=compare_matrices,
+    ),
+    Case(
+        "map from two volumes of 2 mm to {} regions",
+        sizes=(100, 200, 400),
+        smoke=(20, 40),
+        inputs=volumes,
+        ours=overlapped,
+        peers=[Peer("a loop", looped, Goal(seconds=2))],
+        check=compare_maps,
+        floor=Bare("counts of pairs of labels", pairs_of_labels),
+        unit="regions",
+    ),
+    Case(
+        "transport between all pairs of {} atlases",
+        sizes=(3, 6, 10),
+        smoke=(2, 3),
+        inputs=problems,
+        ours=transported,
+        peers=[Peer(name, partial(by_pot, method), repeats=1 if method == "sinkhorn_log" else 99) for name, method in METHODS.items()],
+        check=compare_plans,
+        unit="atlases",
+    ),
+]
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, CASES)

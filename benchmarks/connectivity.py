@@ -1,61 +1,50 @@
-"""Connectivity matrices: ours against nilearn's `ConnectivityMeasure` with its defaults on the same series, in alternation.
+"""Connectivity matrices: ours against nilearn's `ConnectivityMeasure` with its defaults on the same series.
 
-Each measurement runs in a process of its own, forked after the input was made: its CPU seconds (one thread) and the memory it took on top are
-counted there. The median of the repeats counts. At the tangent reference the matrices have a mean of zero; its
-norm, beside the one nilearn asks for, says how well either side found it.
-
-With `--json` the last line is the record of the sum, with one record a kind in `parts`.
+Every measurement is one call in a fresh process. Results are compared off the diagonal, which ours leaves empty for correlations. At the tangent
+reference the matrices have a mean of zero; its norm, beside the one nilearn asks for, says how well either side found it. The floor of all kinds but
+the tangent is the products of the series alone, that of the tangent two eigendecompositions of every covariance, in single precision.
 """
 
-import argparse
-import json
-import os
-from typing import Any
-
-os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})  # before numpy and torch are loaded
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from measure.forked import measure
+from measure.cases import Bare, Case, Peer, main
+from measure.records import Agreement, Goal
 from nilearn.connectome import ConnectivityMeasure
 from sklearn.covariance import EmpiricalCovariance
 
 from graphssl.data import Atlas, Provenance, RegionData
 from graphssl.graphs.connectivity import Connectivity
 
+N_REGIONS = 200
 TOLERANCE = 1e-4
-KINDS = {
+KINDS: dict[str, tuple[float, Callable[[], Any], Callable[[], Any]]] = {
     "correlation": (
-        lambda: Connectivity("correlation", fisher_z=False),
+        5.0,
+        partial(Connectivity, "correlation", fisher_z=False),
         lambda: ConnectivityMeasure(EmpiricalCovariance(store_precision=False), kind="correlation"),
     ),
-    "ledoit-wolf covariance": (lambda: Connectivity("covariance", shrinkage="ledoit-wolf"), lambda: ConnectivityMeasure(kind="covariance")),
+    "Ledoit–Wolf covariance": (2.0, partial(Connectivity, "covariance", shrinkage="ledoit-wolf"), lambda: ConnectivityMeasure(kind="covariance")),
     "partial correlation": (
-        lambda: Connectivity("partial correlation", fisher_z=False),
+        2.0,
+        partial(Connectivity, "partial correlation", fisher_z=False),
         lambda: ConnectivityMeasure(kind="partial correlation"),
     ),
-    "tangent": (lambda: Connectivity("tangent"), lambda: ConnectivityMeasure(kind="tangent")),
+    "tangent": (20.0, partial(Connectivity, "tangent"), lambda: ConnectivityMeasure(kind="tangent")),
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--subjects", type=int, default=800)
-    parser.add_argument("--regions", type=int, default=200)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
-    parser.add_argument("--json", action="store_true", help="print the record as one line of JSON, last")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    data = simulate(arguments.subjects, arguments.regions)
-    parts = [compare(kind, data, arguments.repeats) for kind in arguments.kinds]
-    for part in parts:
-        report(part, arguments.regions)
-    if arguments.json:
-        print(json.dumps({**total(parts), "parts": parts}))
+class Scans(NamedTuple):
+    """Series as ours reads them, and as nilearn does."""
+
+    data: RegionData
+    series: list[np.ndarray]
 
 
-def simulate(n_subjects: int, n_regions: int, seed: int = 0) -> RegionData:
+def simulate(n_subjects: int, n_regions: int = N_REGIONS, seed: int = 0) -> Scans:
     """Smooth series that share signals, so that covariances differ between subjects as those of band-passed scans do; four lengths, as in ABIDE."""
     rng = np.random.default_rng(seed)
     shared = rng.standard_normal((n_regions // 4 + 1, n_regions))
@@ -68,63 +57,53 @@ def simulate(n_subjects: int, n_regions: int, seed: int = 0) -> RegionData:
         series[f"sub-{subject:04d}"] = summed[6:] - summed[:-6]
     names = tuple(f"region {index}" for index in range(n_regions))
     atlas = Atlas("simulated", np.arange(1, n_regions + 1), names, np.zeros((n_regions, 3)), ("",) * n_regions)
-    return RegionData(atlas, series, Provenance("timeseries"))
+    data = RegionData(atlas, series, Provenance("timeseries"))
+    return Scans(data, [values.astype(np.float64) for values in data.values.values()])
 
 
-def compare(kind: str, data: RegionData, repeats: int) -> dict[str, object]:
-    """One kind: both sides in turn, their results compared off the diagonal (which ours leaves empty for correlations)."""
-    make_ours, make_peer = KINDS[kind]
-    subjects = list(data.values)
-    series = [data.values[subject].astype(np.float64) for subject in subjects]
-    sides = {"ours": lambda: make_ours().fit_transform(data, subjects)[0].numpy(), "peer": lambda: make_peer().fit_transform(series)}
-    seconds: dict[str, list[float]] = {side: [] for side in sides}
-    memory: dict[str, list[float]] = {side: [] for side in sides}
-    results = {}
-    for _ in range(repeats):
-        for side, function in sides.items():
-            results[side], cpu, mib = measure(function)
-            seconds[side].append(cpu)
-            memory[side].append(mib)
-    ours, peer = (float(np.median(seconds[side])) for side in sides)
-    off = ~np.eye(len(data.atlas), dtype=bool)
-    gap = float(np.abs(results["ours"] - results["peer"])[:, off].max())
-    found = {"residual": {side: float(np.linalg.norm(result.mean(axis=0, dtype=np.float64))) for side, result in results.items()}}
-    return {
-        **record(kind, ours, peer, max(memory["ours"]), max(memory["peer"]), gap <= TOLERANCE),
-        "largest_difference": gap,
-        **(found if kind == "tangent" else {}),
-    }
+def ours(kind: str, scans: Scans) -> Callable[[], np.ndarray]:
+    return lambda: KINDS[kind][1]().fit_transform(scans.data, list(scans.data.values))[0].numpy()
 
 
-def record(name: str, ours: float, peer: float, ours_mib: float, peer_mib: float, equal: bool) -> dict[str, object]:
-    return {
-        "name": name,
-        "peer": "nilearn",
-        "ours_seconds": round(ours, 4),
-        "peer_seconds": round(peer, 4),
-        "ratio": round(peer / ours, 2),
-        "ours_mib": round(ours_mib, 1),
-        "peer_mib": round(peer_mib, 1),
-        "equal": bool(equal),
-    }
+def nilearn(kind: str, scans: Scans) -> Callable[[], np.ndarray]:
+    return lambda: KINDS[kind][2]().fit_transform(scans.series)
 
 
-def total(parts: list[dict[str, object]]) -> dict[str, object]:
-    sums = [sum(float(str(part[key])) for part in parts) for key in ("ours_seconds", "peer_seconds")]
-    peaks = [max(float(str(part[key])) for part in parts) for key in ("ours_mib", "peer_mib")]
-    return record("connectivity", *sums, *peaks, equal=all(part["equal"] for part in parts))
+def check(kind: str, scans: Scans) -> dict[str, Agreement]:
+    mine, theirs = (side(kind, scans)() for side in (ours, nilearn))
+    n_regions = mine.shape[1]
+    off = ~np.eye(n_regions, dtype=bool)
+    how = f"matrices of {len(mine)} subjects"
+    if kind == "tangent":
+        norms = (np.linalg.norm(found.mean(axis=0, dtype=np.float64)) for found in (mine, theirs))
+        how += ", norm of their mean {:.0e} and {:.0e} of {:.0e}".format(*norms, 1e-7 * n_regions**2)
+    return {"nilearn": Agreement(how, float(np.abs(mine - theirs)[:, off].max()), TOLERANCE)}
 
 
-def report(part: dict[str, Any], n_regions: int) -> None:
-    print(
-        f"{part['name']:<24} ours {part['ours_seconds']:8.3f} s {part['ours_mib']:7.0f} MiB   nilearn {part['peer_seconds']:8.3f} s "
-        f"{part['peer_mib']:7.0f} MiB   ratio {part['ratio']:5.2f}   largest difference {part['largest_difference']:.1e}"
-        f"{'' if part['equal'] else '   NOT EQUAL'}"
+def products(scans: Scans, device: str) -> Callable[[], object]:
+    series = [torch.from_numpy(values).float().to(device) for values in scans.series]
+    return lambda: [values.T @ values for values in series]
+
+
+def eigenvectors(scans: Scans, device: str) -> Callable[[], object]:
+    matrices = torch.stack([torch.from_numpy(np.cov(values.T)).float() for values in scans.series]).to(device)
+    return lambda: [torch.linalg.eigh(matrices) for _ in range(2)]
+
+
+CASES = [
+    Case(
+        f"{kind} of {{}} subjects × {N_REGIONS} regions",
+        sizes=(100, 400, 800),
+        smoke=(8, 16),
+        inputs=simulate,
+        ours=partial(ours, kind),
+        peers=[Peer("nilearn", partial(nilearn, kind), Goal(ratio=goal))],
+        check=partial(check, kind),
+        floor=Bare("two eigendecompositions", eigenvectors) if kind == "tangent" else Bare("products of the series", products),
+        warm=False,
     )
-    if residual := part.get("residual"):
-        goal = 1e-7 * n_regions**2
-        print(f"  norm of the mean: ours {residual['ours']:.2e}, nilearn {residual['peer']:.2e}, of {goal:.2e} that nilearn asks for")
-
+    for kind, (goal, _, _) in KINDS.items()
+]
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, CASES)

@@ -1,29 +1,23 @@
-"""One pre-training step: ours against PyTorch Geometric's layers on the same fully connected graphs, in alternation.
-
-    python benchmarks/connectome_step.py [--json]
+"""One pre-training step: ours against PyTorch Geometric's layers on the same fully connected graphs.
 
 All sides hide the same regions and have the same tokens, width, depth, feed-forward layers, readout, decoders and loss; only what mixes the regions
-differs. Ours reads weight and distance of a pair as a bias of attention, the peers read them as features of edges. A third comparison leaves both
-out, so that the whole step of ours and of `TransformerConv` must agree: `equal` says that their losses and gradients do, and that a layer of ours is
-one of `GPSConv` when both have the same weights. `ratio` is the smaller of the two with structure.
+differs. Ours reads weight and distance of a pair as a bias of attention, the peers read them as features of edges. The second case leaves both out,
+so that the whole step of ours and of `TransformerConv` must agree: losses and gradients are compared, and a layer of ours with one of `GPSConv`
+when both have the same weights. The floor is the attention of the layers (PyTorch's own, no bias) and their products with weights, forward and
+backward.
 
-Each measurement runs in a process of its own, forked after the input was made: CPU seconds of one thread of a second step, and the peak of the
-process's memory on top of what it started with. The median of the repeats counts. `TransformerConv` needs about 6 GiB.
+Forward and backward of a second step. `TransformerConv` needs about 6 GiB.
 """
 
-import argparse
-import json
-import os
-import time
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})  # before torch is loaded
-
 import torch
-from measure.forked import measure
-from measure.records import record, report
+from measure.cases import Bare, Case, Peer, main
+from measure.records import Agreement, Goal
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch_geometric.nn import GINEConv, GPSConv, TransformerConv
 
 from graphssl.data import ConnectomeBatch
@@ -35,6 +29,8 @@ from graphssl.encoders.tokens import SpatialTokens
 from graphssl.objectives import MaskedRegions
 
 WIDTH, DEPTH, HEADS = 64, 4, 4
+# Into and out of the products of a layer.
+SHAPES = ((WIDTH, 3 * WIDTH), (WIDTH, WIDTH), (WIDTH, 2 * WIDTH), (2 * WIDTH, WIDTH))
 TOLERANCE = 1e-4
 
 
@@ -81,7 +77,7 @@ class GPSLayer(nn.Module):
         return self.conv(nodes, graph.edge_index, graph.connectome, edge_attr=graph.edge_attr)
 
 
-class Peer(AbstractEncoder):
+class OtherLayers(AbstractEncoder):
     """Our tokens and our readout with other layers between.
 
     Args:
@@ -118,32 +114,7 @@ class Peer(AbstractEncoder):
         return torch.stack([batch.weights.flatten(), distance.flatten()], dim=1)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--regions", type=int, default=200)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", action="store_true", help="print the record as one line of JSON, last")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    batch = random_batch(arguments.batch, arguments.regions)
-    measured: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
-    for _ in range(arguments.repeats):
-        for side in SIDES:
-            cpu, _, mib = measure(partial(second_step, side, batch))
-            measured[side].append((cpu, mib))
-    gaps = differences(random_batch(2, arguments.regions))  # after the forks: a process that has run autograd must not be forked
-    equal = max(gaps.values()) <= TOLERANCE
-    parts = [record(ours, peer, measured[ours], measured[peer], equal) for ours, peer in COMPARISONS]
-    for part in parts:
-        report(part)
-    print("largest relative difference: " + ", ".join(f"{what} {gap:.1e}" for what, gap in gaps.items()))
-    if arguments.json:
-        worst = min(parts[:2], key=lambda part: float(str(part["ratio"])))
-        print(json.dumps({**worst, "name": "connectome_step", "parts": parts}))
-
-
-def random_batch(n_rows: int, n_regions: int) -> ConnectomeBatch:
+def random_batch(n_regions: int, n_rows: int = 32) -> ConnectomeBatch:
     """Connectomes of independent weights, all regions observed, as one in the same places."""
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(n_rows, n_regions, n_regions, generator=generator).triu(diagonal=1)
@@ -168,30 +139,16 @@ def ours_without_structure(batch: ConnectomeBatch) -> AbstractEncoder:
     return GraphTransformer(WIDTH, DEPTH, HEADS, dropout=0.0, biases=())
 
 
-def transformer_conv(batch: ConnectomeBatch) -> Peer:
-    return Peer([ConvBlock(edge_dim=2) for _ in range(DEPTH)], *batch.mask.shape, structured=True)
+def transformer_conv(batch: ConnectomeBatch) -> OtherLayers:
+    return OtherLayers([ConvBlock(edge_dim=2) for _ in range(DEPTH)], *batch.mask.shape, structured=True)
 
 
-def transformer_conv_without_structure(batch: ConnectomeBatch) -> Peer:
-    return Peer([ConvBlock(edge_dim=None) for _ in range(DEPTH)], *batch.mask.shape, structured=False)
+def transformer_conv_without_structure(batch: ConnectomeBatch) -> OtherLayers:
+    return OtherLayers([ConvBlock(edge_dim=None) for _ in range(DEPTH)], *batch.mask.shape, structured=False)
 
 
-def gps_conv(batch: ConnectomeBatch) -> Peer:
-    return Peer([GPSLayer() for _ in range(DEPTH)], *batch.mask.shape, structured=True)
-
-
-SIDES = {
-    "ours": ours,
-    "TransformerConv": transformer_conv,
-    "GPSConv": gps_conv,
-    "ours without structure": ours_without_structure,
-    "TransformerConv without structure": transformer_conv_without_structure,
-}
-COMPARISONS = (
-    ("ours", "TransformerConv"),
-    ("ours", "GPSConv"),
-    ("ours without structure", "TransformerConv without structure"),
-)
+def gps_conv(batch: ConnectomeBatch) -> OtherLayers:
+    return OtherLayers([GPSLayer() for _ in range(DEPTH)], *batch.mask.shape, structured=True)
 
 
 def step(encoder: AbstractEncoder, objective: nn.Module, batch: ConnectomeBatch) -> Tensor:
@@ -201,19 +158,31 @@ def step(encoder: AbstractEncoder, objective: nn.Module, batch: ConnectomeBatch)
     return loss.detach()
 
 
-def second_step(side: str, batch: ConnectomeBatch) -> float:
-    """CPU seconds of a second step."""
+def ready(make: Callable[[ConnectomeBatch], AbstractEncoder], batch: ConnectomeBatch) -> Callable[[], Tensor]:
+    """A step of an encoder that is made."""
     torch.manual_seed(0)
-    encoder = SIDES[side](batch)
-    objective = MaskedRegions().prepare(encoder)
-    step(encoder, objective, batch)
-    start = time.process_time()
-    step(encoder, objective, batch)
-    return time.process_time() - start
+    encoder = make(batch)
+    return partial(step, encoder, MaskedRegions().prepare(encoder), batch)
 
 
-def differences(batch: ConnectomeBatch) -> dict[str, float]:
-    """Largest differences between ours and a peer with the same weights, relative to the largest value."""
+def bare_layers(batch: ConnectomeBatch, device: str) -> Callable[[], object]:
+    """Attention and products with weights of all layers, forward and backward."""
+    tokens = torch.randn(len(batch), batch.mask.shape[1], WIDTH, device=device, requires_grad=True)
+    weights = [torch.randn(out, into, device=device, requires_grad=True) for into, out in SHAPES]
+
+    def work() -> None:
+        nodes = tokens
+        for _ in range(DEPTH):
+            query, key, value = F.linear(nodes, weights[0]).unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
+            mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+            nodes = F.linear(F.linear(F.linear(mixed, weights[1]), weights[2]), weights[3])
+        nodes.sum().backward()
+
+    return work
+
+
+def check(batch: ConnectomeBatch) -> dict[str, Agreement]:
+    """The whole step of ours and of `TransformerConv` with the same weights; differences relative to the largest value."""
     torch.manual_seed(0)
     mine, peer = ours_without_structure(batch), transformer_conv_without_structure(batch)
     peer.load_state_dict({name: value for name, value in mine.state_dict().items() if not name.startswith("blocks.")}, strict=False)
@@ -228,10 +197,14 @@ def differences(batch: ConnectomeBatch) -> dict[str, float]:
         found.append((loss, torch.cat(gradients)))
     (loss, gradient), (peer_loss, peer_gradient) = found
     return {
-        "loss of TransformerConv": relative(peer_loss, loss),
-        "its gradients": relative(peer_gradient, gradient),
-        "a layer of GPSConv": gps_difference(mine.blocks[0], batch),
+        "TransformerConv": Agreement("loss and gradients, same weights", max(relative(peer_loss, loss), relative(peer_gradient, gradient)), TOLERANCE)
     }
+
+
+def check_of_a_layer(batch: ConnectomeBatch) -> dict[str, Agreement]:
+    torch.manual_seed(0)
+    gap = gps_difference(ours_without_structure(batch).blocks[0], batch)
+    return {"GPSConv": Agreement("a layer without biases and local part, same weights", gap, TOLERANCE)}
 
 
 def gps_difference(block: Block, batch: ConnectomeBatch) -> float:
@@ -260,5 +233,29 @@ def relative(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).abs().max() / expected.abs().max())
 
 
+SIZES = {"sizes": (50, 100, 200), "smoke": (5, 10), "inputs": random_batch, "unit": "regions"}
+FLOOR = Bare("attention and products of the layers", bare_layers)
+CASES = [
+    Case(
+        "pre-training step, 32 connectomes × {} regions",
+        **SIZES,
+        ours=partial(ready, ours),
+        peers=[
+            Peer("TransformerConv", partial(ready, transformer_conv), Goal(ratio=5), differs="weight and distance as features of edges", repeats=2),
+            Peer("GPSConv", partial(ready, gps_conv), Goal(ratio=5)),
+        ],
+        check=check_of_a_layer,
+        floor=FLOOR,
+    ),
+    Case(
+        "the same without weight and distance, {} regions",
+        **SIZES,
+        ours=partial(ready, ours_without_structure),
+        peers=[Peer("TransformerConv", partial(ready, transformer_conv_without_structure), Goal(ratio=5), repeats=2)],
+        check=check,
+        floor=FLOOR,
+    ),
+]
+
 if __name__ == "__main__":
-    main()
+    main(__doc__, CASES)

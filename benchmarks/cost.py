@@ -1,22 +1,20 @@
 """What pre-training on 100,000 scans and on 50 million patients costs: hours of a device, disk and memory, from steps measured here.
 
-    python benchmarks/cost.py [--json] [--device cuda] [--epochs 30]
-
-A step of each is measured on this device (one thread of a CPU, or a GPU), per row: masked regions of 400 regions by a graph transformer of width 64
-and depth 2, and masked columns of a patient among sampled neighbours (10, and 5 of each) by a population network of width 64. All else is arithmetic
-that is written beside its result. Nothing of size patients × patients is made, so a patient's step costs the same in any population; searching the
-neighbours does not (`benchmarks/neighbors.py`).
+A step of each is measured on a GPU where there is one and else on one thread of a CPU, in growing minibatches: masked regions of 400 regions by a
+graph transformer of width 64 and depth 2, and masked columns of a patient among sampled neighbours (10, and 5 of each) by a population network of
+width 64. All else is arithmetic that is written beside its result; scans are passed thirty times, patients once. Nothing of size patients ×
+patients is made, so a patient's step costs the same in any population; searching the neighbours does not (`benchmarks/neighbors.py`).
 """
 
 import argparse
-import json
-import os
 import time
-from collections.abc import Callable
-
-os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})  # before torch is loaded
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
+from measure.cases import main
+from measure.forked import measure
+from measure.records import Record, growth, record
 
 from graphssl.data import ColumnTokenizer, ConnectomeBatch
 from graphssl.datasets import simulate_table
@@ -31,36 +29,33 @@ FLOAT, INTEGER, BYTE = 4, 8, 1
 GIB = 2**30
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=30, help="passes over all scans; patients are passed once")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", action="store_true", help="print the record as one line of JSON, last")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    parts = [
-        cost("100,000 scans", SCANS, arguments.epochs, second_a_scan(arguments.device), scans()),
-        cost("50 million patients", PATIENTS, 1, second_a_patient(arguments.device), patients()),
-    ]
-    for part in parts:
-        print(
-            f"{part['name']}: {1000 * part['seconds_a_row']:.2f} ms a row, {part['epochs']} passes, {part['device_hours']:,.0f} hours of one device"
-        )
-        for name, (gib, how) in part["storage"].items():
+class Study(NamedTuple):
+    """Rows, passes over them, minibatches that are measured, seconds of a step of so many rows, and what is stored."""
+
+    name: str
+    n_rows: int
+    epochs: int
+    sizes: Sequence[int]
+    seconds: Callable[[str, int], float]
+    storage: dict[str, tuple[float, str]]
+
+
+def measured(options: argparse.Namespace) -> Iterator[Record]:
+    for study in STUDIES:
+        sizes = study.sizes[:2] if options.smoke else study.sizes
+        found = [[_cost(study, size) for _ in range(options.repeats if size == sizes[-1] else 1)] for size in sizes]
+        part = record(f"step of {sizes[-1]} {study.name}", "", found[-1], (), None, growth=growth("rows", sizes, [costs[0] for costs in found]))
+        second = part["ours_seconds"] / sizes[-1]
+        hours = study.n_rows * study.epochs * second / 3600
+        print(f"{study.n_rows:,} {study.name}: {1000 * second:.2f} ms a row, {study.epochs} passes, {hours:,.0f} hours")
+        for name, (gib, how) in study.storage.items():
             print(f"  {name:<34} {gib:8.1f} GiB   {how}")
-    if arguments.json:
-        print(json.dumps({"name": "cost", "device": arguments.device, "parts": parts}))
+        yield part
 
 
-def cost(name: str, n_rows: int, epochs: int, seconds: float, storage: dict[str, tuple[float, str]]) -> dict:
-    """Hours of one device, and what is stored."""
-    return {
-        "name": name,
-        "seconds_a_row": seconds,
-        "epochs": epochs,
-        "device_hours": n_rows * epochs * seconds / 3600,
-        "storage": storage,
-    }
+def _cost(study: Study, n_rows: int) -> tuple[float, float]:
+    seconds, _, mib = measure(lambda: study.seconds("cuda" if torch.cuda.is_available() else "cpu", n_rows))
+    return seconds, mib
 
 
 def scans() -> dict[str, tuple[float, str]]:
@@ -85,8 +80,8 @@ def patients() -> dict[str, tuple[float, str]]:
     }
 
 
-def second_a_scan(device: str, n_rows: int = 8) -> float:
-    """Seconds of a step for each connectome of a minibatch."""
+def step_of_scans(device: str, n_rows: int) -> float:
+    """Seconds of a step of so many connectomes."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(n_rows, REGIONS, REGIONS, generator=generator).triu(diagonal=1)
@@ -95,17 +90,17 @@ def second_a_scan(device: str, n_rows: int = 8) -> float:
     mask, networks = torch.ones(n_rows, REGIONS, dtype=torch.bool), torch.full((n_rows, REGIONS), -1)
     names = tuple(map(str, range(n_rows)))
     batch = ConnectomeBatch(names, weights + weights.mT, visible.contiguous(), mask, centroids, networks, ("random",) * n_rows)
-    return second_step(GraphTransformer(width=64, depth=2, heads=4), MaskedRegions(), batch.to(device), device) / n_rows
+    return second_step(GraphTransformer(width=64, depth=2, heads=4), MaskedRegions(), batch.to(device), device)
 
 
-def second_a_patient(device: str, n_rows: int = 256, n_patients: int = 2000) -> float:
-    """Seconds of a step for each patient of a minibatch, neighbours sampled."""
+def step_of_patients(device: str, n_rows: int, n_patients: int = 2000) -> float:
+    """Seconds of a step of so many patients, neighbours sampled."""
     torch.manual_seed(0)
     cohort = simulate_table(n_subjects=n_patients).cohort
     builder = PopulationBuilder(ColumnTokenizer(n_pieces=8), n_neighbors=NEIGHBORS).fit(cohort)
     encoder = PopulationGNN(64, 2, heads=4, layer="sage", patient=PatientNetwork(64), whole_limit=0, fan_outs=[10, 5]).for_builder(builder)
     batch = builder.transform(cohort)[list(range(n_rows))]
-    return second_step(encoder, MaskedColumns(0.3), batch.to(device), device) / n_rows
+    return second_step(encoder, MaskedColumns(0.3), batch.to(device), device)
 
 
 def second_step(encoder: AbstractEncoder, objective: AbstractObjective, batch: object, device: str) -> float:
@@ -131,5 +126,10 @@ def clock_of(device: str) -> Callable[[], float]:
     return synchronised
 
 
+STUDIES = (
+    Study(f"scans of {REGIONS} regions", SCANS, 30, (2, 4, 8), step_of_scans, scans()),
+    Study("patients among sampled neighbours", PATIENTS, 1, (64, 128, 256), step_of_patients, patients()),
+)
+
 if __name__ == "__main__":
-    main()
+    main(__doc__, measured)

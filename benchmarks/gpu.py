@@ -1,22 +1,23 @@
 """One pre-training step on a GPU: agreement with the CPU, and single precision against bfloat16.
 
-    python benchmarks/gpu.py [--json]
-
-Ours in bfloat16 against ours in single precision on the same batch; `equal` says that losses of CPU and GPU agree to 1e-3 and those of both
-precisions to 5 %. Without a CUDA device it says so and ends well.
+Ours in bfloat16 against ours in single precision on the same batch, seconds of a step and memory of the GPU, in alternation. Losses of CPU and GPU
+are compared, and those of both precisions. Without a CUDA device it says so and ends well.
 """
 
 import argparse
-import json
 import time
+from collections.abc import Iterator
 
 import torch
+from measure.cases import main
+from measure.records import Agreement, Record, absent, record
 
 from graphssl.data import ConnectomeBatch
 from graphssl.encoders import GraphTransformer
 from graphssl.objectives import MaskedRegions
 
 N_ROWS, N_REGIONS, N_STEPS = 32, 200, 20
+NAME, PEERS = "pre-training step in bfloat16", ("single precision", "the CPU")
 
 
 def random_batch() -> ConnectomeBatch:
@@ -59,34 +60,21 @@ def step_loss(device: str, *, autocast: bool, n_steps: int = 1) -> tuple[float, 
     return losses[0], seconds, torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else 0.0
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print the record as the last line")
-    arguments = parser.parse_args()
+def measured(options: argparse.Namespace) -> Iterator[Record]:
     if not torch.cuda.is_available():
-        print("No CUDA device here: nothing to time.")
+        yield from (absent(NAME, peer, "no GPU was at hand") for peer in PEERS)
         return
-    on_cpu, _, _ = step_loss("cpu", autocast=False)
-    single, single_seconds, single_mib = step_loss("cuda", autocast=False, n_steps=N_STEPS)
-    half, half_seconds, half_mib = step_loss("cuda", autocast=True, n_steps=N_STEPS)
-    equal = abs(on_cpu - single) < 1e-3 * abs(on_cpu) and abs(half - single) < 0.05 * abs(single)
-    record = {
-        "name": "gpu_step_bf16",
-        "peer": "gpu_step_fp32",
-        "ours_seconds": half_seconds,
-        "peer_seconds": single_seconds,
-        "ratio": single_seconds / half_seconds,
-        "ours_mib": half_mib,
-        "peer_mib": single_mib,
-        "equal": equal,
-    }
-    print(f"{torch.cuda.get_device_name()}: loss {on_cpu:.4f} on the CPU, {single:.4f} on the GPU, {half:.4f} in bfloat16")
-    print(
-        json.dumps(record)
-        if arguments.json
-        else f"bfloat16 {half_seconds:.4f} s, single {single_seconds:.4f} s a step: ratio {record['ratio']:.2f}, equal {equal}"
-    )
+    costs: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    losses = {"cpu": step_loss("cpu", autocast=False)[0]}
+    for _ in range(options.repeats):
+        for half in costs:
+            loss, seconds, mib = step_loss("cuda", autocast=half, n_steps=2 if options.smoke else N_STEPS)
+            losses["half" if half else "single"] = loss
+            costs[half].append((seconds, mib))
+    gaps = [abs(losses["half"] / losses["single"] - 1), abs(losses["single"] / losses["cpu"] - 1)]
+    yield record(NAME, PEERS[0], costs[True], costs[False], Agreement("loss", gaps[0], 0.05))
+    yield record(NAME, PEERS[1], costs[True], (), Agreement("loss in single precision", gaps[1], 1e-3))
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, measured)

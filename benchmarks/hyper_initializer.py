@@ -1,70 +1,63 @@
 """Predicting every weight of a network by a hypernetwork, beside making the network with random ones.
 
-    python benchmarks/hyper_initializer.py [--json]
-
-The goal is a ResNet-18 (11.2 million numbers) in less than a second on two cores. The others are its 3D form, a vision transformer, whose wide layers
-are predicted by repetition, and an encoder of connectomes. `graph` is reading the architecture; `predicted` is that, predicting the weights and
-filling them in. CPU seconds of one thread, in a process of its own; the median of the repeats counts.
+The goal is a ResNet-18 (11.2 million numbers) in less than a second. The others are its 3D form, a vision transformer, whose wide layers are
+predicted by repetition, and an encoder of connectomes; each is made in growing widths, of which the last is its default. Ours is reading the
+architecture, predicting the weights and filling them in; the floor is writing as many numbers.
 """
 
-import argparse
-import json
-import os
-import statistics
 from collections.abc import Callable
 from functools import partial
 
-os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})  # before torch is loaded
-
 import torch
-from measure.forked import measure
+from measure.cases import Bare, Case, Peer, main
+from measure.records import Goal
 from torch import nn
 
 from graphssl.encoders import GraphTransformer, ResNet, VisionTransformer
-from graphssl.initializers import HyperInitializer, HyperNetwork, architecture_of
+from graphssl.initializers import HyperInitializer, HyperNetwork
 
-NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "ResNet-18": ResNet,
-    "ResNet-18, 3D": partial(ResNet, rank=3),
-    "VisionTransformer": VisionTransformer,
-    "GraphTransformer": GraphTransformer,
+# By name: how it is made from a width, its default width, and what is asked for.
+NETWORKS: dict[str, tuple[Callable[[int], nn.Module], int, Goal | None]] = {
+    "`ResNet` (ResNet-18)": (lambda width: ResNet(width=width), 64, Goal(seconds=1)),
+    "`ResNet` (ResNet-18) in 3D": (lambda width: ResNet(rank=3, width=width), 64, None),
+    "`VisionTransformer`": (lambda width: VisionTransformer(width=width), 192, None),
+    "`GraphTransformer`": (GraphTransformer, 64, None),
 }
 
 
-def main() -> None:
-    """Measure every network and print a line, or a record, each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+def predicted(network: nn.Module) -> Callable[[], object]:
     torch.manual_seed(0)
-    initializer = HyperInitializer(HyperNetwork())
-    architecture_of(nn.Linear(1, 1))  # the first trace loads what tracing needs
-    for name, make in NETWORKS.items():
-        network = make()
-        steps = {
-            "random": make,
-            "graph": partial(architecture_of, network),
-            "predicted": partial(initializer.initialize, network, partial=True),
-        }
-        found = {step: [measure(partial(_nothing, work)) for _ in range(options.repeats)] for step, work in steps.items()}
-        record = {
-            "name": name,
-            "numbers": sum(parameter.numel() for parameter in network.parameters()),
-            **{f"{step}_seconds": round(statistics.median(seconds for _, seconds, _ in costs), 3) for step, costs in found.items()},
-            "predicted_mib": round(max(mib for _, _, mib in found["predicted"])),
-        }
-        if options.json:
-            print(json.dumps(record))
-        else:
-            parts = ", ".join(f"{step} {record[f'{step}_seconds']:.3f} s" for step in steps)
-            print(f"{name:<20} {record['numbers']:>12,} numbers   {parts}, {record['predicted_mib']} MiB")
+    return partial(HyperInitializer(HyperNetwork()).initialize, network, partial=True)
 
 
-def _nothing(work: Callable[[], object]) -> None:
-    """Do the work and give nothing back, for a result would have to be sent to the other process."""
-    work()
+def random(make: Callable[[int], nn.Module], width: int, network: nn.Module) -> Callable[[], object]:
+    return partial(make, width)
 
+
+def written(network: nn.Module, device: str) -> Callable[[], object]:
+    parameters = list(network.to(device).parameters())
+
+    def work() -> None:
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter.normal_()
+
+    return work
+
+
+CASES = [
+    Case(
+        f"weights of {name} of width {{}}",
+        sizes=(width // 4, width // 2, width),
+        smoke=(width // 4, width // 2),
+        inputs=make,
+        ours=predicted,
+        peers=[Peer("random weights", partial(random, make, width), goal, differs="nothing is predicted")],
+        floor=Bare("normal numbers, as many", written),
+        unit="channels",
+    )
+    for name, (make, width, goal) in NETWORKS.items()
+]
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, CASES)

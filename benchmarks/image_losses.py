@@ -1,33 +1,25 @@
-"""One step of four losses on projected vectors: ours against lightly's with the same numbers, in alternation.
+"""One step of four losses on projected vectors: ours against lightly's with the same numbers.
 
-    python benchmarks/image_losses.py [--json]
-
-A step is the loss and its gradient, and for DINO the centre. NT-Xent has 256 rows of width 128, Barlow Twins 256 rows of width 2048. SwAV has 64
-rows, 3000 prototypes, two large and six small crops and a queue of 512 rows; DINO has 64 rows, 8192 prototypes and as many crops.
-
-CPU seconds of one thread of a later step, in a process of its own; the median of the repeats counts. `equal` says that losses and gradients agree to
-1e-5 of their largest value where both are given double precision (in single precision lightly's sum over DINO's prototypes is off by 1e-4).
+A step is the loss and its gradient, and for DINO the centre. NT-Xent has rows of width 128, Barlow Twins rows of width 2048. SwAV has 3000
+prototypes, two large and six small crops and a queue of 512 rows; DINO has 8192 prototypes and as many crops. Losses and gradients are compared in
+double precision (in single precision lightly's sum over DINO's prototypes is off by 1e-4). The floors are the matrix products, or the logarithms of
+shares of all crops.
 
 lightly is installed by `pip install --no-deps lightly`: its packages ask for torchvision when they are imported, its losses do not, so the files of
 the losses are imported and the packages are not. Where it is absent nothing is compared.
 """
 
-import argparse
-import json
-import os
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-
-os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})  # before torch is loaded
+from typing import Any
 
 import torch
-from measure.forked import measure
-from measure.records import record, report
+from measure.cases import Bare, Case, Peer, main
+from measure.records import Agreement
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -38,30 +30,8 @@ from graphssl.objectives.redundancy import barlow_twins
 
 TOLERANCE = 1e-5
 Step = Callable[[list[Tensor]], Tensor]
+N_STEPS = 5
 PACKAGES = ("lightly", "lightly.loss", "lightly.models", "lightly.models.modules", "lightly.utils")
-
-
-def main() -> None:
-    """Compare and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print one JSON record as the last line")
-    parser.add_argument("--repeats", type=int, default=7)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    lightly = load_lightly()
-    if lightly is None:
-        print("lightly is not installed (pip install --no-deps lightly): nothing to compare with.")
-        return
-    costs = {name: timed(name, lightly, arguments.repeats) for name in CASES}
-    parts = []
-    for name, (mine, theirs) in costs.items():
-        gap = difference(name, lightly)
-        parts.append({**record(name, "lightly", mine, theirs, gap <= TOLERANCE), "largest_difference": gap})
-        report(parts[-1])
-        print(f"  largest difference {gap:.1e}")
-    if arguments.json:
-        sums = [[(sum(part[f"{side}_seconds"] for part in parts), max(part[f"{side}_mib"] for part in parts))] for side in ("ours", "peer")]
-        print(json.dumps({**record("image_losses", "lightly", *sums, all(part["equal"] for part in parts)), "parts": parts}))
 
 
 def load_lightly() -> SimpleNamespace | None:
@@ -84,7 +54,7 @@ def load_lightly() -> SimpleNamespace | None:
     return SimpleNamespace(BarlowTwinsLoss=BarlowTwinsLoss, DINOLoss=DINOLoss, NTXentLoss=NTXentLoss, SwaVLoss=SwaVLoss)
 
 
-def cosines(n_views: int, n_rows: int, n_prototypes: int) -> list[Tensor]:
+def cosines(n_views: int, n_prototypes: int, n_rows: int) -> list[Tensor]:
     """Scores of prototypes as cosines are."""
     source = torch.Generator().manual_seed(0)
     directions = F.normalize(torch.randn(n_prototypes, 64, generator=source), dim=1)
@@ -92,7 +62,7 @@ def cosines(n_views: int, n_rows: int, n_prototypes: int) -> list[Tensor]:
     return [F.normalize(rows + torch.randn(n_rows, 64, generator=source), dim=1) @ directions.T for _ in range(n_views)]
 
 
-def vectors(n_rows: int, width: int) -> list[Tensor]:
+def vectors(width: int, n_rows: int) -> list[Tensor]:
     """Two views of rows."""
     source = torch.Generator().manual_seed(0)
     rows = torch.randn(n_rows, width, generator=source)
@@ -138,39 +108,13 @@ def their_dino(lightly: SimpleNamespace, scores: list[Tensor]) -> Tensor:
     return lightly.DINOLoss(scores[0].shape[1], teacher_temp=0.04)([0.9 * each.detach() for each in scores[:2]], scores)
 
 
-QUEUE = cosines(2, 512, 3000)
-CASES: dict[str, tuple[Callable[[], list[Tensor]], Step, Callable[[SimpleNamespace, list[Tensor]], Tensor]]] = {
-    "NT-Xent": (partial(vectors, 256, 128), our_nt_xent, their_nt_xent),
-    "Barlow Twins": (partial(vectors, 256, 2048), our_barlow_twins, their_barlow_twins),
-    "SwAV": (partial(cosines, 8, 64, 3000), our_swav, their_swav),
-    "DINO": (partial(cosines, 8, 64, 8192), our_dino, their_dino),
-}
+QUEUE = cosines(2, 3000, 512)
+LIGHTLY = load_lightly()
 
 
-def sides(name: str, lightly: SimpleNamespace) -> tuple[Step, Step]:
-    """Ours and theirs."""
-    _, mine, theirs = CASES[name]
-    return mine, partial(theirs, lightly)
-
-
-def timed(name: str, lightly: SimpleNamespace, repeats: int) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-    """Seconds and MiB of each repetition of both sides, in turn."""
-    inputs = CASES[name][0]()
-    costs: tuple[list[tuple[float, float]], list[tuple[float, float]]] = ([], [])
-    for _ in range(repeats):
-        for side, step in enumerate(sides(name, lightly)):
-            seconds, _, mib = measure(partial(later_step, step, inputs))
-            costs[side].append((seconds, mib))
-    return costs
-
-
-def later_step(step: Step, inputs: list[Tensor], n_steps: int = 5) -> float:
-    """CPU seconds of a step after the first."""
-    gradients(step, inputs)
-    start = time.process_time()
-    for _ in range(n_steps):
-        gradients(step, inputs)
-    return (time.process_time() - start) / n_steps
+def ready(step: Step, inputs: list[Tensor]) -> Callable[[], object]:
+    """Several steps."""
+    return lambda: [gradients(step, inputs) for _ in range(N_STEPS)]
 
 
 def gradients(step: Step, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -181,13 +125,58 @@ def gradients(step: Step, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     return loss.detach(), [each.grad for each in leaves if each.grad is not None]
 
 
-def difference(name: str, lightly: SimpleNamespace) -> float:
-    """Largest difference of losses and gradients in double precision, relative to the largest value of each."""
-    inputs = [each.double() for each in CASES[name][0]()]
-    mine, theirs = (gradients(step, inputs) for step in sides(name, lightly))
-    gaps = [float((a - b).abs().max() / b.abs().max()) for a, b in zip([mine[0], *mine[1]], [theirs[0], *theirs[1]], strict=True)]
-    return max(gaps)
+def check(mine: Step, theirs: Step, inputs: list[Tensor]) -> dict[str, Agreement]:
+    """Losses and gradients in double precision, relative to the largest value of each."""
+    doubles = [each.double() for each in inputs]
+    (loss, slopes), (their_loss, their_slopes) = (gradients(step, doubles) for step in (mine, theirs))
+    gap = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip([loss, *slopes], [their_loss, *their_slopes], strict=True))
+    return {"lightly": Agreement("loss and gradients, double precision", gap, TOLERANCE)}
 
+
+def bare(step: Step, inputs: list[Tensor], device: str) -> Callable[[], object]:
+    return ready(step, [each.to(device) for each in inputs])
+
+
+def products_of_rows(views: list[Tensor]) -> Tensor:
+    rows = torch.cat(views)
+    return (rows @ rows.T).sum()
+
+
+def products_of_columns(views: list[Tensor]) -> Tensor:
+    return (views[0].T @ views[1]).sum()
+
+
+def logarithms(scores: list[Tensor]) -> Tensor:
+    return sum(each.log_softmax(dim=1)[:, 0].sum() for each in scores)
+
+
+def case(name: str, inputs: Callable[[int], list[Tensor]], largest: int, mine: Step, theirs: Callable[..., Tensor], floor: tuple[str, Step]) -> Case:
+    step = partial(theirs, LIGHTLY)
+    peer: dict[str, Any] = {"side": partial(ready, step)} if LIGHTLY else {"absent": "lightly was not at hand"}
+    return Case(
+        f"{N_STEPS} steps of {name}, {{}} rows",
+        sizes=(largest // 4, largest // 2, largest),
+        smoke=(8, 16),
+        inputs=inputs,
+        ours=partial(ready, mine),
+        peers=[Peer("lightly", **peer)],
+        check=partial(check, mine, step) if LIGHTLY else None,
+        floor=Bare(floor[0], partial(bare, floor[1])),
+        unit="rows",
+    )
+
+
+ROWS, COLUMNS, SHARES = (
+    ("products of all rows", products_of_rows),
+    ("products of all columns", products_of_columns),
+    ("logarithms of shares", logarithms),
+)
+CASES = [
+    case("NT-Xent", partial(vectors, 128), 256, our_nt_xent, their_nt_xent, ROWS),
+    case("Barlow Twins", partial(vectors, 2048), 256, our_barlow_twins, their_barlow_twins, COLUMNS),
+    case("SwAV", partial(cosines, 8, 3000), 64, our_swav, their_swav, SHARES),
+    case("DINO", partial(cosines, 8, 8192), 64, our_dino, their_dino, SHARES),
+]
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, CASES)

@@ -1,28 +1,20 @@
-"""Second-order MAML over eight tasks: all tasks at once, against one after the other and against learn2learn on the same model, in alternation.
-
-    python benchmarks/maml.py [--json]
+"""Second-order MAML over eight tasks: all tasks at once, against one after the other and against learn2learn on the same model.
 
 Three inner steps are taken, and the gradient of the sum of the queries' losses is found. `sinusoids` is the regression of the method's paper (Finn et
 al., 2017): ten points a task, a network of 1-40-40-1. The others have 5 subjects a class to adapt on and 5 to be good at, as the small cohorts of the
-field allow; each is embedded by an encoder as it is by default, with a linear head. `tables` have twelve columns; `connectomes` are of 84 regions.
+field allow; each is embedded by an encoder as it is by default, with a linear head. Tables have twelve columns; connectomes are of 84 regions.
 
-CPU seconds of one thread of a later meta-step, in a process of its own; the median of the repeats counts. `equal` says that all three find the same
-losses and gradients. learn2learn is built by `make learn2learn`; without it only our own two ways are compared.
+The floor is the forward and backward of the same points through the same model, as often as three inner steps and a query ask for, without any
+derivative of a derivative. learn2learn is built by `make learn2learn`; without it only our own two ways are compared.
 """
 
-import argparse
-import json
-import os
-import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
-
-os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})  # before torch is loaded
+from typing import Any, NamedTuple
 
 import torch
-from measure.forked import measure
-from measure.records import record, report
+from measure.cases import Bare, Case, Peer, main
+from measure.records import Agreement, Goal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,9 +24,16 @@ from graphssl.errors import MissingExtraError
 from graphssl.training.meta import GradientStep, InnerLoop, as_function, load_learn2learn, query_losses
 from graphssl.training.meta.inner import twice_differentiable
 
-N_TASKS, N_ROWS, N_STEPS, RATE = 8, 10, 3, 0.05
+N_ROWS, N_STEPS, RATE = 10, 3, 0.05
 TOLERANCE = 1e-3  # of single precision after three steps and their derivatives
 Labelled = tuple[Any, Tensor]
+
+
+class Tasks(NamedTuple):
+    """Support and query of each task."""
+
+    support: list[Labelled]
+    query: list[Labelled]
 
 
 class CurveLoss(nn.Module):
@@ -59,34 +58,7 @@ class HeadLoss(nn.Module):
         return F.cross_entropy(self.head(self.encoder(labelled[0]).pooled), labelled[1])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", action="store_true", help="print the record as one line of JSON, last")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    sides = dict(SIDES)
-    try:
-        load_learn2learn()
-    except MissingExtraError as error:
-        sides.pop("learn2learn")
-        print(f"without learn2learn: {error}")
-    measured = {(case, side): [] for case in CASES for side in sides}
-    for case in CASES:
-        for _ in range(arguments.repeats):
-            for side in sides:
-                cpu, _, mib = measure(partial(later_step, case, side))
-                measured[case, side].append((cpu, mib))
-    parts = []
-    for case in CASES:  # after the forks: a process that has run autograd must not be forked
-        gaps = differences(case, list(sides))
-        print(f"{case}: largest relative difference " + ", ".join(f"{side} {gap:.1e}" for side, gap in gaps.items()))
-        parts += [record(case, peer, measured[case, "ours"], measured[case, peer], gaps[peer] <= TOLERANCE) for peer in gaps]
-    for part in parts:
-        report(part)
-    if arguments.json:
-        worst = min(parts, key=lambda part: float(str(part["ratio"])))
-        print(json.dumps({**worst, "name": "maml", "parts": parts}))
+Step = Callable[[nn.Module, Tasks], Tensor]
 
 
 def connectomes(generator: torch.Generator) -> ConnectomeBatch:
@@ -125,38 +97,37 @@ def labelled(batch: Callable[[torch.Generator], Any]) -> Callable[[torch.Generat
 
 
 COLUMNS: dict[str, Any] = {"numbers": [f"n{k}" for k in range(9)], "categories": {f"c{k}": "abc" for k in range(3)}, "n_pieces": 4}
-CASES: dict[str, tuple[Callable[[torch.Generator], Labelled], Callable[[], nn.Module]]] = {
-    "sinusoids": (points, CurveLoss),
-    "tables, transformer": (labelled(tables), lambda: HeadLoss(TableTransformer(dropout=0.0, **COLUMNS))),
-    "tables, feed-forward": (labelled(tables), lambda: HeadLoss(TableMLP(dropout=0.0, **COLUMNS))),
-    "connectomes, feed-forward": (labelled(connectomes), lambda: HeadLoss(MLP(dropout=0.0))),
-    "connectomes, transformer": (labelled(connectomes), lambda: HeadLoss(GraphTransformer(dropout=0.0))),
+MODELS: dict[str, tuple[Callable[[torch.Generator], Labelled], Callable[[], nn.Module]]] = {
+    "sinusoids, 1-40-40-1": (points, CurveLoss),
+    "`TableTransformer`, 12 columns": (labelled(tables), lambda: HeadLoss(TableTransformer(dropout=0.0, **COLUMNS))),
+    "`TableMLP`, 12 columns": (labelled(tables), lambda: HeadLoss(TableMLP(dropout=0.0, **COLUMNS))),
+    "`MLP`, 84 regions": (labelled(connectomes), lambda: HeadLoss(MLP(dropout=0.0))),
+    "`GraphTransformer`, 84 regions": (labelled(connectomes), lambda: HeadLoss(GraphTransformer(dropout=0.0))),
 }
 
 
-def tasks_of(case: str) -> tuple[list[Labelled], list[Labelled]]:
-    """Support and query of each task."""
+def tasks_of(model: str, n_tasks: int) -> Tasks:
     generator = torch.Generator().manual_seed(1)
-    support, query = ([CASES[case][0](generator) for _ in range(N_TASKS)] for _ in range(2))
-    return support, query
+    return Tasks(*([MODELS[model][0](generator) for _ in range(n_tasks)] for _ in range(2)))
 
 
-def model_of(case: str) -> nn.Module:
+def ready(model: str, step: Step, tasks: Tasks) -> Callable[[], Tensor]:
+    """A meta-step of a model that is made."""
     torch.manual_seed(0)
-    return CASES[case][1]()
+    return partial(step, MODELS[model][1](), tasks)
 
 
-def functional(model: nn.Module, support: list[Labelled], query: list[Labelled], path: Any) -> Tensor:
+def functional(path: Any, model: nn.Module, tasks: Tasks) -> Tensor:
     loss, parameters = as_function(model)
-    losses = query_losses(loss, parameters, support, query, InnerLoop(GradientStep(RATE), n_steps=N_STEPS), path=path)
+    losses = query_losses(loss, parameters, tasks.support, tasks.query, InnerLoop(GradientStep(RATE), n_steps=N_STEPS), path=path)
     losses.sum().backward()
     return losses.detach()
 
 
-def learn2learn(model: nn.Module, support: list[Labelled], query: list[Labelled]) -> Tensor:
+def learn2learn(model: nn.Module, tasks: Tasks) -> Tensor:
     maml, losses = load_learn2learn().algorithms.MAML(model, lr=RATE, allow_unused=True), []
     with twice_differentiable():
-        for near, asked in zip(support, query, strict=True):
+        for near, asked in zip(*tasks, strict=True):
             learner = maml.clone()
             for _ in range(N_STEPS):
                 learner.adapt(learner(near))
@@ -165,35 +136,62 @@ def learn2learn(model: nn.Module, support: list[Labelled], query: list[Labelled]
     return torch.stack(losses).detach()
 
 
-SIDES: dict[str, Callable[[nn.Module, list[Labelled], list[Labelled]], Tensor]] = {
-    "ours": partial(functional, path="vmap"),
-    "one after the other": partial(functional, path="sequential"),
-    "learn2learn": learn2learn,
-}
+def plain_passes(model: str, tasks: Tasks, device: str) -> Callable[[], object]:
+    """Forward and backward of each task's support three times and of its query once, one after the other."""
+    torch.manual_seed(0)
+    loss = MODELS[model][1]().to(device)
+    given = [(points[0].to(device), points[1].to(device)) for points in (*tasks.support * N_STEPS, *tasks.query)]
+
+    def work() -> None:
+        for points in given:
+            loss(points).backward()
+
+    return work
 
 
-def later_step(case: str, side: str) -> float:
-    """CPU seconds of a step after the first: the mean of as many as take a tenth of a second."""
-    model, (support, query) = model_of(case), tasks_of(case)
-    SIDES[side](model, support, query)
-    start, n_steps = time.process_time(), 0
-    while n_steps == 0 or time.process_time() - start < 0.1:
-        SIDES[side](model, support, query)
-        n_steps += 1
-    return (time.process_time() - start) / n_steps
+def check(model: str, tasks: Tasks) -> dict[str, Agreement]:
+    """Losses and gradients, relative to the largest value."""
+    found = {name: losses_and_gradients(model, step, tasks) for name, step in STEPS.items()}
+    mine = found.pop("all at once")
+    how = f"losses and gradients of {len(tasks.query)} tasks"
+    gaps = {name: max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(theirs, mine, strict=True)) for name, theirs in found.items()}
+    return {name: Agreement(how, gap, TOLERANCE) for name, gap in gaps.items()}
 
 
-def differences(case: str, sides: list[str]) -> dict[str, float]:
-    """Largest difference of losses and gradients from ours, relative to the largest value."""
-    found = {}
-    for side in sides:
-        model, (support, query) = model_of(case), tasks_of(case)
-        losses = SIDES[side](model, support, query)
-        gradients = [torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in model.parameters()]
-        found[side] = losses, torch.cat([gradient.flatten() for gradient in gradients])
-    mine = found.pop("ours")
-    return {side: max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(theirs, mine, strict=True)) for side, theirs in found.items()}
+def losses_and_gradients(model: str, step: Step, tasks: Tasks) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(0)
+    loss = MODELS[model][1]()
+    losses = step(loss, tasks)
+    gradients = [torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in loss.parameters()]
+    return losses, torch.cat([gradient.flatten() for gradient in gradients])
 
+
+def has_learn2learn() -> bool:
+    try:
+        load_learn2learn()
+    except MissingExtraError as error:
+        print(f"without learn2learn: {error}")
+        return False
+    return True
+
+
+STEPS: dict[str, Step] = {"all at once": partial(functional, "vmap"), "one after the other": partial(functional, "sequential")}
+if has_learn2learn():
+    STEPS["learn2learn"] = learn2learn
+CASES = [
+    Case(
+        f"second-order MAML over {{}} tasks, {model}",
+        sizes=(2, 4, 8),
+        smoke=(1, 2),
+        inputs=partial(tasks_of, model),
+        ours=partial(ready, model, STEPS["all at once"]),
+        peers=[Peer(name, partial(ready, model, step), Goal(ratio=3)) for name, step in STEPS.items() if name != "all at once"],
+        check=partial(check, model),
+        floor=Bare("first-order passes", partial(plain_passes, model)),
+        unit="tasks",
+    )
+    for model in MODELS
+]
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, CASES)

@@ -1,6 +1,4 @@
-"""One meta-step over three sources of connectomes: ours against the published way, in alternation.
-
-    python benchmarks/meta_step.py [--json]
+"""One meta-step over three sources of connectomes: ours against the published way.
 
 Three tasks of 20 support and 20 query graphs each, of 84 regions (density 0.2) and of 116 (density 0.1); a GCN of four layers (64-32-32-32-8), whose
 steps are signs of gradients times rates that a network makes of the means of weights and gradients; the Jensen–Shannon loss over all pairs of graphs
@@ -8,27 +6,22 @@ of a task. A step ends with the gradients of the GCN and of the network of rates
 
 The peer is written after a description of the published code, of which nothing is copied: PyTorch Geometric's `GCNConv` over edges, a loop over pairs
 of graphs with both halves of the estimator over every pair of regions, and, for the rates, a second forward by hand with a dense Laplacian of all
-graphs of a batch. `anomaly` is the same as it was published, inside of autograd's anomaly mode. `without rates` leaves the second forward out, and
-`shifts` also the loop over graphs. `ratio` is that of the peer without anomaly mode.
+graphs of a batch. `anomaly mode` is the same as it was published, inside of autograd's anomaly mode. `no second forward` leaves the second forward
+out, and `pairs in one product` also the loop over graphs. Two figures of the published code itself were recorded once, at 84 regions.
 
-CPU seconds of one thread of a second step, in a process of its own; the median of the repeats counts. `equal` says that losses and the gradients of
-the GCN agree in double precision. Those of the rates do not: the peer's second forward is not the one whose rates it sets.
+Losses and the gradients of the GCN are compared in double precision. Gradients of the rates are not: the peer's second forward is not the one whose
+rates it sets. The floor is the products of all pairs of graphs and their logarithms, forward and backward, for support and query.
 """
 
-import argparse
-import json
-import os
-import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
-os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})  # before torch is loaded
-
 import torch
-from measure.forked import measure
-from measure.records import record, report
+from measure.cases import Bare, Case, Peer, main
+from measure.records import Agreement, Goal
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -39,7 +32,7 @@ from graphssl.training.meta import InnerLoop, as_function, query_losses
 
 WIDTHS = (64, 32, 32, 32, 8)
 N_TASKS, N_GRAPHS = 3, 20
-CASES = ((84, 0.2), (116, 0.1))
+DENSITY = {84: 0.2, 116: 0.1}
 HIGHEST_RATE, DECAY = 1 / 1200, 1e-4
 TOLERANCE = 1e-8
 
@@ -51,42 +44,18 @@ class Graphs(NamedTuple):
     features: Tensor
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", action="store_true", help="print the record as one line of JSON, last")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    measured = {(n_regions, side): [] for n_regions, _ in CASES for side in SIDES}
-    for n_regions, density in CASES:
-        tasks = random_tasks(n_regions, density)
-        for _ in range(arguments.repeats):
-            for side in SIDES:
-                cpu, _, mib = measure(partial(second_step, side, tasks))
-                measured[n_regions, side].append((cpu, mib))
-    parts = []
-    for n_regions, density in CASES:  # after the forks: a process that has run autograd must not be forked
-        gaps = differences(random_tasks(n_regions, density, torch.float64))
-        print(f"{n_regions} regions: largest relative difference of losses and gradients {max(gaps.values()):.1e}")
-        parts += [
-            record(f"{n_regions} regions", peer, measured[n_regions, "ours"], measured[n_regions, peer], gap <= TOLERANCE)
-            for peer, gap in gaps.items()
-        ]
-    for part in parts:
-        report(part)
-    if arguments.json:
-        published = [part for part in parts if part["peer"] == "published"]
-        print(json.dumps({**min(published, key=lambda part: float(str(part["ratio"]))), "name": "meta_step", "parts": parts}))
+Tasks = list[tuple[Graphs, Graphs]]
 
 
-def random_tasks(n_regions: int, density: float, dtype: torch.dtype = torch.float32) -> list[tuple[Graphs, Graphs]]:
+def random_tasks(density: float, n_regions: int) -> Tasks:
     """Support and query of each task."""
     generator = torch.Generator().manual_seed(0)
 
     def graphs() -> Graphs:
         weights = torch.rand(N_GRAPHS, n_regions, n_regions, generator=generator).triu(diagonal=1)
-        weights = weights * (torch.rand(weights.shape, generator=generator) < density)
-        return Graphs((weights + weights.mT).to(dtype), torch.rand(N_GRAPHS, n_regions, WIDTHS[0], generator=generator).to(dtype))
+        chain = torch.eye(n_regions, dtype=torch.bool).roll(1, dims=1)  # no region is without an edge, however few there are
+        weights = weights * (chain | (torch.rand(weights.shape, generator=generator) < density))
+        return Graphs(weights + weights.mT, torch.rand(N_GRAPHS, n_regions, WIDTHS[0], generator=generator))
 
     return [(graphs(), graphs()) for _ in range(N_TASKS)]
 
@@ -152,7 +121,7 @@ def models(dtype: torch.dtype) -> tuple[DenseGCN, Rates]:
     return gcn.to(dtype), Rates(2 * len(gcn.layers)).to(dtype)
 
 
-def ours(tasks: list[tuple[Graphs, Graphs]], gcn: DenseGCN, rates: Rates) -> Tensor:
+def ours(tasks: Tasks, gcn: DenseGCN, rates: Rates) -> Tensor:
     loss, parameters = as_function(gcn, first_order=True)
     support, query = zip(*tasks, strict=True)
     # A task fills the processor's cache by itself, so there is nothing to gain from all tasks at once.
@@ -186,7 +155,7 @@ class Published(NamedTuple):
     loop: bool = True
     anomaly: bool = False
 
-    def __call__(self, tasks: list[tuple[Graphs, Graphs]], gcn: DenseGCN, rates: Rates) -> Tensor:
+    def __call__(self, tasks: Tasks, gcn: DenseGCN, rates: Rates) -> Tensor:
         sparse = SparseGCN(gcn)
         names = [f"convolutions.{layer}.{part}" for layer in range(len(WIDTHS) - 1) for part in ("lin.weight", "bias")]
         values = [sparse.get_parameter(name) for name in names]
@@ -251,34 +220,66 @@ def by_hand(graphs: Graphs, names: list[str], values: list[Tensor]) -> Tensor:
     return F.normalize(vectors, dim=-1)
 
 
-SIDES = {
-    "ours": ours,
+STEPS: dict[str, Callable[[Tasks, DenseGCN, Rates], Tensor]] = {
     "published": Published(),
-    "published, anomaly": Published(anomaly=True),
-    "published, without rates": Published(rates=False),
-    "published, shifts": Published(rates=False, loop=False),
+    "published, anomaly mode": Published(anomaly=True),
+    "published, no second forward": Published(rates=False),
+    "that, pairs in one product": Published(rates=False, loop=False),
 }
+# Those that leave nothing out.
+WHOLE = ("published", "published, anomaly mode")
+# Of the published code itself.
+RECORDED = {"recorded once": (1.30, 0.0), "recorded once, anomaly mode": (2.60, 0.0)}
 
 
-def second_step(side: str, tasks: list[tuple[Graphs, Graphs]]) -> float:
-    """CPU seconds of a second step."""
-    gcn, rates = models(torch.float32)
-    SIDES[side](tasks, gcn, rates)
-    start = time.process_time()
-    SIDES[side](tasks, gcn, rates)
-    return time.process_time() - start
+def ready(step: Callable[[Tasks, DenseGCN, Rates], Tensor], tasks: Tasks) -> Callable[[], Tensor]:
+    return partial(step, tasks, *models(torch.float32))
 
 
-def differences(tasks: list[tuple[Graphs, Graphs]]) -> dict[str, float]:
-    """Largest difference of losses and of the gradients of the GCN from ours, relative to the largest value, by peer."""
+def pairs_of_graphs(tasks: Tasks, device: str) -> Callable[[], object]:
+    """Products of all pairs of graphs of a batch and a logarithm of each number, forward and backward, for support and query of each task."""
+    n_graphs, n_regions = tasks[0][0].weights.shape[:2]
+    first, second = torch.triu_indices(n_graphs, n_graphs, device=device)
+    vectors = torch.randn(n_graphs, n_regions, WIDTHS[-1], device=device, requires_grad=True)
+
+    def work() -> None:
+        for _ in range(2 * len(tasks)):
+            F.softplus(vectors[first] @ vectors[second].mT).sum().backward()
+
+    return work
+
+
+def check(tasks: Tasks) -> dict[str, Agreement]:
+    """Losses and gradients of the GCN in double precision, relative to the largest value, by peer."""
+    tasks = [tuple(Graphs(*(part.double() for part in graphs)) for graphs in pair) for pair in tasks]
     found = {}
-    for side in SIDES:
+    for name, step in {"ours": ours, **STEPS}.items():
         gcn, rates = models(torch.float64)
-        losses = SIDES[side](tasks, gcn, rates)
-        found[side] = losses, torch.cat([parameter.grad.flatten() for layer in gcn.layers for parameter in (layer.weight, layer.bias)])
+        losses = step(tasks, gcn, rates)
+        found[name] = losses, torch.cat([parameter.grad.flatten() for layer in gcn.layers for parameter in (layer.weight, layer.bias)])
     mine = found.pop("ours")
-    return {side: max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(mine, theirs, strict=True)) for side, theirs in found.items()}
+    gaps = {name: max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(mine, theirs, strict=True)) for name, theirs in found.items()}
+    return {name: Agreement("losses and gradients, double precision", gap, TOLERANCE) for name, gap in gaps.items()}
 
+
+def case(n_regions: int, density: float) -> Case:
+    peers = [Peer(name, partial(ready, step), Goal(ratio=10) if name in WHOLE else None) for name, step in STEPS.items()]
+    if n_regions == 84:
+        peers += [Peer(name, recorded=costs, goal=Goal(ratio=10), differs="another machine") for name, costs in RECORDED.items()]
+    return Case(
+        f"meta-step of {N_TASKS} tasks × {N_GRAPHS} + {N_GRAPHS} graphs of {{}} regions",
+        sizes=(n_regions // 4, n_regions // 2, n_regions),
+        smoke=(16, 24),
+        inputs=partial(random_tasks, density),
+        ours=partial(ready, ours),
+        peers=peers,
+        check=check,
+        floor=Bare("products and logarithms of all pairs", pairs_of_graphs),
+        unit="regions",
+    )
+
+
+CASES = [case(n_regions, density) for n_regions, density in DENSITY.items()]
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, CASES)

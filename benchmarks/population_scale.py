@@ -1,28 +1,27 @@
 """A million patients: what the neighbour index takes, and whether a pre-training step grows with the population.
 
-    python benchmarks/population_scale.py [--patients 1000000] [--steps 20] [--json]
-
 Simulated patients of sixty-four kinds have fifty columns: forty-five numbers and five categories, a tenth of the values missing but for the twenty
 numbers by which they are compared. For a tenth of the patients and for all of them, each in a process of its own, the index is built, everybody's
 neighbours are found, and pre-training steps are made on batches of 256: of each patient eight neighbours and four of each of those, drawn anew. CPU
-seconds of one thread; memory is the whole process's, the table included. `ratio` is the time of a step with all patients over that with a tenth.
+seconds of one thread; memory is the whole process's, the table included. The goal is a step that takes at most 1.2 times as long with ten times the
+patients, and 12 GiB.
 """
 
 import argparse
-import json
-import os
+import math
 import resource
 import statistics
 import time
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
-
-os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})  # before numpy and torch are loaded
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from measure.cases import main
 from measure.forked import measure
+from measure.records import Agreement, Goal, Record, growth, record
 
 from graphssl.data import ColumnTokenizer
 from graphssl.encoders import PopulationTransformer
@@ -31,21 +30,31 @@ from graphssl.objectives import MaskedColumns
 
 N_NUMBERS, N_CATEGORIES, N_COMPARED, N_KINDS = 45, 5, 20, 64
 BATCH = 256
-GROWTH = 1.2
+SIZES, SMOKE, N_STEPS = (100_000, 1_000_000), (300, 600), 10
+STEP_GOAL = Goal(growth=round(math.log10(1.2), 3), mib=12 * 1024)
+# Of the true nearest neighbours.
+RECALL = 0.95
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--patients", type=int, default=1_000_000)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--json", action="store_true", help="print the record as one line of JSON, last")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    small, large = (measure(partial(pretrain, n, arguments.steps))[0] for n in (arguments.patients // 10, arguments.patients))
-    ratio = large["step_seconds"] / small["step_seconds"]
-    print(f"a step takes {ratio:.2f} times as long with ten times the patients{'' if ratio <= GROWTH else '   GROWS'}")
-    if arguments.json:
-        print(json.dumps({"name": "population_scale", "ratio": round(ratio, 3), "equal": ratio <= GROWTH, "parts": [small, large]}))
+class Found(NamedTuple):
+    """What was found of a population of one size: seconds of the index and of a step, MiB, and recall of the neighbours."""
+
+    index_seconds: float
+    step_seconds: float
+    mib: float
+    recall: float
+
+
+def measured(options: argparse.Namespace) -> Iterator[Record]:
+    sizes = SMOKE if options.smoke else SIZES
+    found: list[Found] = [measure(partial(pretrain, n, 2 if options.smoke else N_STEPS))[0] for n in sizes]
+    for what, seconds, goal in (
+        ("index and neighbours of", [of.index_seconds for of in found], None),
+        (f"step of {BATCH} among", [of.step_seconds for of in found], STEP_GOAL),
+    ):
+        costs = [(second, of.mib) for second, of in zip(seconds, found, strict=True)]
+        recall = Agreement("nearest neighbours that are missed", 1 - found[-1].recall, 1 - RECALL)
+        yield record(f"{what} {sizes[-1]:,} patients", "", costs[-1:], (), recall, goal=goal, growth=growth("patients", sizes, costs))
 
 
 def patients(n: int) -> pd.DataFrame:
@@ -61,7 +70,7 @@ def patients(n: int) -> pd.DataFrame:
     return table
 
 
-def pretrain(n: int, n_steps: int) -> dict[str, Any]:
+def pretrain(n: int, n_steps: int) -> Found:
     table = patients(n)
     group = FeatureGroup("numbers", [f"n{i}" for i in range(N_COMPARED)], "euclidean")
     start = time.process_time()
@@ -81,18 +90,9 @@ def pretrain(n: int, n_steps: int) -> dict[str, Any]:
         loss.backward()
         optimizer.step()
         seconds.append(time.process_time() - start)
-    record = {
-        "patients": n,
-        "index_seconds": round(built, 1),
-        "search": builder.index_.search_,
-        "recall": round(builder.index_.recall_, 3),
-        "step_seconds": round(statistics.median(seconds[1:]), 4),
-        "loss": round(float(loss.detach()), 3),
-        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-    }
-    print("   ".join(f"{name.replace('_', ' ')} {value}" for name, value in record.items()), flush=True)
-    return record
+    mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Found(built, statistics.median(seconds[1:]), mib, builder.index_.recall_)
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, measured)

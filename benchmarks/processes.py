@@ -1,10 +1,8 @@
 """Pre-training by two processes of torchrun against one alone: the same steps, the same minibatches, one thread each.
 
-    python benchmarks/processes.py [--json]
-
-`equal` says that the losses of every epoch are those of one process. Seconds are CPU seconds of the slower process between the first and the last
-epoch, so they count what each process has to do, and neither the wait for a core that others use nor for the network; `ratio` is what one process
-takes over what each of two takes, 2 at best. Peaks are those of a process, with all it loaded.
+Losses of every epoch are compared with those of one process. Seconds are CPU seconds of the slower process between the first and the last epoch, so
+they count what each process has to do, and neither the wait for a core that others use nor for the network; the ratio is what one process takes over
+what each of two takes, 2 at best. Peaks are those of a process, with all it loaded. Rows grow threefold for the growth.
 """
 
 import argparse
@@ -19,12 +17,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})  # before torch is loaded
-
 import numpy as np
 import pandas as pd
-import torch
-from measure.records import record, report
+from measure.cases import main, one_thread
+from measure.records import Agreement, Costs, Record, growth, record
 
 from graphssl.atlases import simulated_atlas
 from graphssl.data import Cohort, ColumnTokenizer
@@ -37,46 +33,44 @@ from graphssl.training import TrainingSettings, pretrain
 from graphssl.training.learner import Learner
 
 EPOCHS, REGIONS = 3, 100
+# Connectomes of a cohort, by what is trained; ten times as many patients.
+SIZES, SMOKE = (50, 150), (20, 40)
 CASES = ("masked regions", "contrast", "sampled patients")
+TOLERANCE = 1e-3
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--json", action="store_true", help="print the record as one line of JSON, last")
-    parser.add_argument("--into", type=Path, default=None, help="what a process of the benchmark is started with")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    if arguments.into is not None:
-        for name in CASES:
-            train(name, arguments.into)
-        return
-    parts = []
+def measured(options: argparse.Namespace) -> Iterator[Record]:
+    """Processes are started size by size and in alternation."""
+    sizes = SMOKE if options.smoke else SIZES
     with tempfile.TemporaryDirectory() as folder:
-        runs = [(1, Path(folder) / f"1 {k}") for k in range(arguments.repeats)] + [(2, Path(folder) / f"2 {k}") for k in range(arguments.repeats)]
-        for n, place in runs:
-            start(n, place)
+        runs: dict[tuple[int, int], list[Path]] = {(size, n): [] for size in sizes for n in (2, 1)}
+        for turn in range(options.repeats):
+            for size, n in runs:
+                if turn == 0 or size == sizes[-1]:
+                    runs[size, n].append(start(n, size, Path(folder) / f"{size} {n} {turn}"))
         for name in CASES:
-            costs = {n: [slower(place, name) for known, place in runs if known == n] for n in (1, 2)}
-            losses = [pd.read_csv(place / f"{name} 0.csv").filter(like="loss") for _, place in runs]
-            equal = all(np.allclose(losses[0], other, rtol=1e-3) for other in losses[1:])
-            parts.append({**record(name, "one process", costs[2], costs[1], equal), "processes": 2})
-    for part in parts:
-        report(part)
-    if arguments.json:
-        print(json.dumps({**min(parts, key=lambda part: float(str(part["ratio"]))), "name": "processes", "parts": parts}))
+            costs: dict[tuple[int, int], Costs] = {run: [slower(place, name) for place in places] for run, places in runs.items()}
+            mine, theirs = (costs[sizes[-1], n] for n in (2, 1))
+            grown = growth("connectomes, or tens of patients", sizes, *([costs[size, n][0] for size in sizes] for n in (2, 1)))
+            yield record(f"{name} by two processes", "one process", mine, theirs, agreement(name, runs, sizes[-1]), growth=grown)
 
 
-def start(n: int, place: Path) -> None:
+def agreement(name: str, runs: dict[tuple[int, int], list[Path]], size: int) -> Agreement:
+    two, one = (pd.read_csv(runs[size, n][0] / f"{name} 0.csv").filter(like="loss").to_numpy() for n in (2, 1))
+    return Agreement("losses of every epoch", float(np.abs(two / one - 1).max()), TOLERANCE)
+
+
+def start(n: int, size: int, place: Path) -> Path:
     """Run all cases in so many processes."""
     place.mkdir()
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n)]
-    subprocess.run([*torchrun, __file__, "--into", str(place)], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run([*torchrun, __file__, str(size), str(place)], check=True, stderr=subprocess.DEVNULL)
+    return place
 
 
-def train(name: str, place: Path) -> None:
+def train(name: str, size: int, place: Path) -> None:
     """Pre-train, and write losses and costs of this process."""
-    cohort, encoder, objective, builder, batch_size = made(name)
+    cohort, encoder, objective, builder, batch_size = made(name, size)
     seconds: list[float] = []
     settings = TrainingSettings(max_epochs=EPOCHS, batch_size=batch_size, accelerator="cpu", patience=EPOCHS)
     with timed(seconds):
@@ -102,14 +96,14 @@ def timed(seconds: list[float]) -> Iterator[None]:
         Learner.on_train_epoch_end = note
 
 
-def made(name: str) -> tuple[Cohort, AbstractEncoder, AbstractObjective, PopulationBuilder | None, int]:
+def made(name: str, size: int) -> tuple[Cohort, AbstractEncoder, AbstractObjective, PopulationBuilder | None, int]:
     """Cohort, encoder, objective, builder, and rows a minibatch, without dropout, which processes draw differently."""
     if name == "sampled patients":
         patient = PatientNetwork(64, dropout=0.0)
         encoder = PopulationGNN(64, 2, heads=4, layer="sage", patient=patient, dropout=0.0, whole_limit=0, fan_outs=[10, 5])
-        cohort, builder = simulate_table(n_subjects=1500).cohort, PopulationBuilder(ColumnTokenizer(n_pieces=8), n_neighbors=10)
+        cohort, builder = simulate_table(n_subjects=10 * size).cohort, PopulationBuilder(ColumnTokenizer(n_pieces=8), n_neighbors=10)
         return cohort, encoder, MaskedColumns(0.3), builder, 128
-    cohort = simulate([simulated_atlas(REGIONS)], n_subjects=150, seed=0).cohort
+    cohort = simulate([simulated_atlas(REGIONS)], n_subjects=size, seed=0).cohort
     objective = MaskedRegions() if name == "masked regions" else NTXent()
     return cohort, GraphTransformer(width=64, depth=2, heads=4, dropout=0.0), objective, None, 32
 
@@ -121,4 +115,9 @@ def slower(place: Path, name: str) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    main()
+    if "RANK" in os.environ:  # one of the processes that are measured
+        one_thread()
+        for name in CASES:
+            train(name, int(sys.argv[1]), Path(sys.argv[2]))
+    else:
+        main(__doc__, measured)
