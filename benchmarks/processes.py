@@ -36,7 +36,7 @@ EPOCHS, REGIONS = 3, 100
 # Connectomes of a cohort, by what is trained; ten times as many patients.
 SIZES, SMOKE = (50, 150), (20, 40)
 CASES = ("masked regions", "contrast", "sampled patients")
-TOLERANCE = 1e-3
+TOLERANCE = 5e-3  # AdamW makes whole steps of gradients that are nothing but rounding
 
 
 def measured(options: argparse.Namespace) -> Iterator[Record]:
@@ -51,7 +51,7 @@ def measured(options: argparse.Namespace) -> Iterator[Record]:
         for name in CASES:
             costs: dict[tuple[int, int], Costs] = {run: [slower(place, name) for place in places] for run, places in runs.items()}
             mine, theirs = (costs[sizes[-1], n] for n in (2, 1))
-            grown = growth("connectomes, or tens of patients", sizes, *([costs[size, n][0] for size in sizes] for n in (2, 1)))
+            grown = growth("connectomes or tens of patients", sizes, *([costs[size, n][0] for size in sizes] for n in (2, 1)))
             yield record(f"{name} by two processes", "one process", mine, theirs, agreement(name, runs, sizes[-1]), growth=grown)
 
 
