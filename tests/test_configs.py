@@ -4,6 +4,8 @@ import inspect
 import json
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -71,6 +73,20 @@ def test_a_study_runs_a_few_steps(path, tmp_path, monkeypatch, capsys):
 def test_every_part_of_a_study_runs_a_few_steps(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run_study(path, list(yaml.safe_load(path.read_text(encoding="utf-8"))["parts"]), capsys)
+
+
+def test_pathmnist_is_read_from_a_download(tmp_path, monkeypatch, capsys):
+    """A file of the same layout: nine classes, three channels, the official splits."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    (tmp_path / "datasets").mkdir()
+    arrays = {}
+    for split, n in {"train": 90, "val": 18, "test": 27}.items():
+        arrays |= {f"{split}_images": rng.integers(0, 256, (n, 28, 28, 3), dtype=np.uint8), f"{split}_labels": np.arange(n)[:, None] % 9}
+    np.savez(tmp_path / "datasets" / "pathmnist.npz", **arrays)
+    record = run_study(FOLDER / "studies" / "pathology.yaml", ["pathmnist"], capsys)
+    table = pd.read_csv(record["table"])
+    assert "recall: colorectal adenocarcinoma epithelium" in set(table["metric"])
 
 
 def test_a_network_pre_trained_on_labelled_images_is_fine_tuned_on_volumes(tmp_path, monkeypatch, capsys):

@@ -252,6 +252,7 @@ class _Unit(NamedTuple):
 
 def _units(cell: Cell, protocol: ProtocolName, n_splits: int, n_folds: int | None, seeds: Sequence[int], folder: Path) -> list[_Unit]:
     task = cell.task
+    _number_of(cell.settings.rare, task.classes)
     splits = make_splits(cell.cohort, task, protocol, n_splits)[:n_folds]
     return [_unit(cell, task, split, seed, folder) for split in splits for seed in seeds]
 
@@ -405,14 +406,16 @@ def _labelled(unit: _Unit) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return [task.labels[subject] for subject in ids]
 
     if settings.imbalance is not None:
-        rare = None if settings.rare is None else _number_of(settings.rare, task.classes)
+        rare = _number_of(settings.rare, task.classes)
         known = label_imbalance(known, labels_of(known), settings.imbalance, rare=rare, seed=seed)
     if settings.shots is not None:
         known = label_shots(known, labels_of(known), settings.shots, seed=seed)
     return label_fraction(known, labels_of(known), settings.label_fraction, seed=seed), validation
 
 
-def _number_of(name: str, classes: Sequence[str]) -> int:
+def _number_of(name: str | None, classes: Sequence[str]) -> int | None:
+    if name is None:
+        return None
     if name not in classes:
         raise ConfigError(f"Expected the rare class to be one of {list(classes)}, found {name!r}. Name one of them.")
     return list(classes).index(name)

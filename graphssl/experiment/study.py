@@ -257,7 +257,7 @@ class _CellReader:
         configurations = [study.configuration(part, one) for one in levels]
         made = [self._cell({"part": name, **one}, configuration) for one, configuration in zip(levels, configurations, strict=True)]
         known = list(dict.fromkeys(metric for cell in made for metric in cell.metrics))
-        # What stands in for data that are absent has other classes.
+        # Of what stands in for absent data classes have other names.
         _check_metrics(name, [metric for metric in study.metrics_of(part) if not (self.smoke and ": " in metric)], known)
         return made, self._experiment(configurations[0]).evaluation
 
@@ -298,7 +298,8 @@ class _CellReader:
         settings: CellSettings = made["cell"]
         if self.smoke:
             steps = replace(settings.steps, n_steps=_SMOKE_STEPS, rule=None, n_checks=2)
-            settings = replace(settings, source_size=None, source_epochs=None, steps=steps)
+            # What stands in for data that are absent has other classes.
+            settings = replace(settings, source_size=None, source_epochs=None, rare=None, steps=steps)
         return settings, made["source"]
 
     def _cohort(self, source: CohortSource) -> Cohort:

@@ -164,6 +164,7 @@ def test_the_rare_class_is_the_one_that_is_named(make_cell, tmp_path):
     assert found["n_labelled"] == 4 * found["n_rarest"]
     with pytest.raises(ConfigError, match="Expected the rare class to be one of"):
         run_study([make_cell({"imbalance": "3"}, pretrain_on=(), imbalance=3, rare="nobody")], folder=tmp_path / "none", n_folds=1)
+    assert not (tmp_path / "none").exists()
 
 
 def test_an_encoder_goes_from_the_source_to_the_cohort(make_cell, source, tmp_path):
