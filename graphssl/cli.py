@@ -105,16 +105,18 @@ def validate(words: Sequence[str]) -> None:
 
 def build(words: Sequence[str]) -> None:
     """turn a folder of files into a cohort folder that loads in a moment"""
+    from graphssl.data import write_shards
     from graphssl.experiment.source_report import report_source
     from graphssl.experiment.sources import open_source, told_as_options
 
     parser = _source_parser()
     parser.add_argument("--out", type=str, required=True, help="cohort folder to write")
+    parser.add_argument("--shards", type=int | None, default=None, help="write shards of so many subjects, which `graphssl pretrain` can stream")
     parsed = _parse(parser, words)
     source = _source(parsed)
     with told_as_options():
         cohort = open_source(source)
-    folder = cohort.save(parsed.out)
+    folder = cohort.save(parsed.out) if parsed.shards is None else write_shards(cohort, parsed.out, size=parsed.shards)
     text, record = report_source(source, cohort)
     _print(f"{text}\nWritten to {folder}", {**record, "written": str(folder)}, parsed)
 

@@ -61,6 +61,30 @@ def test_validate_and_build_give_a_cohort(scans, capsys):
     assert Cohort.load("cohort").ids == [f"{k:03d}" for k in range(12)]
 
 
+def test_shards_are_built_streamed_and_audited(scans, capsys):
+    assert build("--shards", "5", "--quiet") == 0
+    assert capsys.readouterr().out.endswith("Written to cohort\n")
+    assert main(["validate", "cohort", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["recognised"], record["n_subjects"], record["sites"]) == ("shards", 12, {"x": 6, "y": 6})
+    words = "cohort: {path: cohort, window: 2}"
+    (scans / "streamed.yaml").write_text(
+        MODEL.replace("cohort: {adapter: simulate, arguments: {atlases: [simulated20], n_subjects: 24, sites: 2}}", words)
+    )
+    assert main(["pretrain", "--config", "streamed.yaml", "--quiet", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["encoder"] == "runs/tiny/encoder"
+    manifest = json.loads((scans / "runs" / "tiny" / "manifest.json").read_text())["cohort"]
+    assert (manifest["n_subjects"], manifest["n_shards"], manifest["atlases"]["simulated20"]["n_subjects"]) == (12, 3, 12)
+    assert main(["audit", "runs/tiny", "--quiet"]) == 0
+    assert f"12 subjects, hash {manifest['hash']}" in capsys.readouterr().out
+    assert main(["pretrain", "--config", "streamed.yaml", "--smoke", "--quiet"]) == 0
+    for verb in ("finetune", "evaluate"):
+        said = refused(capsys, main([verb, "--config", "streamed.yaml", "--quiet"]))
+        assert "Expected a cohort in memory, found window=2: `graphssl pretrain` alone streams" in said
+    (scans / "cohort" / "regions" / "simulated20" / "00001.npy").write_bytes(b"cut")
+    assert "found 3 bytes. Copy it again" in refused(capsys, main(["pretrain", "--config", "streamed.yaml", "--quiet"]))
+
+
 def test_a_table_is_validated_corrected_and_built(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rows = "".join(f"p{k},{20 + k},{80.5 + k},{'sick' if k % 2 else 'well'}\n" for k in range(8))

@@ -21,8 +21,10 @@ from graphssl.data.regions import Provenance, RegionData
 from graphssl.data.regress import CovariateRemover
 from graphssl.data.scans import Scans
 from graphssl.data.schema import Column, Schema
+from graphssl.data.shards import write_shards
 from graphssl.data.side_by_side import side_by_side
 from graphssl.data.splits import Split
+from graphssl.data.streamed_cohort import StreamedCohort
 from graphssl.data.summaries import EventSummary
 from graphssl.data.table import ColumnTokenizer, TableBatch
 from graphssl.data.timeline import TimelineBatch, TimelineTokenizer
@@ -59,6 +61,7 @@ __all__ = [
     "Schema",
     "SiteHarmonizer",
     "Split",
+    "StreamedCohort",
     "TableBatch",
     "TimelineBatch",
     "TimelineTokenizer",
@@ -66,4 +69,5 @@ __all__ = [
     "pooled",
     "side_by_side",
     "union_of_labels",
+    "write_shards",
 ]

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from graphssl.data.batch import Batch
 from graphssl.data.cohort import Cohort
+from graphssl.data.streamed_cohort import StreamedCohort
+from graphssl.errors import ConfigError
 
 
 class AbstractBuilder(BaseEstimator, ABC):
@@ -18,6 +20,17 @@ class AbstractBuilder(BaseEstimator, ABC):
     @abstractmethod
     def fit(self, cohort: Cohort, y: object = None) -> Self:
         """Learn from training subjects."""
+
+    def fit_streamed(self, cohort: StreamedCohort) -> Self:
+        """Learn from training subjects of whom only a window is in memory: what `fit` learns, up to rounding.
+
+        Raises:
+            ConfigError: If it learns from all subjects at once only.
+        """
+        raise ConfigError(
+            f"Expected a builder that learns from some shards at a time (ConnectomeBuilder, ColumnTokenizer), found {type(self).__name__}, which "
+            f"needs all subjects. Give a window of all {cohort.n_shards} shards, or load the cohort without one."
+        )
 
     @abstractmethod
     def transform(self, cohort: Cohort) -> Batch:
@@ -35,6 +48,10 @@ class AbstractBuilder(BaseEstimator, ABC):
     def readable(self, cohort: Cohort) -> list[str]:
         """Subjects of whom there is anything that it reads, in their order; all of them where it does not say."""
         return cohort.ids
+
+    def most_rows(self, cohort: Cohort) -> int:
+        """Rows that a subject of a cohort has, at most."""
+        return 1
 
     def absent(self, cohort: Cohort) -> list[str]:
         """Kinds of data that training subjects had and nobody of a cohort has, where it can do without."""

@@ -15,7 +15,8 @@ from graphssl.data.builder import AbstractTokenizer
 from graphssl.data.cohort import Cohort
 from graphssl.data.records import AbstractRecords
 from graphssl.data.schema import Role
-from graphssl.data.transforms import ColumnEncoder, as_numbers, as_table, as_words
+from graphssl.data.streamed_cohort import StreamedCohort
+from graphssl.data.transforms import ColumnEncoder, as_numbers, as_table, as_words, with_column
 from graphssl.errors import CheckpointError, ConfigError, DataError
 
 
@@ -111,8 +112,8 @@ class ColumnTokenizer(AbstractTokenizer):
         self.roles = roles
         self.n_pieces = n_pieces
 
-    def fit(self, X: Cohort | pd.DataFrame, y: object = None) -> "ColumnTokenizer":
-        """Learn from training patients.
+    def fit(self, X: Cohort | StreamedCohort | pd.DataFrame, y: object = None) -> "ColumnTokenizer":
+        """Learn from training patients, one column after the other.
 
         Raises:
             ConfigError: If there are no pieces.
@@ -121,12 +122,22 @@ class ColumnTokenizer(AbstractTokenizer):
         if self.n_pieces < 1:
             raise ConfigError(f"Expected at least one piece of each number, found n_pieces={self.n_pieces}.")
         self.encoder_ = ColumnEncoder(self.columns, roles=self.roles).fit(X)
-        standard, measured = self._numbers(as_table(X))
-        self.edges_ = np.zeros((standard.shape[1], self.n_pieces + 1))
-        for edges, values, there in zip(self.edges_, standard.T, measured.T, strict=True):
-            if there.any():
-                edges[:] = np.quantile(values[there], np.linspace(0, 1, self.n_pieces + 1))
+        self.edges_ = np.zeros((len(self.numbers), self.n_pieces + 1))
+        for k, column in enumerate(self.encoder_.continuous):
+            values = as_numbers(column, with_column(column, X))
+            standard = (values[~np.isnan(values)] - self.encoder_.mean_[k]) / self.encoder_.scale_[k]
+            if len(standard):
+                self.edges_[k] = np.quantile(standard, np.linspace(0, 1, self.n_pieces + 1))
         return self
+
+    def fit_streamed(self, cohort: StreamedCohort) -> "ColumnTokenizer":
+        """Learn from training patients of whom one column at a time is in memory: exactly what `fit` learns.
+
+        Raises:
+            ConfigError: If there are no pieces.
+            SchemaError: If a named column is absent or is text or a timestamp, there is none to take, or values are not of their kind.
+        """
+        return self.fit(cohort)
 
     @property
     def numbers(self) -> tuple[str, ...]:

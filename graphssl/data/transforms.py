@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from graphssl.data.cohort import Cohort
 from graphssl.data.schema import Column, Role, Schema
+from graphssl.data.streamed_cohort import StreamedCohort
 from graphssl.errors import CheckpointError, LeakageError, SchemaError
 
 
@@ -42,8 +43,8 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
         self.columns = columns
         self.roles = roles
 
-    def fit(self, X: Cohort | pd.DataFrame, y: object = None) -> "ColumnEncoder":
-        """Learn means, scales and categories from training subjects.
+    def fit(self, X: Cohort | StreamedCohort | pd.DataFrame, y: object = None) -> "ColumnEncoder":
+        """Learn means, scales and categories from training subjects, one column after the other.
 
         Args:
             X: A cohort, or a table whose columns' kinds are guessed.
@@ -53,14 +54,11 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
             SchemaError: If a named column is absent or is text or a timestamp, there is none to take, or values are not of their kind.
             LeakageError: If a named column is a target, a split or an identifier.
         """
-        table = as_table(X)
-        schema = X.schema if isinstance(X, Cohort) else Schema.infer(table)
-        self.columns_ = self._chosen(schema)
-        numbers = [as_numbers(column, table) for column in self.continuous]
-        self.mean_ = np.array([_mean(values) for values in numbers])
-        self.scale_ = np.array([_scale(values) for values in numbers])
+        self.columns_ = self._chosen(Schema.infer(X) if isinstance(X, pd.DataFrame) else X.schema)
+        moments = [(_mean(values), _scale(values)) for values in (as_numbers(column, with_column(column, X)) for column in self.continuous)]
+        self.mean_, self.scale_ = np.array(moments).reshape(-1, 2).T
         self.categories_: dict[str, tuple[str, ...]] = {
-            column.name: tuple(sorted(set(as_words(column, table).dropna()))) for column in self.categorical
+            column.name: tuple(sorted(set(as_words(column, with_column(column, X)).dropna()))) for column in self.categorical
         }
         return self
 
@@ -215,6 +213,11 @@ _KINDS = ("continuous", "binary", "categorical", "ordinal")
 def as_table(X: Cohort | pd.DataFrame) -> pd.DataFrame:
     """The table of a cohort, or the table that is given."""
     return X.subjects if isinstance(X, Cohort) else X
+
+
+def with_column(column: Column, X: Cohort | StreamedCohort | pd.DataFrame) -> pd.DataFrame:
+    """A table with a column in it: that of a cohort; of a streamed one the column alone."""
+    return X.column(column.name).to_frame() if isinstance(X, StreamedCohort) else as_table(X)
 
 
 def _column(column: Column, table: pd.DataFrame) -> "pd.Series[Any]":

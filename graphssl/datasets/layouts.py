@@ -9,7 +9,7 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
-from graphssl.data import Atlas, Cohort
+from graphssl.data import Atlas, Cohort, StreamedCohort
 from graphssl.datasets.abide import atlases_of_files, load_abide
 from graphssl.datasets.abide_arrays import atlases_of_arrays, load_abide_arrays
 from graphssl.datasets.abide_lists import ListName
@@ -117,6 +117,10 @@ def _load_saved(path: str | os.PathLike[str], *, atlases: Sequence[Atlas] = ()) 
     return Cohort.load(path)
 
 
+def _load_shards(path: str | os.PathLike[str], *, atlases: Sequence[Atlas] = ()) -> Cohort:
+    return StreamedCohort(path).whole()
+
+
 def _load_arrays(
     path: str | os.PathLike[str],
     *,
@@ -208,6 +212,7 @@ def _first_array(listing: Listing, variable: str | None, pattern: str | None) ->
 
 LAYOUTS = (
     Layout("cohort", "a saved cohort", lambda listing: listing.here("cohort.json".__eq__), _load_saved, lambda listing, choices: []),
+    Layout("shards", "a cohort in shards", lambda listing: listing.here("shards.json".__eq__), _load_shards, lambda listing, choices: []),
     Layout(
         "abide_arrays",
         "ABIDE I as packed arrays",

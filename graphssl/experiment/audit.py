@@ -17,6 +17,7 @@ import yaml
 
 from graphssl.data.cohort import Cohort
 from graphssl.data.splits import Split
+from graphssl.data.streamed_cohort import StreamedCohort
 from graphssl.errors import GraphSSLError, RunFolderError
 from graphssl.evaluation.baselines import BASELINES, make_baseline
 from graphssl.evaluation.challenges import CHALLENGE_SCORES
@@ -220,11 +221,13 @@ class _Study:
         experiment, _ = read_experiment(["--config", str(self.folder / "config.yaml")])
         if cohort is None and experiment.cohort.absent():
             raise _NotCheckedError(f"there is nothing at {', '.join(experiment.cohort.absent())}; --cohort gives the data")
-        loaded = experiment.cohort.load()[0] if cohort is None else Cohort.load(cohort)
+        loaded = experiment.cohort.open() if cohort is None else Cohort.load(cohort)
         before = self.manifest["cohort"]["hash"]
         if loaded.hash != before:
             raise _FoundError([f"the data have the hash {loaded.hash}, the manifest says {before}"])
-        self.experiment, self.cohort = experiment, loaded
+        if isinstance(loaded, StreamedCohort):
+            loaded.check()
+        self.experiment, self.cohort = experiment, loaded if isinstance(loaded, Cohort) else loaded.known
         return f"{len(loaded)} subjects, hash {before}"
 
     def recorded_splits(self) -> str:

@@ -21,6 +21,7 @@ from graphssl.data.image_builder import ImageBuilder
 from graphssl.data.mixed_images import MixedImageBuilder
 from graphssl.data.multimodal import MultimodalBuilder
 from graphssl.data.side_by_side import side_by_side
+from graphssl.data.streamed_cohort import StreamedCohort
 from graphssl.data.summaries import EventSummary
 from graphssl.data.table import ColumnTokenizer
 from graphssl.data.timeline import TimelineTokenizer
@@ -152,9 +153,11 @@ class CohortSource:
         beside: More sources of the same subjects, each a path or an adapter with its arguments: a table beside images, say; found by their ids.
         sites: Sites to take; all when left out.
         without_sites: Sites to leave out.
+        window: Shards in memory at once, where the path is a cohort in shards that `graphssl pretrain` is to stream; all of it when left out.
 
     Raises:
-        ConfigError: If neither of the two is given, or both, or the address of a database carries a password, which would be copied into run folders.
+        ConfigError: If neither of the two is given, or both, a window stands beside anything but a path, or the address of a database carries a
+            password, which would be copied into run folders.
     """
 
     adapter: str | None = None
@@ -164,23 +167,41 @@ class CohortSource:
     beside: list[dict[str, Any]] | None = None
     sites: list[str] | None = None
     without_sites: list[str] | None = None
+    window: int | None = None
 
     def __post_init__(self) -> None:
         if (self.adapter is None) == (self.path is None):
             raise ConfigError(f"Expected the cohort to have a path or an adapter, found {'neither' if self.path is None else 'both'}.")
+        others = [name for name in ("adapter", "arguments", "summary", "beside", "sites", "without_sites") if getattr(self, name)]
+        if self.window is not None and others:
+            raise ConfigError(f"Expected a window beside the path of a cohort in shards alone, found {', '.join(others)} too. Leave them out.")
         if any(is_postgres(value) and has_password(value) for value in self.arguments.values()):
             raise ConfigError(
                 "Expected the address of a database without a password, since configurations are copied into run folders; found one with it. "
                 "Put it into the variable PGPASSWORD, or into ~/.pgpass."
             )
 
+    def open(self) -> Cohort | StreamedCohort:
+        """The cohort, streamed where there is a window.
+
+        Raises:
+            InputError: If the data cannot be read.
+        """
+        return self.load()[0] if self.window is None else StreamedCohort(str(self.path), self.window)
+
     def load(self) -> tuple[Cohort, GroundTruth | None]:
         """The cohort, and what was put into it if it is simulated.
 
         Raises:
-            ConfigError: If there is no such function, an argument of it is unknown or missing, or the cohort has no site of that name.
+            ConfigError: If there is no such function, an argument of it is unknown or missing, the cohort has no site of that name, or it is to be
+                streamed.
             InputError: If the data cannot be read.
         """
+        if self.window is not None:
+            raise ConfigError(
+                f"Expected a cohort in memory, found window={self.window}: `graphssl pretrain` alone streams, in one training on one cohort. "
+                "Leave the window out where the cohort fits into memory, or name a smaller cohort."
+            )
         cohort, truth = self._read()
         cohort = of_sites(cohort, self.sites, self.without_sites or ())
         for source in self._others():

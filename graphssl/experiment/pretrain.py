@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from graphssl.data.cohort import Cohort
+from graphssl.data.streamed_cohort import StreamedCohort
 from graphssl.experiment.config import Experiment
 from graphssl.experiment.methods import objective_of
 from graphssl.experiment.runs import RunFolder, read_manifest
@@ -28,10 +29,14 @@ def run_pretrain(experiment: Experiment, configuration: str, *, progress: bool =
     Returns:
         Where the encoder is, the epoch that was kept and its validation loss; nothing in those processes of torchrun or SLURM that do not write.
     """
-    cohort, _ = experiment.cohort.load()
+    # Stages and pools need the cohort in memory, and say so where it is to be streamed.
+    cohort = experiment.cohort.open() if not experiment.chain and experiment.selection is None else experiment.cohort.load()[0]
     with shared_folder(experiment, "pretrain", configuration).opened(cohort, {"seeds": [experiment.seed]}) as folder:
-        pool = prepared_pool(experiment, cohort, folder.path, progress=progress)
-        model = pretrained(experiment, cohort, folder, progress, probe_of(experiment, cohort), pool)
+        if isinstance(cohort, StreamedCohort):
+            model = pretrained(experiment, cohort, folder, progress)
+        else:
+            pool = prepared_pool(experiment, cohort, folder.path, progress=progress)
+            model = pretrained(experiment, cohort, folder, progress, probe_of(experiment, cohort), pool)
         folder.write_history({"pretrain": model.history})
     if not folder.writes:
         return {}
@@ -40,18 +45,18 @@ def run_pretrain(experiment: Experiment, configuration: str, *, progress: bool =
 
 def pretrained(
     experiment: Experiment,
-    cohort: Cohort,
+    cohort: Cohort | StreamedCohort,
     folder: RunFolder,
     progress: bool,
     probe: Probe | None = None,
     of_pool: PoolSelection | None = None,
 ) -> Model:
     """The model of an experiment, pre-trained on its whole cohort and whom the pool adds, and saved in the run folder."""
-    if experiment.chain:
+    if experiment.chain and isinstance(cohort, Cohort):
         model = _pretrained_in_stages(experiment, cohort, folder, progress, probe)
     else:
         model = pretrain(
-            with_chosen(experiment, of_pool, cohort, folder),
+            cohort if isinstance(cohort, StreamedCohort) else with_chosen(experiment, of_pool, cohort, folder),
             objective=objective_of(experiment),
             encoder=experiment.encoder,
             builder=experiment.builder,

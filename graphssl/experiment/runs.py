@@ -21,6 +21,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from graphssl.data.cohort import Cohort
 from graphssl.data.splits import Split
+from graphssl.data.streamed_cohort import StreamedCohort
 from graphssl.errors import InputError, RunFolderError
 from graphssl.folders import file_written_whole, storing
 from graphssl.seal import LOCK, seal, unseal
@@ -63,7 +64,7 @@ class RunFolder:
         elif self.path.exists() and (not self.path.is_dir() or any(entry.suffix != ".part" and entry.name != LOCK for entry in self.path.iterdir())):
             raise RunFolderError(f"Expected {self.path} to be absent, empty or a run folder, found other files. Choose another name.")
 
-    def open(self, cohort: Cohort, details: dict[str, Any]) -> "RunFolder":
+    def open(self, cohort: Cohort | StreamedCohort, details: dict[str, Any]) -> "RunFolder":
         """Write configuration, manifest and what was left out; goes on with an interrupted run of the same configuration.
 
         Raises:
@@ -85,7 +86,7 @@ class RunFolder:
         return self
 
     @contextmanager
-    def opened(self, cohort: Cohort, details: dict[str, Any]) -> Iterator["RunFolder"]:
+    def opened(self, cohort: Cohort | StreamedCohort, details: dict[str, Any]) -> Iterator["RunFolder"]:
         """The folder, opened, held against other processes, and sealed at the end; as it is for a process that does not write.
 
         Where the input turns out wrong before anything was computed, a new one is taken away again.
@@ -231,8 +232,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise RunFolderError(f"Expected a run folder with manifest.json at {folder}, found none that can be read ({error}).") from error
 
 
-def describe(cohort: Cohort) -> dict[str, Any]:
+def describe(cohort: Cohort | StreamedCohort) -> dict[str, Any]:
     """A cohort in plain values, for the manifest."""
+    if isinstance(cohort, StreamedCohort):
+        return {**describe(cohort.known), "hash": cohort.hash, "n_shards": cohort.n_shards}
     sites = cohort.sites
     targets = {name: cohort.subjects[name].value_counts().to_dict() for name in cohort.schema.named("target")}
     return {

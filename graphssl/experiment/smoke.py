@@ -8,6 +8,7 @@ import pandas as pd
 from jsonargparse import ArgumentParser, Namespace
 
 from graphssl.data.cohort import Cohort
+from graphssl.data.streamed_cohort import StreamedCohort
 from graphssl.data.table import ColumnTokenizer
 from graphssl.datasets.simulate import GroundTruth
 from graphssl.datasets.simulate_stays import TREATMENTS
@@ -39,9 +40,7 @@ def instantiate_small(parser: ArgumentParser, parsed: Namespace) -> tuple[Experi
         if absent:
             _stand_in(parsed)
         experiment, text = instantiate(parser, parser.parse_object(parsed.as_dict()))
-    cohort, truth = experiment.cohort.load()
-    small = _two_sites(cohort, experiment.target)
-    experiment.cohort = _Loaded(**vars(experiment.cohort), cohort=small, truth=truth)
+    experiment.cohort = _small(experiment.cohort, experiment.target)
     experiment.stages = [_small_stage(source) for source in experiment.stages]
     experiment.name = f"{experiment.name}-smoke"
     evaluation = experiment.evaluation
@@ -66,6 +65,15 @@ class _Loaded(CohortSource):
         return self.cohort, self.truth
 
 
+def _small(source: CohortSource, target: str | None) -> CohortSource:
+    """The source with a few subjects of two sites in memory."""
+    if source.window is not None:
+        streamed = StreamedCohort(str(source.path), source.window)
+        return _Loaded(**{**vars(source), "window": None}, cohort=streamed.select(_two_sites(streamed.known, target).ids).whole())
+    cohort, truth = source.load()
+    return _Loaded(**vars(source), cohort=_two_sites(cohort, target), truth=truth)
+
+
 def _stand_in(parsed: Namespace) -> None:
     """Put a simulated cohort in place of the one that is absent, and unset what names parts of that."""
     summary = parsed.cohort.get("summary")
@@ -87,8 +95,7 @@ def _small_stage(source: StageSource) -> StageSource:
     settings = None if source.pretraining is None else replace(source.pretraining, max_epochs=1)
     changes: dict[str, Any] = {"epochs": None if source.epochs is None else min(1, source.epochs), "pretraining": settings}
     if source.cohort is not None:
-        cohort, truth = source.cohort.load()
-        changes["cohort"] = _Loaded(**vars(source.cohort), cohort=_two_sites(cohort, None), truth=truth)
+        changes["cohort"] = _small(source.cohort, None)
     return replace(source, **changes)
 
 

@@ -1,5 +1,6 @@
 """From a cohort to a batch of connectomes; what is learned on the way is learned from training subjects."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from graphssl.data.cohort import Cohort
 from graphssl.data.connectome import ConnectomeBatch
 from graphssl.data.regions import MatrixKind
 from graphssl.data.scans import Scans
+from graphssl.data.streamed_cohort import StreamedCohort
 from graphssl.data.table import ColumnTokenizer, TableBatch
 from graphssl.errors import CheckpointError, ConfigError, DataError, SchemaError
 from graphssl.graphs.connectivity import Connectivity
@@ -73,6 +75,41 @@ class ConnectomeBuilder(AbstractBuilder):
         """
         self._fit(cohort)
         return self
+
+    def fit_streamed(self, cohort: StreamedCohort) -> "ConnectomeBuilder":
+        """Learn the mean, the spread and the scales of covariates in one pass over the shards.
+
+        Raises:
+            ConfigError: If sites are to be harmonised or a tangent reference is to be learned, which takes all subjects at once.
+            DataError: If nobody has data in an atlas.
+            SchemaError: If a covariate is not in the table, or is none.
+        """
+        if self.harmonizer is not None or self.kind == "tangent":
+            raise ConfigError(
+                f"Expected connectomes that are learned from some shards at a time, found {'a harmoniser' if self.harmonizer else 'tangent space'}, "
+                f"which needs all subjects. Give a window of all {cohort.n_shards} shards, or choose another kind."
+            )
+        self.harmonizer_: CohortHarmonizer | None = None
+        self.covariates_ = self._fit_covariates(cohort) if self.covariates else None
+        names = self._learn_atlases(cohort.known)
+        sums = {name: torch.zeros(3, len(atlas), len(atlas), dtype=torch.float64) for name, atlas in self.atlases_.items()}
+        self.connectivity_: dict[str, Connectivity] = {}
+        for part in cohort.parts():
+            for name in (name for name in names if name in part.regions):
+                data, subjects = part.regions[name], list(part.regions[name].values)
+                if name not in self.connectivity_:
+                    self.connectivity_[name] = Connectivity(self.kind, self.fisher_z).fit(data, subjects)
+                matrices, observed = self.connectivity_[name].transform(data, subjects)
+                sums[name] += _sums(matrices, _visible(observed))
+        moments = {name: _moments(*found) for name, found in sums.items()}
+        self.mean_: dict[str, Tensor] = {name: mean for name, (mean, _) in moments.items()}
+        self.scale_: dict[str, float] = {name: scale for name, (_, scale) in moments.items()}
+        return self
+
+    def most_rows(self, cohort: Cohort) -> int:
+        """Atlases that a subject has data in, at most."""
+        counts = Counter(subject for name in self.atlases_ if name in cohort.regions for subject in cohort.regions[name].values)
+        return max(counts.values(), default=1)
 
     def transform(self, cohort: Cohort, *, series: bool = False) -> ConnectomeBatch:
         """Connectomes of a cohort, one row a subject and atlas, atlas by atlas.
@@ -167,27 +204,31 @@ class ConnectomeBuilder(AbstractBuilder):
 
     def _fit(self, cohort: Cohort) -> tuple[Cohort, dict[str, _Matrices]]:
         """Fit, and the harmonised cohort with what its connectivity was on the way."""
-        names = list(self.atlases) if self.atlases is not None else list(cohort.regions)
-        if not names:
-            raise DataError(f"Expected {cohort.name!r} to have region data, found none. Load time series or matrices.")
+        names = self._learn_atlases(cohort)
         self.covariates_ = self._fit_covariates(cohort) if self.covariates else None
         self.harmonizer_ = None if self.harmonizer is None else clone(self.harmonizer).fit(cohort)
         cohort = self._harmonized(cohort)
-        self.atlases_ = {name: cohort.atlas(name) for name in names}
-        self.network_names_ = tuple(sorted({n for atlas in self.atlases_.values() for n in atlas.network_names}))
-        self.connectivity_: dict[str, Connectivity] = {}
-        self.mean_: dict[str, Tensor] = {}
-        self.scale_: dict[str, float] = {}
+        self.connectivity_, self.mean_, self.scale_ = {}, {}, {}
         found: dict[str, _Matrices] = {}
         for name in names:
             data = cohort.regions[name]
             subjects = [subject for subject in cohort.ids if subject in data.values]
-            if not subjects:
-                raise DataError(f"Expected training subjects with data in atlas {name!r}, found none among {len(cohort)}.")
             self.connectivity_[name] = Connectivity(self.kind, self.fisher_z)
             matrices, observed = found[name] = self.connectivity_[name].fit_transform(data, subjects)
             self.mean_[name], self.scale_[name] = _mean_and_scale(matrices, _visible(observed))
         return cohort, found
+
+    def _learn_atlases(self, cohort: Cohort) -> list[str]:
+        """The atlases to build and the names of their networks."""
+        names = list(self.atlases) if self.atlases is not None else list(cohort.regions)
+        if not names:
+            raise DataError(f"Expected {cohort.name!r} to have region data, found none. Load time series or matrices.")
+        self.atlases_ = {name: cohort.atlas(name) for name in names}
+        self.network_names_ = tuple(sorted({n for atlas in self.atlases_.values() for n in atlas.network_names}))
+        for name in names:
+            if not len(cohort.regions[name]):
+                raise DataError(f"Expected training subjects with data in atlas {name!r}, found none among {len(cohort)}.")
+        return names
 
     def _connectomes(self, cohort: Cohort, known: Mapping[str, _Matrices], *, series: bool = False) -> ConnectomeBatch:
         """Connectomes of a harmonised cohort; connectivity is computed in atlases where it is not known."""
@@ -215,7 +256,7 @@ class ConnectomeBuilder(AbstractBuilder):
         batch = ConnectomeBatch.cat(batches)
         return batch if self.covariates_ is None else replace(batch, covariates=_rows(self.covariates_.transform(cohort), batch.subject_ids))
 
-    def _fit_covariates(self, cohort: Cohort) -> ColumnTokenizer:
+    def _fit_covariates(self, cohort: Cohort | StreamedCohort) -> ColumnTokenizer:
         named = None if self.covariates is True else self.covariates
         others = [f"{name} ({cohort.schema[name].role})" for name in named or () if cohort.schema[name].role != "covariate"]
         if others:
@@ -277,5 +318,20 @@ def _mean_and_scale(matrices: Tensor, visible: Tensor) -> tuple[Tensor, float]:
     mean = torch.where(visible, matrices, 0.0).sum(dim=0) / count.clamp(min=1)
     mean = (mean + mean.mT) / 2  # sums of the two triangles may differ in the last bit
     spread = torch.where(visible, matrices - mean, 0.0).square().sum() / visible.sum().clamp(min=1)
+    scale = float(spread.sqrt())
+    return mean.float(), scale if scale > 0 else 1.0
+
+
+def _sums(matrices: Tensor, visible: Tensor) -> Tensor:
+    """How often each connection is visible, and its sum and sum of squares `[3, R, R]`, in double precision."""
+    seen = torch.where(visible, matrices, 0.0).double()
+    return torch.stack([visible.sum(dim=0), seen.sum(dim=0), seen.square().sum(dim=0)])
+
+
+def _moments(count: Tensor, total: Tensor, squares: Tensor) -> tuple[Tensor, float]:
+    """Mean and scale as `_mean_and_scale` has them, of sums."""
+    mean = total / count.clamp(min=1)
+    mean = (mean + mean.mT) / 2
+    spread = (squares - 2 * mean * total + count * mean.square()).clamp(min=0).sum() / count.sum().clamp(min=1)
     scale = float(spread.sqrt())
     return mean.float(), scale if scale > 0 else 1.0

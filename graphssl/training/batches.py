@@ -7,6 +7,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from graphssl.data.batch import Batch
 from graphssl.data.mixed_images import MixedImages
+from graphssl.data.streamed_batch import StreamedBatch
+from graphssl.training.streamed_minibatches import StreamedMinibatches
 
 
 class Minibatches(Sampler[list[int]]):
@@ -76,7 +78,9 @@ class _Rows(Dataset[Batch]):
 
 
 def loader(batch: Batch, size: int, *, seed: int = 0, shuffle: bool = True) -> "DataLoader[Batch]":
-    """A loader of minibatches of a batch that is in memory, or by reference."""
+    """A loader of minibatches of a batch that is in memory, by reference, or in shards."""
+    if isinstance(batch, StreamedBatch):
+        return DataLoader(_Rows(batch), sampler=StreamedMinibatches(batch, size, seed=seed, shuffle=shuffle), batch_size=None)
     kinds, in_turn = (batch.kinds, batch.in_turn) if isinstance(batch, MixedImages) else (None, False)
     sampler = Minibatches(batch.subject_ids, size, seed=seed, shuffle=shuffle, kinds=kinds, in_turn=in_turn)
     return DataLoader(_Rows(batch), sampler=sampler, batch_size=None)

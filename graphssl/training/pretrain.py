@@ -10,6 +10,8 @@ from graphssl.data.batch import Batch
 from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
 from graphssl.data.splits import Split, hold_out
+from graphssl.data.streamed_batch import StreamedBatch, Window
+from graphssl.data.streamed_cohort import StreamedCohort
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.encoders.graph_transformer import GraphTransformer
 from graphssl.objectives.base import AbstractObjective
@@ -21,7 +23,7 @@ from graphssl.training.model import Model, fresh
 
 
 def pretrain(
-    cohort: Cohort,
+    cohort: Cohort | StreamedCohort,
     *,
     objective: AbstractObjective | None = None,
     encoder: AbstractEncoder | None = None,
@@ -37,7 +39,7 @@ def pretrain(
     only watched, and the last is kept. Labels are never read, but by an objective that says so (`reads_labels`).
 
     Args:
-        cohort: Training subjects; leave test subjects out of it.
+        cohort: Training subjects; leave test subjects out of it. A streamed one never has more than its window of shards in memory.
         objective: What to learn; masked regions when left out, masked columns where the encoder is one of tables.
         encoder: The encoder whose arguments to use, with new weights; a `GraphTransformer` when left out.
         builder: How connectomes or tables are made (`ConnectomeBuilder`, `ColumnTokenizer`); fitted here on the training share.
@@ -50,12 +52,14 @@ def pretrain(
         A model without a head, for `finetune` or `embed`.
 
     Raises:
-        DataError: If the cohort is too small or lacks region data.
+        ConfigError: If the cohort is streamed and the builder needs all subjects at once.
+        DataError: If the cohort is too small or lacks region data, or a shard is not what was written.
     """
-    split = held_out(cohort, validation_fraction, seed)
+    known = cohort.known if isinstance(cohort, StreamedCohort) else cohort
+    split = held_out(known, validation_fraction, seed)
     model = untrained(cohort.select(split.train), encoder=encoder, builder=builder, seed=seed)
     objective = objective or default_objective(model.encoder)
-    learned = prepared(objective, cohort, model.encoder, seed)
+    learned = prepared(objective, known, model.encoder, seed)
     card = {
         "pre-trained on": f"{cohort.name}, {len(split.train)} subjects (cohort hash {cohort.hash})",
         "objective": f"{type(objective).__name__} {objective.arguments()}",
@@ -64,9 +68,13 @@ def pretrain(
     return replace(found, card={**card, **found.card})
 
 
-def batches_of(model: Model, objective: AbstractObjective, cohort: Cohort, split: Split) -> tuple[Batch, Batch]:
-    """What the model's builder makes of those who train and of those who choose the epoch."""
+def batches_of(model: Model, objective: AbstractObjective, cohort: Cohort | StreamedCohort, split: Split) -> tuple[Batch, Batch]:
+    """What the model's builder makes of those who train and of those who choose the epoch; of a streamed cohort when it is asked for."""
     series = {"series": True} if objective.needs_series else {}
+    if isinstance(cohort, StreamedCohort):
+        window = Window(cohort.window)
+        of_train, of_validation = (StreamedBatch(cohort.select(part), model.builder, window, **series) for part in (split.train, split.test))
+        return of_train, of_validation
     train, validation = (model.builder.transform(cohort.select(part), **series) for part in (split.train, split.test))
     return train, validation
 
@@ -102,7 +110,9 @@ def trained(
     return Model(model.builder, model.encoder.eval(), history=fitted.history, card=card, target_encoder=target, objective=objective.eval())
 
 
-def untrained(cohort: Cohort, *, encoder: AbstractEncoder | None = None, builder: AbstractBuilder | None = None, seed: int = 0) -> Model:
+def untrained(
+    cohort: Cohort | StreamedCohort, *, encoder: AbstractEncoder | None = None, builder: AbstractBuilder | None = None, seed: int = 0
+) -> Model:
     """A model with random weights and a builder fitted on the cohort: where pre-training starts, and its control.
 
     Of several modalities some encoders may have initial weights, see [`MultimodalEncoder`][graphssl.encoders.MultimodalEncoder].
@@ -114,9 +124,14 @@ def untrained(cohort: Cohort, *, encoder: AbstractEncoder | None = None, builder
         seed: Seed of the weights.
     """
     encoder = encoder or GraphTransformer()
-    fitted = clone(builder or encoder.default_builder()).fit(cohort)
+    new = clone(builder or encoder.default_builder())
+    if isinstance(cohort, StreamedCohort) and not cohort.has_all:
+        fitted, known = new.fit_streamed(cohort), cohort.known
+    else:
+        known = cohort.whole() if isinstance(cohort, StreamedCohort) else cohort
+        fitted = new.fit(known)
     encoder = encoder.for_builder(fitted)
-    return with_initial_parts(Model(fitted, fresh(encoder, seed)), cohort, seed=seed)
+    return with_initial_parts(Model(fitted, fresh(encoder, seed)), known, seed=seed)
 
 
 def held_out(cohort: Cohort, fraction: float, seed: int) -> Split:

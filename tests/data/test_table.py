@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from graphssl.data import Cohort, Column, ColumnTokenizer, Schema, TableBatch
+from graphssl.data import Cohort, Column, ColumnTokenizer, Schema, StreamedCohort, TableBatch, write_shards
 from graphssl.errors import CheckpointError, ConfigError, DataError, SchemaError
 
 
@@ -143,3 +143,17 @@ def test_pieces_of_many_patients_are_made_in_parts(monkeypatch):
     whole = tokenizer.transform(table()).pieces
     monkeypatch.setattr("graphssl.data.table._CHUNK", 2)
     assert torch.equal(tokenizer.transform(table()).pieces, whole)
+
+
+def test_shards_teach_exactly_what_the_table_teaches(tmp_path):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"a": rng.standard_normal(50), "constant": 2.5, "empty": np.nan, "ward": rng.choice(["x", "y", None], 50)})
+    table.index = [f"p{k}" for k in range(50)]
+    table.loc["p3":"p15", "a"] = np.nan
+    schema = Schema([*(Column(name, "continuous") for name in ("a", "constant", "empty")), Column("ward", "categorical")])
+    cohort = Cohort("t", table, schema)
+    streamed = StreamedCohort(write_shards(cohort, tmp_path / "t", size=9), 1)
+    chosen = cohort.ids[40:] + cohort.ids[:25]
+    found, expected = ColumnTokenizer(n_pieces=5).fit_streamed(streamed.select(chosen)), ColumnTokenizer(n_pieces=5).fit(cohort.select(chosen))
+    assert found.state()[0] == expected.state()[0]
+    assert np.array_equal(found.edges_, expected.edges_)

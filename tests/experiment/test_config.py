@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from graphssl.cli import main
-from graphssl.data import Atlas, Cohort, Column, Schema
+from graphssl.data import Atlas, Cohort, Column, Schema, StreamedCohort, write_shards
 from graphssl.datasets import GroundTruth
 from graphssl.encoders import GraphTransformer
 from graphssl.errors import AtlasError, ConfigError, DataError
@@ -486,3 +486,15 @@ def test_parsing_and_making_are_apart(write):
     experiment, text = instantiate(parser, parsed)
     assert experiment.seed == yaml.safe_load(text)["seed"] == 5
     assert "config" not in yaml.safe_load(text)
+
+
+def test_a_window_streams_shards_and_stands_beside_a_path_alone(make_cohort, tmp_path):
+    path = str(write_shards(make_cohort(n_subjects=8), tmp_path / "shards", size=3))
+    streamed = CohortSource(path=path, window=2).open()
+    assert isinstance(streamed, StreamedCohort)
+    assert streamed.window == 2
+    assert CohortSource(path=path).open().hash == CohortSource(path=path).load()[0].hash == make_cohort(n_subjects=8).hash
+    with pytest.raises(ConfigError, match="Expected a cohort in memory, found window=2"):
+        CohortSource(path=path, window=2).load()
+    with pytest.raises(ConfigError, match="a window beside the path of a cohort in shards alone, found sites too"):
+        CohortSource(path=path, window=2, sites=["site-0"])

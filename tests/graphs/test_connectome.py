@@ -10,7 +10,7 @@ import torch
 from sklearn.base import clone
 
 from graphssl.atlases import simulated_atlas
-from graphssl.data import Atlas, Cohort, Column, ColumnTokenizer, Provenance, RegionData, Schema
+from graphssl.data import Atlas, Cohort, Column, ColumnTokenizer, Provenance, RegionData, Schema, StreamedCohort, write_shards
 from graphssl.datasets.simulate import SimulatedSite, simulate
 from graphssl.errors import AtlasError, CheckpointError, ConfigError, DataError, SchemaError
 from graphssl.graphs import CohortHarmonizer, ConnectomeBuilder
@@ -408,3 +408,26 @@ def test_series_of_harmonised_connectomes_cannot_be_cut(make_cohort):
     builder = ConnectomeBuilder(harmonizer=CohortHarmonizer()).fit(make_cohort())
     with pytest.raises(ConfigError, match="Expected a builder without a harmoniser for views of a part of the time"):
         builder.transform(make_cohort(), series=True)
+
+
+@pytest.mark.parametrize("kind", ["correlation", "partial correlation", "covariance"])
+def test_one_pass_over_shards_learns_what_all_subjects_at_once_teach(two_atlases, tmp_path, kind):
+    streamed = StreamedCohort(write_shards(two_atlases, tmp_path / "shards", size=4), 1)
+    chosen = two_atlases.ids[1:11]
+    builder = ConnectomeBuilder(kind=kind, covariates=["age"])
+    found, expected = clone(builder).fit_streamed(streamed.select(chosen)), clone(builder).fit(two_atlases.select(chosen))
+    assert found.describe() == expected.describe()
+    assert found.network_names_ == expected.network_names_
+    for name, mean in expected.mean_.items():
+        torch.testing.assert_close(found.mean_[name], mean, rtol=1e-5, atol=1e-6)
+        assert found.scale_[name] == pytest.approx(expected.scale_[name], rel=1e-5)
+    assert found.covariates_.state()[0] == expected.covariates_.state()[0]
+    torch.testing.assert_close(found.transform(two_atlases).weights, expected.transform(two_atlases).weights, rtol=1e-4, atol=1e-5)
+
+
+def test_what_one_pass_cannot_learn_is_refused(two_atlases, tmp_path):
+    streamed = StreamedCohort(write_shards(two_atlases, tmp_path / "shards", size=4), 1)
+    with pytest.raises(ConfigError, match=r"found a harmoniser, which needs all subjects\. Give a window of all 3 shards, or choose another kind"):
+        ConnectomeBuilder(harmonizer=CohortHarmonizer()).fit_streamed(streamed)
+    with pytest.raises(DataError, match="to have data in atlas 'other'"):
+        ConnectomeBuilder(atlases=["other"]).fit_streamed(streamed)

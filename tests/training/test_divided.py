@@ -15,7 +15,7 @@ import yaml
 from safetensors.torch import load_file
 
 from graphssl.cli import main
-from graphssl.data import Cohort, ColumnTokenizer, ImageBuilder
+from graphssl.data import Cohort, ColumnTokenizer, ImageBuilder, StreamedCohort, write_shards
 from graphssl.datasets import simulate_images, simulate_table
 from graphssl.encoders import GraphTransformer, PopulationGNN, ResNet
 from graphssl.encoders.patient_network import PatientNetwork
@@ -43,6 +43,7 @@ PATIENTS = (
 # Nine rows a minibatch: five and four of them, and fewer in the last one. Sums draw one objective a step.
 CASES = {
     "masked regions": (*REGIONS, lambda: MaskedRegions(rank=4)),
+    "shards": ("shards", *REGIONS[1:], lambda: MaskedRegions(rank=4)),
     "contrast": (*REGIONS, lambda: NTXent(**SMALL)),
     "queue": (*REGIONS, lambda: MoCo(queue_size=16, **SMALL)),
     "clusters": (*REGIONS, lambda: SwAV(n_prototypes=4, queue_size=16, frozen=0.3, **SMALL)),
@@ -77,6 +78,7 @@ def tuned(cohorts, folder=None):
 def cohorts_of(folder):
     return {
         "regions": Cohort.load(folder / "regions"),
+        "shards": StreamedCohort(folder / "shards", 2),
         "images": simulate_images(n_subjects=26, size=8),
         "table": simulate_table(n_subjects=26).cohort,
     }
@@ -123,6 +125,7 @@ def folder(make_cohort, tmp_path_factory):
     """A folder with the cohort and the configuration that every process reads."""
     place = tmp_path_factory.mktemp("two")
     make_cohort(n_subjects=26, effect=2.0).save(place / "regions")
+    write_shards(make_cohort(n_subjects=26, effect=2.0), place / "shards", size=6)
     (place / "run.yaml").write_text(yaml.safe_dump(CONFIGURATION))
     return place
 

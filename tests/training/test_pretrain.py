@@ -20,12 +20,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 
-from graphssl.data import Cohort, Column, Schema
+from graphssl.data import Cohort, Column, ColumnTokenizer, Schema, StreamedCohort, write_shards
 from graphssl.data.splits import hold_out
+from graphssl.data.streamed_batch import StreamedBatch
 from graphssl.datasets import simulate_images
 from graphssl.encoders import GraphTransformer, PopulationTransformer, TableTransformer
-from graphssl.errors import CheckpointError, DataError
-from graphssl.graphs import ConnectomeBuilder
+from graphssl.errors import CheckpointError, ConfigError, DataError
+from graphssl.graphs import ConnectomeBuilder, PopulationBuilder
 from graphssl.objectives import BYOL, DINO, BarlowTwins, MaskedConnections, MaskedRegions, NTXent, SiteAdversary, WeightedSum
 from graphssl.training import Model, TrainingSettings, finetune, pretrain, untrained
 from graphssl.views import TimeWindow
@@ -348,3 +349,65 @@ def test_validation_holds_two_patients_where_each_has_many_images():
     assert not set(cohort.groups.loc[list(held.test)]) & set(cohort.groups.loc[list(held.train)])
     alone = simulate_images(20, size=8)
     assert module.held_out(alone, 0.1, seed=0) == hold_out(alone.ids, groups=alone.groups.tolist(), test_fraction=0.1, seed=0)
+
+
+KINDS = {"connectomes": ConnectomeBuilder(covariates=["age"]), "table": ColumnTokenizer(["age", "sex"], n_pieces=4)}
+
+
+def on_shards(kind, cohort, settings, **options):
+    encoder = GraphTransformer(8, 1, 2) if kind == "connectomes" else TableTransformer(8, 1, 2)
+    return pretrain(cohort, encoder=encoder, builder=KINDS[kind], settings=settings, **options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_window_of_all_shards_ends_as_a_cohort_in_memory(tmp_path, families, make_cohort, make_settings, kind):
+    cohort, settings = families if kind == "connectomes" else make_cohort(), make_settings(max_epochs=2)
+    folder = write_shards(cohort, tmp_path / "shards", size=5)
+    found, expected = on_shards(kind, StreamedCohort(folder), settings), on_shards(kind, cohort, settings)
+    assert same(weights(found), weights(expected))
+    pd.testing.assert_frame_equal(found.history, expected.history, check_exact=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_broken_run_on_a_window_ends_as_an_unbroken_one(tmp_path, families, make_settings, monkeypatch, kind):
+    """What was learned of the training share, in one pass, is what is learned of it in memory."""
+    cohort, settings = families, make_settings(max_epochs=3)
+    streamed = StreamedCohort(write_shards(cohort, tmp_path / "shards", size=5), 2)
+    unbroken = on_shards(kind, streamed, settings)
+    [mine, theirs] = [model.builder.state()[1] for model in (unbroken, on_shards(kind, cohort, make_settings(max_epochs=1)))]
+    assert mine.keys() == theirs.keys()
+    assert all(torch.allclose(mine[name], theirs[name], atol=1e-6) for name in mine)
+    taken, take = [], StreamedBatch.__getitem__
+
+    def stop_in_the_second_epoch(batch, rows):
+        taken.append(rows)
+        if len(taken) == 9:
+            raise KeyboardInterrupt
+        return take(batch, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StreamedBatch, "__getitem__", stop_in_the_second_epoch)
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):
+            on_shards(kind, streamed, settings, folder=tmp_path / "run")
+    assert len(taken) == 9
+    resumed = on_shards(kind, streamed, settings, folder=tmp_path / "run")
+    assert same(weights(resumed), weights(unbroken))
+    pd.testing.assert_frame_equal(resumed.history, unbroken.history, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("builder", "encoder", "message"),
+    [
+        (
+            ConnectomeBuilder(kind="tangent", fisher_z=False),
+            GraphTransformer(8, 1, 2),
+            "found tangent space, which needs all subjects. Give a window of all 5",
+        ),
+        (PopulationBuilder(ColumnTokenizer(["age"])), PopulationTransformer(8, 1, 2), "found PopulationBuilder, which needs all subjects"),
+    ],
+    ids=["tangent", "population"],
+)
+def test_what_needs_all_subjects_is_refused_on_a_window(tmp_path, make_cohort, make_settings, builder, encoder, message):
+    streamed = StreamedCohort(write_shards(make_cohort(), tmp_path / "shards", size=5), 2)
+    with pytest.raises(ConfigError, match=message):
+        pretrain(streamed, encoder=encoder, builder=builder, settings=make_settings())
