@@ -47,7 +47,8 @@ from graphssl.objectives.supervised import ClassWeight
 from graphssl.training.finetune import FINETUNING
 from graphssl.training.fit import TrainingSettings
 from graphssl.training.segment import SegmentationSettings
-from graphssl.training.selection import Leaks, Rule, SelectionSettings
+from graphssl.training.selection import Leaks, SelectionSettings
+from graphssl.training.selection_order import Rule
 from graphssl.training.stages import Stage, check_stage
 from graphssl.views.base import AbstractView
 

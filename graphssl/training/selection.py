@@ -13,14 +13,13 @@ from graphssl.data.cohort import Cohort
 from graphssl.data.overlap import contents, overlap, repeated, telling_columns
 from graphssl.data.pooled import SOURCE, together, without_masks
 from graphssl.errors import ConfigError, DataError, LeakageError
-from graphssl.graphs.feature_groups import FeatureGroup
-from graphssl.graphs.neighbors import NeighborIndex, Search
+from graphssl.graphs.neighbors import Search
 from graphssl.statistics.distances import frechet_distance, maximum_mean_discrepancy, median_distance
 from graphssl.training.model import Model
+from graphssl.training.selection_order import Rule, in_order
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-Rule = Literal["rounds", "similarity", "votes", "diversity", "class_means", "random", "all"]
 Leaks = Literal["refuse", "exclude"]
 
 _SAMPLE = 2000  # vectors at most of which a kernel of all pairs is made
@@ -142,31 +141,24 @@ class Pool:
             raise DataError(f"Expected subjects of {self.eligible.name!r} to choose from, found only those of the target. Give another pool.")
         vectors, targets = self.vectors[free], _units(self.embedded, self._embedded(target))
         asked = _class_means(targets, target, labels) if settings.rule == "class_means" else targets
-        ranked = self._ranked(free, vectors, asked, settings)
+        values = None if settings.balance is None else table[settings.balance].iloc[free]
+        ranked = in_order(
+            vectors,
+            asked,
+            rule=settings.rule,
+            budget=settings.of(self.n_pool),
+            k=settings.k,
+            near_duplicate=self.near_duplicate,
+            values=values,
+            search=self.search,
+            seed=settings.seed,
+        )
         similarity, nearest = _largest(vectors, targets)
         of_free = pd.DataFrame({"similarity": similarity, "nearest": np.asarray(target.ids, dtype=object)[nearest]}, index=table.index[free])
         of_free = of_free.join(ranked[["rank", "votes"]].set_axis(of_free.index[ranked.index.to_numpy()]).astype("Int64"))
         chosen = tuple(str(subject) for subject in of_free.index[ranked.index[ranked["chosen"]].to_numpy()])
         excluded = pd.concat([self.excluded, _rows(own, "in the target: ")], ignore_index=True)
         return Selection(chosen, of_free, self.eligible, target, vectors, targets, settings, excluded, self.n_pool)
-
-    def _ranked(self, free: Integers, vectors: Floats, asked: Floats, settings: SelectionSettings) -> pd.DataFrame:
-        """Candidates in the order of choice, by place among the free, with `rank`, `votes` and who is `chosen`."""
-        budget, n = settings.of(self.n_pool), len(free)
-        values = None if settings.balance is None else self.eligible.subjects[settings.balance].iloc[free]
-        if settings.rule in ("random", "all"):
-            places = np.random.default_rng(settings.seed).permutation(n)
-            everybody = pd.DataFrame({"rank": pd.NA, "votes": pd.NA}, index=places)
-            return _cut(everybody, vectors, n if settings.rule == "all" else budget, None, values)
-        index = _index(vectors, min(settings.k, n - 1), self.search, settings.seed) if n > 1 else None
-        k = settings.k
-        while True:
-            candidates = _candidates(index, asked, k, n)
-            ordered = _ORDERS[settings.rule](candidates, vectors, budget)
-            ordered = _cut(ordered, vectors, budget, self.near_duplicate, values)
-            if k >= n or (ordered["chosen"].sum() >= budget and _in_balance(ordered, values, budget)):
-                return ordered
-            k = 2 * k
 
     def _embedded(self, cohort: Cohort) -> pd.DataFrame:
         return self.model.embed(without_masks(cohort))
@@ -414,101 +406,9 @@ def _units(pool: pd.DataFrame, vectors: pd.DataFrame) -> Floats:
     return np.asarray(scaled / np.maximum(np.linalg.norm(scaled, axis=1, keepdims=True), np.finfo(float).tiny))
 
 
-def _index(vectors: Floats, k: int, search: Search, seed: int) -> NeighborIndex:
-    group = FeatureGroup("vector", [f"vector_{entry}" for entry in range(vectors.shape[1])], "cosine", scaling="none")
-    return NeighborIndex([group], n_neighbors=k, search=search, seed=seed).fit(_table(vectors))
-
-
-def _table(vectors: Floats) -> pd.DataFrame:
-    index = pd.Index([str(row) for row in range(len(vectors))], dtype="str")
-    return pd.DataFrame(vectors, index=index, columns=[f"vector_{entry}" for entry in range(vectors.shape[1])])
-
-
 def _class_means(vectors: Floats, target: Cohort, labels: Mapping[str, str] | None) -> Floats:
     known = target.target() if labels is None else pd.Series(dict(labels), dtype="str").reindex(target.ids)
     return pd.DataFrame(vectors).groupby(known.astype("str").where(known.notna()).to_numpy()).mean().to_numpy()
-
-
-def _candidates(index: NeighborIndex | None, asked: Floats, k: int, n: int) -> pd.DataFrame:
-    """Who is a neighbour, by place: the best rank, the highest similarity and the number of votes; everybody where `k` is as large as the pool."""
-    if index is None:
-        return pd.DataFrame({"rank": [1], "similarity": [1.0], "votes": [len(asked)]})
-    found = index.query(_table(asked), min(k, n - 1))
-    ranks = np.broadcast_to(np.arange(1, found.indices.shape[1] + 1), found.indices.shape)
-    flat = pd.DataFrame({"place": found.indices.ravel(), "rank": ranks.ravel(), "similarity": found.similarity.ravel()})
-    by_place = flat.groupby("place").agg(rank=("rank", "min"), similarity=("similarity", "max"), votes=("rank", "size"))
-    if k < n or len(by_place) == n:
-        return by_place
-    last = pd.DataFrame({"rank": n, "similarity": -1.0, "votes": 0}, index=np.setdiff1d(np.arange(n), by_place.index))
-    return pd.concat([by_place, last])
-
-
-def _rounds(candidates: pd.DataFrame, vectors: Floats, wanted: int) -> pd.DataFrame:
-    return candidates.sort_values(["rank", "similarity"], ascending=[True, False], kind="stable")
-
-
-def _by_similarity(candidates: pd.DataFrame, vectors: Floats, wanted: int) -> pd.DataFrame:
-    return candidates.sort_values("similarity", ascending=False, kind="stable")
-
-
-def _by_votes(candidates: pd.DataFrame, vectors: Floats, wanted: int) -> pd.DataFrame:
-    return candidates.sort_values(["votes", "similarity"], ascending=False, kind="stable")
-
-
-def _by_diversity(candidates: pd.DataFrame, vectors: Floats, wanted: int) -> pd.DataFrame:
-    """From the most alike on, each the farthest from all before it; behind as many as are wanted, the rest."""
-    mine = vectors[candidates.index.to_numpy()]
-    order = [int(candidates["similarity"].to_numpy().argmax())]
-    nearest = mine @ mine[order[0]]
-    while len(order) < min(wanted, len(mine)):
-        nearest[order[-1]] = np.inf  # never again
-        order.append(int(nearest.argmin()))
-        nearest = np.maximum(nearest, mine @ mine[order[-1]])
-    return candidates.iloc[[*order, *np.setdiff1d(np.arange(len(mine)), order)]]
-
-
-_ORDERS: dict[Rule, Callable[[pd.DataFrame, Floats, int], pd.DataFrame]] = {
-    "rounds": _rounds,
-    "class_means": _rounds,
-    "similarity": _by_similarity,
-    "votes": _by_votes,
-    "diversity": _by_diversity,
-}
-
-
-def _cut(ordered: pd.DataFrame, vectors: Floats, budget: int, near_duplicate: float | None, values: "pd.Series[str] | None") -> pd.DataFrame:
-    """The first of an order up to the budget, without near duplicates of others, values in turn; the rest follows, not chosen."""
-    places = ordered.index.to_numpy()
-    if values is not None:
-        turn = ordered.groupby(values.iloc[places].astype("str").fillna("–").to_numpy()).cumcount().to_numpy()
-        ordered = ordered.iloc[np.argsort(turn, kind="stable")]
-        places = ordered.index.to_numpy()
-    kept = np.ones(len(places), dtype=bool) if near_duplicate is None else _distinct(vectors[places], near_duplicate, budget)
-    return ordered.assign(chosen=kept & (np.cumsum(kept) <= budget))
-
-
-def _in_balance(ordered: pd.DataFrame, values: "pd.Series[str] | None", budget: int) -> bool:
-    """Whether every value that is balanced has its share, or all that there is of it."""
-    if values is None:
-        return True
-    there = values.value_counts()
-    chosen = values.iloc[ordered.index[ordered["chosen"]].to_numpy()].value_counts().reindex(there.index, fill_value=0)
-    return bool((chosen >= np.minimum(there, budget // len(there))).all())
-
-
-def _distinct(vectors: Floats, threshold: float, wanted: int) -> npt.NDArray[np.bool_]:
-    """Which vectors, in their order, are not nearly one of those kept before, up to as many as are wanted."""
-    kept = np.zeros(len(vectors), dtype=bool)
-    for start in range(0, len(vectors), _BLOCK):
-        block = vectors[start : start + _BLOCK]
-        is_free = ~(block @ vectors[:start][kept[:start]].T >= threshold).any(axis=1)
-        near = block @ block.T >= threshold
-        mine = kept[start : start + _BLOCK]
-        for row in np.flatnonzero(is_free):
-            mine[row] = not near[row, mine].any()
-        if kept.sum() >= wanted:
-            break
-    return kept
 
 
 def _largest(vectors: Floats, others: Floats) -> tuple[Floats, Integers]:
