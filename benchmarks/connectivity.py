@@ -93,7 +93,7 @@ def eigenvectors(scans: Scans, device: str) -> Callable[[], object]:
 CASES = [
     Case(
         f"{kind} of {{}} subjects × {N_REGIONS} regions",
-        sizes=(100, 400, 800),
+        sizes=(100, 200, 400),
         smoke=(8, 16),
         inputs=simulate,
         ours=partial(ours, kind),

@@ -241,7 +241,7 @@ CASES = [
         **SIZES,
         ours=partial(ready, ours),
         peers=[
-            Peer("TransformerConv", partial(ready, transformer_conv), Goal(ratio=5), differs="weight and distance as features of edges", repeats=2),
+            Peer("TransformerConv", partial(ready, transformer_conv), Goal(ratio=5), differs="weight and distance as features of edges", repeats=1),
             Peer("GPSConv", partial(ready, gps_conv), Goal(ratio=5)),
         ],
         check=check_of_a_layer,
@@ -251,7 +251,7 @@ CASES = [
         "the same without weight and distance, {} regions",
         **SIZES,
         ours=partial(ready, ours_without_structure),
-        peers=[Peer("TransformerConv", partial(ready, transformer_conv_without_structure), Goal(ratio=5), repeats=2)],
+        peers=[Peer("TransformerConv", partial(ready, transformer_conv_without_structure), Goal(ratio=5), repeats=1)],
         check=check,
         floor=FLOOR,
     ),

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from measure.cases import Bare, Case, Peer, main
-from measure.records import Agreement
+from measure.records import Agreement, Goal
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -159,7 +159,7 @@ def case(name: str, inputs: Callable[[int], list[Tensor]], largest: int, mine: S
         smoke=(8, 16),
         inputs=inputs,
         ours=partial(ready, mine),
-        peers=[Peer("lightly", **peer)],
+        peers=[Peer("lightly", goal=Goal(ratio=1 / 1.2), **peer)],
         check=partial(check, mine, step) if LIGHTLY else None,
         floor=Bare(floor[0], partial(bare, floor[1])),
         unit="rows",

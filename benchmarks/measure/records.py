@@ -97,7 +97,7 @@ def record(
     if theirs:
         ratios = pairs(theirs, mine)
         shown = [short(ratio) for ratio in (statistics.median(ratios), min(ratios), max(ratios))]
-        found |= {"peer_seconds": middle(theirs), "peer_mib": peak(theirs), "ratio": shown[0], "ratio_range": shown[1:]}
+        found |= {"peer_seconds": middle(theirs), "peer_mib": peak(theirs), "ratio": shown[0], "ratio_range": shown[1:], "repeats": len(ratios)}
     return {
         **found,
         "equal": agreement.difference <= agreement.tolerance if agreement else None if isinstance(equal, str) else equal,
