@@ -341,6 +341,7 @@ def study_figure(rows: pd.DataFrame, metric: str, axis: str, along: str | None, 
     lines = [level for level in order[axis] if level in set(means[axis])]
     width = min(10.5, 2.2 + 3.1 * len(panels)) if along else min(10.5, 2.5 + 0.9 * len(lines))
     with canvas(width, 3.4 + 0.2 * (-(-len(lines) // 4)), columns=len(panels)) as (drawn, made):
+        _alike(made)
         for axes, panel in zip(np.atleast_1d(made), panels, strict=True):
             part = means if panel is None else means[means[by] == panel]
             _draw(axes, part, axis, along, lines, order)
@@ -372,6 +373,7 @@ def curve_figure(curves: pd.DataFrame, axis: str) -> Picture:
     panels = list(curves.groupby(others, sort=False))[:_MOST_PANELS] if others else [((), curves)]
     width = min(10.5, 2.2 + 3.1 * len(panels))
     with canvas(width, 3.6, columns=len(panels)) as (drawn, made):
+        _alike(made)
         for axes, (levels, part) in zip(np.atleast_1d(made), panels, strict=True):
             for place, (level, lines) in enumerate(part.groupby(axis, sort=False)):
                 found = lines.groupby("step")["validation_score"].agg(["mean", "min", "max"])
@@ -388,6 +390,13 @@ def curve_figure(curves: pd.DataFrame, axis: str) -> Picture:
         image, hovered = png(drawn), marks(drawn)
     alt = f"Validation score by step for {listed(map(str, curves[axis].unique()))}."
     return Picture(image, alt, "Mean over splits and seeds, from the lowest to the highest of them.", round(width * INCH), hovered)
+
+
+def _alike(made: Any) -> None:
+    """One scale for the panels side by side, so that their heights can be compared."""
+    first, *others = np.atleast_1d(made)
+    for axes in others:
+        axes.sharey(first)
 
 
 def _draw(axes: "Axes", part: pd.DataFrame, axis: str, along: str | None, lines: Sequence[str], order: dict[str, list[str]]) -> None:

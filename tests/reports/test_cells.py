@@ -8,7 +8,8 @@ import pytest
 
 from graphssl.errors import DataError, RunFolderError
 from graphssl.reports import is_study_run, write_study_report
-from graphssl.reports.cells import _in_order, read_study_run, study_differences
+from graphssl.reports.canvas import canvas
+from graphssl.reports.cells import _alike, _in_order, read_study_run, study_differences
 
 AXES = {"start": ["scratch", "contrast"], "shots": ["1", "5", "10"], "width": ["8", "16"]}
 QUESTION = {"title": "Does it help <b>?", "axes": {"start": None, "shots": None}, "compare": {"start": "scratch"}, "along": "shots"}
@@ -110,3 +111,13 @@ def test_a_metric_that_is_absent_is_said(run):
     for name in ("Dice", "Brier score"):
         assert f"{name} was asked for, and no cell has a number of it." in page
     assert "AUROC against scratch" in page
+
+
+def test_panels_have_one_scale():
+    with canvas(4, 2, columns=2) as (_, panels):
+        _alike(panels)
+        for axes, heights in zip(panels, ([0.2, 0.3], [0.8, 0.9]), strict=True):
+            axes.plot(heights)
+        assert panels[0].get_ylim() == panels[1].get_ylim()
+        assert panels[0].get_ylim()[0] < 0.2
+        assert panels[0].get_ylim()[1] > 0.9
