@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from graphssl.data.multimodal import MultimodalBatch
 from graphssl.data.population_batch import PopulationBatch
 from graphssl.encoders.base import AbstractEncoder, Embedding
 from graphssl.objectives.base import AbstractObjective
@@ -24,7 +25,8 @@ def divided(encoder: AbstractEncoder, objective: AbstractObjective, processes: P
     the objective keeps, embeds every `n`-th row and puts the embeddings of all processes together; the loss is then computed by all of them alike,
     whatever it compares. What comes back to the rows of a process is its part of the gradient, multiplied by the number of processes: the mean over
     processes, which data-parallel training takes, is then the gradient of one process for the encoder, and for heads, whose gradients are the same
-    everywhere. A minibatch with fewer rows than processes is embedded whole by each.
+    everywhere. A minibatch with fewer rows than processes is embedded whole by each. So is one of several modalities behind batch normalisation if
+    a process has fewer than two patients with a modality that another has, or if patients are read with their neighbours.
 
     Dropout, and what else an encoder draws for its rows, is drawn anew in each process; sampled neighbourhoods are those of one process. Batch
     normalisation of a divided encoder takes the statistics of all rows.
@@ -62,7 +64,7 @@ class _Share:
 
     def __call__(self, batch: Any) -> Embedding:
         n_rows, rows = len(batch), self.processes.share(len(batch))
-        if n_rows < self.processes.n:
+        if n_rows < self.processes.n or not self._all_normalise_alike(batch):
             return self.forward(batch)
         own = batch.share(rows, self.shared) if isinstance(batch, PopulationBatch) else batch[rows]
         with joint_statistics(self.norms, self.processes):
@@ -75,6 +77,14 @@ class _Share:
         missing = n_tokens - embedding.mask.shape[1]
         tokens, mask = F.pad(embedding.tokens, (0, 0, 0, missing)), F.pad(embedding.mask, (0, missing))
         return Embedding(self._whole(tokens, n_rows), self._whole(mask, n_rows), pooled, maps)
+
+    def _all_normalise_alike(self, batch: Any) -> bool:
+        """Whether of each modality all shares have two patients or none has one: all processes must have rows to give to the statistics."""
+        patients = batch.patients if isinstance(batch, PopulationBatch) else batch
+        if not isinstance(patients, MultimodalBatch) or not any(norm.training for norm in self.norms):
+            return True
+        counts = torch.stack([patients.presence[rank :: self.processes.n].sum(dim=0) for rank in range(self.processes.n)])
+        return patients is batch and bool(((counts > 1).all(dim=0) | (counts == 0).all(dim=0)).all())
 
     def _whole(self, own: Tensor, n_rows: int) -> Tensor:
         """All rows of the batch in order; the gradient of one's own is multiplied by the number of processes."""
