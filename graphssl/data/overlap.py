@@ -29,13 +29,33 @@ def overlap(pool: Cohort, others: Cohort, *, families: bool = True, known: pd.Da
     """
     columns = telling_columns(pool, others)
     mine = contents(pool, columns) if known is None else known
-    same = mine.merge(contents(others, columns), on="content", suffixes=("", "_other")).drop_duplicates("subject_id").set_index("subject_id")
     found = {subject: (subject, "the same id") for subject in pool.ids if subject in others.subjects.index}
-    found |= {str(subject): (str(other), "identical data") for subject, other in same["subject_id_other"].items() if subject not in found}
+    found |= {subject: pair for subject, pair in _same_data(mine, contents(others, columns)).items() if subject not in found}
     if families:
         found |= {subject: pair for subject, pair in _relatives(pool, others, found).items() if subject not in found}
-    rows = [subject for subject in pool.ids if subject in found]
-    return pd.DataFrame([found[subject] for subject in rows], index=pd.Index(rows, dtype="str"), columns=["other", "reason"])
+    return _as_table(found, pool)
+
+
+def certain_overlap(pool: Cohort, others: Cohort) -> pd.DataFrame:
+    """Subjects of a pool who are in another cohort beyond doubt: whoever is to be tested on the one must not learn from the other.
+
+    Ids and names of families count in cohorts of one name, since those of other cohorts name other people. Images, region data and events count
+    always, rows of a table never: two patients may have the same.
+
+    Args:
+        pool: The pool.
+        others: The cohort that it is compared with.
+
+    Returns:
+        A row a subject of the pool, as of `overlap`.
+    """
+    is_one = pool.name == others.name
+    found = {subject: (subject, "the same id") for subject in pool.ids if is_one and subject in others.subjects.index}
+    if (pool.images and others.images) or (pool.regions and others.regions) or (pool.events is not None and others.events is not None):
+        found |= {subject: pair for subject, pair in _same_data(contents(pool), contents(others)).items() if subject not in found}
+    if is_one:
+        found |= {subject: pair for subject, pair in _relatives(pool, others, found).items() if subject not in found}
+    return _as_table(found, pool)
 
 
 def repeated(cohort: Cohort, known: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -62,8 +82,9 @@ def repeated(cohort: Cohort, known: pd.DataFrame | None = None) -> pd.DataFrame:
 def contents(cohort: Cohort, columns: Sequence[str] = ()) -> pd.DataFrame:
     """By what the data of each subject are known again: a row an image, an atlas, a stream of events, or a row of a table.
 
-    Images are known by their decoded values, whatever files hold them. Rows of a table and events count where they hold four numbers at least, since
-    fewer may be equal in two patients by chance; rows count only of subjects without any other data.
+    Images are known by their decoded values, whatever files hold them, and so are region data; one value everywhere tells nobody. Rows of a table and
+    events count where they hold four numbers at least, since fewer may be equal in two patients by chance; rows count only of subjects without any
+    other data.
 
     Args:
         cohort: The cohort.
@@ -86,6 +107,16 @@ def telling_columns(*cohorts: Cohort) -> list[str]:
     return sorted(set.intersection(*named))
 
 
+def _same_data(mine: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    same = mine.merge(theirs, on="content", suffixes=("", "_other")).drop_duplicates("subject_id").set_index("subject_id")
+    return {str(subject): (str(other), "identical data") for subject, other in same["subject_id_other"].items()}
+
+
+def _as_table(found: dict[str, tuple[str, str]], pool: Cohort) -> pd.DataFrame:
+    rows = [subject for subject in pool.ids if subject in found]
+    return pd.DataFrame([found[subject] for subject in rows], index=pd.Index(rows, dtype="str"), columns=["other", "reason"])
+
+
 def _of_images(data: ImageData) -> list[str]:
     def content(path: str, part: str) -> str:
         pixels = np.ascontiguousarray(read_picture(data.place(path), part, data.n_axes).pixels, dtype=np.float32)
@@ -100,7 +131,11 @@ def _of_images(data: ImageData) -> list[str]:
 def _of_regions(cohort: Cohort) -> Iterator[tuple[str, str]]:
     for data in cohort.regions.values():
         for subject, array in data.values.items():
-            digest = hashlib.sha256(f"{data.atlas.hash} {data.provenance.kind} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+            values = np.ascontiguousarray(array, dtype=np.float32)
+            finite = values[np.isfinite(values)]
+            if finite.size < _TELLING or finite.min() == finite.max():
+                continue  # which tells nobody from anybody
+            digest = hashlib.sha256(f"{data.atlas.hash} {data.provenance.kind} {array.shape}".encode() + values.tobytes())
             yield subject, digest.hexdigest()
 
 

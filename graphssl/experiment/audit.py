@@ -1,6 +1,5 @@
 """What `graphssl audit` does: look at a run folder with distrust, and say of each claim in it whether it holds."""
 
-import hashlib
 import itertools
 import json
 import math
@@ -16,6 +15,7 @@ import pandas as pd
 import yaml
 
 from graphssl.data.cohort import Cohort
+from graphssl.data.overlap import contents
 from graphssl.data.splits import Split
 from graphssl.data.streamed_cohort import StreamedCohort
 from graphssl.errors import GraphSSLError, RunFolderError
@@ -24,7 +24,9 @@ from graphssl.evaluation.challenges import CHALLENGE_SCORES
 from graphssl.evaluation.protocols import SHUFFLED, Task, fit_and_score, make_mask_task, make_splits, make_task, shuffle_labels
 from graphssl.evaluation.segmentation import mean_scores
 from graphssl.experiment.config import Experiment, read_experiment
+from graphssl.experiment.meta import instantiate_meta, meta_parser, shared_with
 from graphssl.experiment.runs import joint_hash, read_manifest, run_hash
+from graphssl.experiment.stages import check_stages_apart
 from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.graphs.population_builder import PopulationBuilder
 from graphssl.results import Result, read_results
@@ -32,6 +34,7 @@ from graphssl.seal import broken
 from graphssl.statistics.metrics import score_all
 from graphssl.statistics.predictions import probability_columns
 from graphssl.training.checkpoint import read_checkpoint
+from graphssl.training.meta import Source
 from graphssl.training.model import Model
 
 Status = Literal["fine", "finding", "not checked"]
@@ -90,6 +93,9 @@ def audit_run(run: str | os.PathLike[str], *, cohort: str | os.PathLike[str] | N
     found += _checked("versions: those installed here", lambda: _versions(manifest))
     found += _checked("models: whole", lambda: _models(folder))
     if manifest.get("verb") == "meta-train":
+        meta = _Meta(folder, manifest)
+        found += _checked("data: those of the run", meta.read_data)
+        found += _checked("leakage: no subject of a target in a source", meta.apart)
         return found
     study = _Study(folder, manifest)
     found += _checked("data: those of the run", lambda: study.read_data(cohort))
@@ -202,6 +208,7 @@ class _Study:
             "splits: no subject, family or site on two sides": self.apart,
             "splits: those of the protocol": self.protocol_splits,
             "leakage: no scan on two sides under another id": self.copies,
+            "leakage: nobody of the cohort in a stage with another": self.stages,
             "leakage: nobody but the cohort in saved models": self.populations,
             "predictions: of the test subjects, with their labels": self.predicted,
             "results: follow from the predictions": self.recomputed,
@@ -212,12 +219,7 @@ class _Study:
 
     def read_data(self, cohort: str | os.PathLike[str] | None) -> str:
         """Load the cohort and compare its hash."""
-        text = (self.folder / "config.yaml").read_text(encoding="utf-8")
-        strange = _foreign(yaml.safe_load(text), adapter=cohort is None)
-        if strange:
-            raise _NotCheckedError(f"the configuration names code outside of graphssl ({strange[0]}), which is not run; --cohort gives the data")
-        if "# one step of a run, by --smoke" in text:
-            raise _NotCheckedError("a smoke run takes some subjects only, which are not known afterwards")
+        _check_readable(self.folder, adapter=cohort is None)
         experiment, _ = read_experiment(["--config", str(self.folder / "config.yaml")])
         if cohort is None and experiment.cohort.absent():
             raise _NotCheckedError(f"there is nothing at {', '.join(experiment.cohort.absent())}; --cohort gives the data")
@@ -272,15 +274,22 @@ class _Study:
 
     def copies(self) -> str:
         """The same arrays or images under two ids."""
-        contents = _contents(self._loaded()[0])
-        if contents.empty:
-            raise _NotCheckedError("of tables and records alike rows are no copies: two people may have the same values")
+        known = contents(self._loaded()[0])
+        if known.empty:
+            raise _NotCheckedError("of tables alike rows are no copies: two people may have the same values")
         for split in self.splits():
-            train, test = (contents[contents["subject"].isin(side)] for side in (split.train, split.test))
+            train, test = (known[known["subject_id"].isin(side)] for side in (split.train, split.test))
             shared = test.merge(train, on="content", suffixes=("", "_train"))
-            pairs = shared[["subject", "subject_train"]].drop_duplicates().itertuples(index=False)
+            pairs = shared[["subject_id", "subject_id_train"]].drop_duplicates().itertuples(index=False)
             _none([f"{one!r} in the test set of {split.name!r} has the data of {other!r}, who trained" for one, other in pairs])
-        return f"{len(contents)} scans or images, none on two sides"
+        return f"{len(known)} scans, images or streams of events, none on two sides"
+
+    def stages(self) -> str:
+        """Who of the cohort a stage with a cohort of its own learned from."""
+        cohort, experiment, _ = self._loaded()
+        own = [stage for stage in experiment.chain if stage.cohort is not None]
+        check_stages_apart(own, cohort)
+        return f"{len(own)} stages with cohorts of their own" if own else "no stage has a cohort of its own"
 
     def populations(self) -> str:
         """Patients that a saved model holds."""
@@ -432,6 +441,62 @@ class _Study:
         return pd.DataFrame({"n": table.groupby("split").size(), "n_first": (table["y_true"] == 0).groupby(table["split"]).sum()})
 
 
+class _Meta:
+    """The cohorts of a meta-training."""
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder, self.manifest = folder, manifest
+        self.loaded: tuple[list[Source], list[Source]] | None = None
+
+    def read_data(self) -> str:
+        """Load sources and targets and compare their hashes."""
+        _check_readable(self.folder, adapter=True)
+        parser = meta_parser()
+        experiment, _ = instantiate_meta(parser, parser.parse_args(["--config", str(self.folder / "config.yaml")]))
+        datasets = [*experiment.sources, *filter(None, [experiment.target])]
+        absent = [place for dataset in datasets for place in dataset.cohort.absent()]
+        if absent:
+            raise _NotCheckedError(f"there is nothing at {', '.join(absent)}")
+        sources, targets = experiment.load_sources(), experiment.load_targets()
+        told = {(one["source"], one["hash"]) for one in (*self.manifest["sources"], *self.manifest["targets"])}
+        here = {(one.name, one.cohort.hash) for one in (*sources, *targets)}
+        _none([f"{name!r} has the hash {hash_}, which the manifest does not know" for name, hash_ in sorted(here - told)])
+        _none([f"the manifest knows {name!r} with the hash {hash_}, which is not there" for name, hash_ in sorted(told - here)])
+        self.loaded = sources, targets
+        return f"{len(sources)} sources, {len(targets)} targets, {len(here)} hashes"
+
+    def apart(self) -> str:
+        """Whether a subject who was adapted to was meta-trained on, under any id."""
+        if self.loaded is None:
+            raise _NotCheckedError("the data are not here")
+        sources, targets = self.loaded
+        if not targets:
+            raise _NotCheckedError("there is no target")
+        for target, source in itertools.product(targets, sources):
+            _none(
+                [
+                    f"{subject!r} of the target {target.name!r}, or the family, is in the source {source.name!r}"
+                    for subject in shared_with(target, source)
+                ]
+            )
+        return f"{sum(len(target.labels) for target in targets)} subjects of targets, none in {len(sources)} sources"
+
+
+def _check_readable(folder: Path, *, adapter: bool) -> None:
+    """Whether a configuration may be read: it names no code from elsewhere, and the whole data.
+
+    Args:
+        folder: The run folder.
+        adapter: Whether the adapter would be called too.
+    """
+    text = (folder / "config.yaml").read_text(encoding="utf-8")
+    strange = _foreign(yaml.safe_load(text), adapter=adapter)
+    if strange:
+        raise _NotCheckedError(f"the configuration names code outside of graphssl ({strange[0]}), which is not run; --cohort gives the data")
+    if "# one step of a run, by --smoke" in text:
+        raise _NotCheckedError("a smoke run takes some subjects only, which are not known afterwards")
+
+
 def _chance(name: str, rows: pd.DataFrame, tests: pd.DataFrame) -> str:
     """How far a mean AUROC is from chance, whose variance in a test set is (n + 1) / (12 n₀ n₁) (Mann & Whitney 1947)."""
     kept = rows.dropna(subset="value")
@@ -445,21 +510,6 @@ def _chance(name: str, rows: pd.DataFrame, tests: pd.DataFrame) -> str:
     if abs(mean - 0.5) > max(_MARGIN, _ERRORS * error):
         raise _FoundError([f"{said}: something leaks from training to test, or a site stands for a class"])
     return said
-
-
-def _contents(cohort: Cohort) -> pd.DataFrame:
-    """Subject and digest of every array and image; empty for a cohort that has neither."""
-    arrays = [
-        (subject, f"{name} {hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()}")
-        for name, data in cohort.regions.items()
-        for subject, values in data.values.items()
-    ]
-    images = [
-        (str(subject), f"{name} {content}")
-        for name, data in cohort.images.items()
-        for subject, content in zip(data.table["subject_id"], data.table["hash"], strict=True)
-    ]
-    return pd.DataFrame([*arrays, *images], columns=["subject", "content"])
 
 
 def _foreign(value: Any, *, adapter: bool, key: str = "") -> list[str]:

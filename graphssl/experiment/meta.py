@@ -14,10 +14,11 @@ from jsonargparse import ArgumentParser, Namespace
 from graphssl.data.builder import AbstractBuilder
 from graphssl.data.event_tokens import EventTokenizer
 from graphssl.data.image_builder import ImageBuilder
+from graphssl.data.overlap import certain_overlap
 from graphssl.data.table import ColumnTokenizer
 from graphssl.data.timeline import TimelineTokenizer
 from graphssl.encoders.base import AbstractEncoder
-from graphssl.errors import ConfigError, DataError, InputError
+from graphssl.errors import ConfigError, InputError, LeakageError
 from graphssl.evaluation import BASELINES, few_shot_baselines
 from graphssl.experiment.config import CohortSource, known_keys, of_sites, one_builder
 from graphssl.experiment.parser import Parser, nearest, reason
@@ -237,6 +238,17 @@ class MetaExperiment:
         return [_first_subjects(source, self.n_smoke) for source in sources[:3]]
 
 
+def shared_with(target: Source, source: Source) -> list[str]:
+    """Subjects of a target who are in a source too, or somebody of whose family is.
+
+    Args:
+        target: The target.
+        source: A source.
+    """
+    one, other = (each.cohort.select(list(each.labels)) for each in (target, source))
+    return sorted(certain_overlap(one, other).index)
+
+
 def meta_parser() -> Parser:
     """The parser of a meta-training: `--config file`, twice where sources and target are in two, and `--key.sub value` on top."""
     parser = Parser(allow_abbrev=False)
@@ -422,11 +434,15 @@ def _by_source(strategy: str, model: Model, sources: Sequence[Source]) -> pd.Dat
 
 
 def _check_apart(sources: Sequence[Source], target: Source) -> None:
-    """The target's subjects must be in no source of the same cohort."""
+    """The target's subjects must be in no source.
+
+    Raises:
+        LeakageError: If one is, or one of the family; names them.
+    """
     for source in sources:
-        shared = sorted(set(source.labels) & set(target.labels)) if source.cohort.name == target.cohort.name else []
+        shared = shared_with(target, source)
         if shared:
-            raise DataError(
+            raise LeakageError(
                 f"Expected the target's subjects in no source, found {len(shared)} of {source.name!r}: {shared[:3]}. Leave its sites out of the "
                 "sources with without_sites."
             )

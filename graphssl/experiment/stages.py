@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import takewhile
 
 from graphssl.data.cohort import Cohort
-from graphssl.data.images import ImageData
+from graphssl.data.overlap import certain_overlap
 from graphssl.data.splits import published
 from graphssl.errors import LeakageError
 from graphssl.experiment.config import Experiment
@@ -16,13 +16,13 @@ from graphssl.training.stages import Stage
 
 
 def check_stages_apart(stages: Sequence[Stage], cohort: Cohort) -> None:
-    """Check that no subject who is to be tested was pre-trained on: neither by name nor by an image of the same content.
+    """Check that no subject who is to be tested was pre-trained on (see `certain_overlap`).
 
     Raises:
-        LeakageError: If a stage with a cohort of its own holds one; names them.
+        LeakageError: If a stage with a cohort of its own holds one, or one of the family; names them.
     """
     for stage in stages:
-        shared = [] if stage.cohort is None else _shared(stage.cohort, cohort)
+        shared = [] if stage.cohort is None else certain_overlap(cohort, stage.cohort).index.tolist()
         if shared:
             raise LeakageError(
                 f"Expected none of the subjects that are evaluated in stage {stage.name!r}, found {len(shared)}: {', '.join(shared[:5])}. "
@@ -48,16 +48,3 @@ def taken_up(experiment: Experiment, folder: RunFolder) -> Experiment:
     there = copy.copy(experiment)
     there.taken_up = (replace(rest[0], initialisation=str(folder.path / "stages" / f"{len(own)}-{own[-1].name}")), *rest[1:])
     return there
-
-
-def _shared(of_stage: Cohort, cohort: Cohort) -> list[str]:
-    """Subjects of a cohort who are in another of the same name, or whose images are."""
-    found = set(cohort.ids) & set(of_stage.ids) if cohort.name == of_stage.name else set()
-    seen = {content for data in of_stage.images.values() for content, _ in _contents(data)}
-    return sorted(found | {subject for data in cohort.images.values() for content, subject in _contents(data) if content in seen})
-
-
-def _contents(data: ImageData) -> list[tuple[tuple[str, str], str]]:
-    """What each image is known by, its file's content and its part of it, and whose it is."""
-    columns = (data.table[name].astype(str) for name in ("hash", "part", "subject_id"))
-    return [((content, part), subject) for content, part, subject in zip(*columns, strict=True)]

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from graphssl.data import Cohort, Column, Schema, overlap
-from graphssl.data.overlap import contents, repeated, telling_columns
+from graphssl.data.overlap import certain_overlap, contents, repeated, telling_columns
 from graphssl.data.pooled import pooled
 from graphssl.datasets import load_images, simulate_images
 from graphssl.datasets.simulate_stays import simulate_stays
@@ -91,3 +91,22 @@ def test_brains_and_stays_are_known_again(make_cohort):
 def test_a_cohort_is_all_in_itself(n):
     cohort = table(list("abcde"), VALUES[:5])[:n]
     assert overlap(cohort, cohort)["reason"].tolist() == ["the same id"] * n
+
+
+def test_what_is_certain_leaves_out_names_of_other_cohorts_and_rows_of_tables():
+    """Two hospitals number their patients alike, and two patients may have the same values."""
+    pool, others = table(list("abcdef"), VALUES, list("112233")), table(list("axyzvw"), np.roll(VALUES, 1, axis=0), list("144556"))
+    assert certain_overlap(pool, others).reset_index().to_numpy().tolist() == [["a", "a", "the same id"], ["b", "a", "the same family"]]
+    assert certain_overlap(pool, replace(others, name="elsewhere")).empty
+    assert len(overlap(pool, replace(others, name="elsewhere"))) == 6
+
+
+def test_a_scan_is_known_in_any_precision_and_an_empty_one_tells_nobody(make_cohort):
+    cohort = make_cohort(n_subjects=4)
+    data = cohort.regions["toy"]
+    blank = {subject: np.zeros_like(values) for subject, values in data.values.items()}
+    for values, n in ((data.values, 4), ({s: v.astype(np.float64) for s, v in data.values.items()}, 4), (blank, 0)):
+        again = pooled({"again": replace(cohort, regions={"toy": replace(data, values=values)})})
+        assert len(certain_overlap(again, cohort)) == n
+        assert len(contents(again)) == n
+    assert certain_overlap(replace(cohort, name="bare", regions={}), pooled({"again": cohort})).empty

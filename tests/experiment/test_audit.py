@@ -76,7 +76,7 @@ def test_an_honest_run_has_no_findings_and_is_not_touched(honest, capsys):
     before = {name: (honest / name).read_bytes() for name in files_of(honest)}
     assert main(["audit", str(honest), "--shuffle"]) == 0
     said = capsys.readouterr().out
-    assert said.endswith("0 findings, 0 of 16 not checked\n")
+    assert said.endswith("0 findings, 0 of 17 not checked\n")
     assert "covariates has a mean AUROC of" in said
     assert {name: (honest / name).read_bytes() for name in files_of(honest)} == before
 
@@ -328,6 +328,70 @@ def test_splits_that_were_moved_with_all_hashes_are_found(copy):
     assert {"splits: those of the protocol", "splits: no subject, family or site on two sides"} <= set(findings(copy))
 
 
+STAGES = [
+    {"name": "others", "cohort": {"adapter": "simulate", "arguments": {"atlases": ["simulated20"], "n_subjects": 12, "seed": 3, "name": "others"}}},
+    {"name": "own"},
+]
+
+
+def test_a_stage_that_learned_from_the_cohort_is_found(honest, copy, tmp_path):
+    """The cohort of a stage has another name and other ids, and of one subject the data of one who was tested."""
+    mine, others = (Cohort.load(honest.parent / "cohort"), simulate(atlases=[load_atlas("simulated20")], n_subjects=12, seed=3).cohort)
+    data, (twin, *_) = others.regions["simulated20"], mine.ids
+    copied = replace(data, values={**data.values, others.ids[0]: mine.regions["simulated20"].values[twin]})
+    replace(others, name="others", regions={"simulated20": copied}).save(tmp_path / "others")
+    config = yaml.safe_load((copy / "config.yaml").read_text())
+    for cohort, wanted in ((STAGES[0]["cohort"], set()), ({"path": str(tmp_path / "others")}, {twin})):
+        text = yaml.safe_dump({**config, "stages": [{**STAGES[0], "cohort": cohort}, STAGES[1]]})
+        (copy / "config.yaml").write_text(text)
+        edit(copy / "manifest.json", lambda m, text=text: m.update(run_hash=run_hash(text)))
+        (check,) = [check for check in audit_run(copy) if check.about == "leakage: nobody of the cohort in a stage with another"]
+        assert check.status == ("finding" if wanted else "fine"), check.found
+        assert {subject for subject in mine.ids if subject in check.found} == wanted, check.found
+
+
+META = {
+    "name": "meta",
+    "target": {"cohort": {"path": "target"}, "target": "diagnosis", "by_site": False},
+    "sources": [{"cohort": {"path": "source"}, "target": "diagnosis"}],
+    "strategy": "joint",
+    "baselines": [],
+    "similarity": False,
+    "encoder": {"class_path": "graphssl.encoders.MLP", "init_args": {"width": 8}},
+    "settings": {"max_epochs": 1, "steps_per_epoch": 1, "n_support": 2, "n_query": 2, "accelerator": "cpu"},
+    "adaptation": {"n_support": [2], "n_draws": 1, "n_steps": 1},
+}
+
+
+def test_a_target_that_was_meta_trained_on_is_found(tmp_path, monkeypatch):
+    """The data of a subject of the target lie under another id in a source of another name."""
+    monkeypatch.chdir(tmp_path)
+    target, source = (simulate(atlases=[load_atlas("simulated20")], n_subjects=24, sites=2, seed=seed).cohort for seed in (1, 2))
+    replace(target, name="target").save("target")
+    replace(source, name="source").save("source")
+    (tmp_path / "meta.yaml").write_text(yaml.safe_dump(META))
+    assert main(["meta-train", "--config", "meta.yaml", "--quiet"]) == 0
+    checks = {check.about: check for check in audit_run("runs/meta")}
+    assert {check.status for check in checks.values()} == {"fine"}
+    assert checks["leakage: no subject of a target in a source"].found == "24 subjects of targets, none in 2 sources"
+    data = source.regions["simulated20"]
+    twin, one = target.ids[0], source.ids[5]
+    copied = replace(data, values={**data.values, one: target.regions["simulated20"].values[twin]})
+    leaking = replace(source, name="source", regions={"simulated20": copied})
+    leaking.save("source")
+    found = findings("runs/meta")
+    assert "which the manifest does not know" in found["data: those of the run"]
+    hashes = {str(site): leaking.select(list(ids)).hash for site, ids in leaking.subjects.groupby(leaking.sites).groups.items()}
+    edit(tmp_path / "runs" / "meta" / "manifest.json", lambda m: [told.update(hash=hashes[told["source"]]) for told in m["sources"]])
+    found = findings("runs/meta")
+    assert f"{twin!r} of the target 'target', or the family, is in the source" in found["leakage: no subject of a target in a source"]
+    assert main(["meta-train", "--config", "meta.yaml", "--quiet", "--name", "again"]) == 2
+    shutil.rmtree("target")
+    checks = {check.about: check for check in audit_run("runs/meta")}
+    assert checks["data: those of the run"].found == "there is nothing at target"
+    assert checks["leakage: no subject of a target in a source"].status == "not checked"
+
+
 def test_no_run_folder(tmp_path, capsys):
     with pytest.raises(RunFolderError, match=r"run folder with manifest.json at .*, found none"):
         audit_run(tmp_path)
@@ -341,5 +405,5 @@ def test_the_text_marks_findings(copy, capsys):
     text = capsys.readouterr().out
     assert text.splitlines()[0].startswith("BAD  files: as they were sealed")
     assert "extra was added" in text
-    assert text.splitlines()[-1].startswith("1 finding, 0 of 15")
+    assert text.splitlines()[-1].startswith("1 finding, 0 of 16")
     assert np.all([len(line) < 400 for line in text.splitlines()])
