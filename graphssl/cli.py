@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from graphssl import __version__
 from graphssl.errors import ConfigError, InputError, MissingExtraError
 from graphssl.folders import storage_error
 from graphssl.progress import progress_shown
@@ -49,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(_usage())
         return DONE if words else WRONG_INPUT
+    if words == ["--version"]:
+        print(f"graphssl {__version__}")
+        return DONE
     debug = "--debug" in words
     try:
         if words[0] not in VERBS:

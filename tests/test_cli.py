@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from graphssl import __version__
 from graphssl.cli import main
 from graphssl.data import Cohort
 from graphssl.results import read_results
@@ -34,6 +35,11 @@ def scans(tmp_path, monkeypatch):
     table.to_csv(tmp_path / "scans" / "participants.tsv", sep="\t", index=False)
     (tmp_path / "tiny.yaml").write_text(MODEL)
     return tmp_path
+
+
+def test_the_version_is_told(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"graphssl {__version__}\n"
 
 
 def build(*more):

@@ -81,6 +81,7 @@ class StudyExperiment:
         metrics: Metrics that the report shows, the first one in the figures.
         only: Parts to run; all when left out.
         n_folds: How many of the splits are used; all when left out.
+        seeds: Seeds in place of those of base and parts.
         n_jobs: Processes side by side.
         output: Folder of the run folders.
 
@@ -98,6 +99,7 @@ class StudyExperiment:
         metrics: tuple[str, ...] = ("auroc",),
         only: list[str] | None = None,
         n_folds: int | None = None,
+        seeds: list[int] | None = None,
         n_jobs: int = 1,
         output: str = "runs",
     ) -> None:
@@ -108,7 +110,7 @@ class StudyExperiment:
                 raise ConfigError(f"Expected parts among {', '.join(parts)}; found {wanted!r}.{nearest(wanted, list(parts))}")
         self.name, self.questions, self.base, self.axes, self.metrics = name, questions, base or {}, axes or {}, metrics
         self.parts = {key: part for key, part in parts.items() if only is None or key in only}
-        self.n_folds, self.n_jobs, self.output = n_folds, n_jobs, output
+        self.n_folds, self.seeds, self.n_jobs, self.output = n_folds, seeds, n_jobs, output
         for question in questions:
             _check_question(question, [self.axes_of(part) for part in parts.values()])
 
@@ -143,8 +145,8 @@ class StudyExperiment:
 
     def configuration(self, part: Part, levels: Mapping[str, str]) -> dict[str, Any]:
         """The configuration of a cell."""
-        axes = self.axes_of(part)
-        return merged({"name": self.name}, self.base, part.base, *(axes[axis][level] or {} for axis, level in levels.items()))
+        axes, seeds = self.axes_of(part), {} if self.seeds is None else {"evaluation": {"seeds": self.seeds}}
+        return merged({"name": self.name}, self.base, part.base, *(axes[axis][level] or {} for axis, level in levels.items()), seeds)
 
 
 def is_study(words: Sequence[str]) -> bool:
@@ -186,7 +188,7 @@ def instantiate_study(parsed: Namespace) -> tuple[StudyExperiment, str]:
     return StudyExperiment(**{**settings, "questions": questions, "parts": parts}), text
 
 
-_KEYS = ("name", "questions", "parts", "base", "axes", "metrics", "only", "n_folds", "n_jobs", "output")
+_KEYS = ("name", "questions", "parts", "base", "axes", "metrics", "only", "n_folds", "seeds", "n_jobs", "output")
 
 
 def run_study_of(

@@ -65,6 +65,13 @@ def test_cells_are_those_of_the_questions(tmp_path):
     assert len(study.each_level(part)) == 3
 
 
+def test_seeds_of_the_study_are_in_place_of_those_of_its_cells(tmp_path):
+    study = instantiate_study(study_parser().parse_args(["--config", str(written(tmp_path)), "--seeds", "[3, 4]"]))[0]
+    part = study.parts["images"]
+    wanted = {"protocol": "k_fold", "n_splits": 2, "seeds": [3, 4]}
+    assert all(study.configuration(part, levels)["evaluation"] == wanted for levels in study.levels_of(part))
+
+
 def test_a_study_runs_from_the_command_line_and_its_report_is_made_anew(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     path = written(tmp_path)
