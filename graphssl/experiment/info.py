@@ -85,7 +85,8 @@ def _folder_lines(folders: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
 def _packages() -> tuple[dict[str, str | None], dict[str, dict[str, str | None]]]:
     """Versions of what is always needed, and by extra; None where a package is absent. What is not for this Python or system is left out."""
     wanted = [Requirement(line) for line in requires("graphssl") or []]
-    core = {need.name: _version(need.name) for need in wanted if _applies(need, "")}
+    # What torch says of itself names the CUDA release that it was built for, which its metadata may not.
+    core = {need.name: torch.__version__ if need.name == "torch" else _version(need.name) for need in wanted if _applies(need, "")}
     names = metadata("graphssl").get_all("Provides-Extra") or []
     extras = {name: {need.name: _version(need.name) for need in wanted if need.name not in core and _applies(need, name)} for name in names}
     return core, {name: packages for name, packages in extras.items() if packages}
