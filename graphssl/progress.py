@@ -1,7 +1,7 @@
 """Progress with the time that is left, of loops that turn out to be long; nothing where nobody asked to see it, and nothing in a log file."""
 
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
@@ -26,13 +26,16 @@ def progress_shown(shown: bool = True) -> Iterator[None]:
         _asked.reset(before)
 
 
-def tracked(items: Iterable[Item], label: str, total: int | None = None, *, after: float = 1.0) -> Iterator[Item]:
+def tracked(
+    items: Iterable[Item], label: str, total: int | None = None, *, size: Callable[[Item], int] | None = None, after: float = 1.0
+) -> Iterator[Item]:
     """The items, with a bar on the terminal once they have taken a while; loops within show none of their own.
 
     Args:
         items: What is gone through.
         label: What is done, such as `"Reading scans"`.
         total: How many there are; their length where they have one.
+        size: For how many of the total an item stands; for one when left out.
         after: Seconds after which the bar appears.
     """
     if not _asked.get() or _drawing.get():
@@ -52,7 +55,7 @@ def tracked(items: Iterable[Item], label: str, total: int | None = None, *, afte
     try:
         for item in items:
             yield item
-            bar.advance(task)
+            bar.advance(task, 1 if size is None else size(item))
             if not bar.live.is_started and time.monotonic() - start >= after:
                 bar.start()
     finally:

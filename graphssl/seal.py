@@ -7,6 +7,7 @@ from pathlib import Path
 
 from graphssl.errors import DataError
 from graphssl.folders import file_written_whole
+from graphssl.progress import tracked
 
 SEAL = "SHA256SUMS"
 
@@ -68,7 +69,8 @@ def broken(folder: str | os.PathLike[str]) -> list[str]:
     """
     place, sums = Path(folder), read_seal(folder)
     found = set(files_of(place))
-    changed = [f"{name} was changed" for name in sorted(found & set(sums)) if file_hash(place / name) != sums[name]]
+    kept = tracked(sorted(found & set(sums)), "Comparing files with their hashes")
+    changed = [f"{name} was changed" for name in kept if file_hash(place / name) != sums[name]]
     return [*changed, *(f"{name} is gone" for name in sorted(set(sums) - found)), *(f"{name} was added" for name in sorted(found - set(sums)))]
 
 

@@ -100,10 +100,10 @@ def convert_matrices(
     found = ConvertedMatrices(
         np.full((n, size, size), np.nan, np.float32), np.zeros((n, size), bool), np.full((n, size), np.nan, np.float32), np.zeros(n, np.float32)
     )
-    for rows, pattern in _by_pattern(seen):
-        for chunk in np.array_split(rows, max(1, len(rows) * size * size // _CHUNK)):
-            whole = torch.from_numpy(values[chunk]).to(device)
-            _convert_some(atlas_map, whole, pattern, chunk, found, kind, fisher_z, repair)
+    chunks = [(chunk, pattern) for rows, pattern in _by_pattern(seen) for chunk in np.array_split(rows, max(1, len(rows) * size * size // _CHUNK))]
+    for chunk, pattern in tracked(chunks, "Converting matrices", n, size=lambda part: len(part[0])):
+        whole = torch.from_numpy(values[chunk]).to(device)
+        _convert_some(atlas_map, whole, pattern, chunk, found, kind, fisher_z, repair)
     return found
 
 

@@ -18,6 +18,7 @@ from graphssl.atlases.overlap import model_edge_error
 from graphssl.atlases.paired import PairedSubjects, held_out_error, mean_matrix
 from graphssl.data.connectome import ConnectomeBatch
 from graphssl.errors import AtlasError, ConfigError, DataError
+from graphssl.progress import tracked
 
 Floats = npt.NDArray[np.float64]
 
@@ -77,7 +78,7 @@ class TiedAutoencoder:
         start = [torch.randn(self.n_features, int(n), generator=torch.Generator().manual_seed(self.seed)) / n**0.5 for n in sizes]
         weights = pad_sequence([one.T for one in start], batch_first=True).transpose(1, 2).to(gram.device).contiguous().requires_grad_()
         optimizer = torch.optim.Adam([weights], lr=self.learning_rate)
-        for step in range(self.steps):
+        for step in tracked(range(self.steps), "Training the autoencoder of atlases"):
             optimizer.zero_grad()
             self.loss(weights, gram, rough, sizes, whole=2 * step >= self.steps).sum().backward()
             optimizer.step()

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from graphssl.data.cohort import Cohort
 from graphssl.errors import DataError
 from graphssl.graphs.connectivity import ConnectivityFeatures
+from graphssl.progress import tracked
 from graphssl.results import Result
 
 SITE_PROBE = "site_probe"
@@ -63,17 +64,16 @@ def site_probe(features: Mapping[str, npt.NDArray[Any]], sites: Sequence[str], *
         )
     folds = StratifiedKFold(min(n_splits, int(counts.min())), shuffle=True, random_state=seed)
     labels = np.asarray(sites)
-    results = []
     for name, values in features.items():
         if len(values) != len(labels):
             raise DataError(f"Expected features {name!r} of {len(labels)} subjects, one row each, found {len(values)}.")
-        for k, (train, test) in enumerate(folds.split(values, labels)):
-            started = time.perf_counter()
-            probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=500))
-            probe.fit(values[train], labels[train])
-            score = float(balanced_accuracy_score(labels[test], probe.predict(values[test])))
-            seconds = time.perf_counter() - started
-            results.append(
-                Result(cohort, SITE_PROBE, "k_fold", name, f"fold-{k}", seed, 1.0, "balanced_accuracy", score, len(train), len(test), seconds)
-            )
+    results = []
+    fits = [(name, k, *fold) for name, values in features.items() for k, fold in enumerate(folds.split(values, labels))]
+    for name, k, train, test in tracked(fits, "Reading the site from features"):
+        values, started = features[name], time.perf_counter()
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=500))
+        probe.fit(values[train], labels[train])
+        score = float(balanced_accuracy_score(labels[test], probe.predict(values[test])))
+        seconds = time.perf_counter() - started
+        results.append(Result(cohort, SITE_PROBE, "k_fold", name, f"fold-{k}", seed, 1.0, "balanced_accuracy", score, len(train), len(test), seconds))
     return results

@@ -17,6 +17,7 @@ from graphssl.data.cohort import Cohort
 from graphssl.data.connectome import ConnectomeBatch
 from graphssl.errors import DataError
 from graphssl.evaluation.rollout import attention_rollout
+from graphssl.progress import tracked
 from graphssl.training.model import Model
 
 _ROWS = 32
@@ -107,7 +108,7 @@ def connection_effects(model: Model, batch: ConnectomeBatch, steps: int = 8) -> 
         steps: Points on the path.
     """
     total = torch.zeros(batch.weights.shape[1:])
-    for rows in torch.arange(len(batch)).split(_ROWS):
+    for rows in tracked(torch.arange(len(batch)).split(_ROWS), "Following connections to the prediction"):
         part = batch[rows.tolist()]
         width = part.weights.shape[1]
         total[:width, :width] += _path_gradients(model, part, steps).sum(dim=0)
@@ -134,7 +135,7 @@ def integrated_gradients(model: Model, batch: ConnectomeBatch, steps: int = 32) 
     """
     _check_head(model)
     parts = []
-    for rows in torch.arange(len(batch)).split(_ROWS):
+    for rows in tracked(torch.arange(len(batch)).split(_ROWS), "Following connections to the prediction"):
         part = batch[rows.tolist()]
         room = batch.weights.shape[1] - part.weights.shape[1]
         parts.append(torch.nn.functional.pad(part.weights * _path_gradients(model, part, steps), (0, room, 0, room)))

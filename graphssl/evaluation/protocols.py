@@ -5,7 +5,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from graphssl.evaluation.challenges import challenge_scores, check_scores_fit
 from graphssl.evaluation.ensemble import check_members, ensemble
 from graphssl.evaluation.segmentation import mean_scores
 from graphssl.folders import file_written_whole
+from graphssl.progress import progress_shown
 from graphssl.results import Result
 from graphssl.statistics.metrics import score_all
 from graphssl.training.segment import subjects_with_masks
@@ -449,11 +450,13 @@ def _prediction_rows(task: Task, split: Split, seed: int, fraction: float, name:
     return table.assign(task=task.target, protocol=task.protocol)
 
 
-def shown(parts: Iterable[Any], total: int, label: str, progress: bool) -> Iterable[Any]:
-    """Parts of a work as they come, with a bar on stderr where progress is to be shown."""
+def shown(parts: Iterable[Any], total: int, label: str, progress: bool) -> Iterator[Any]:
+    """Parts of a work as they come, with a bar on stderr where progress is to be shown; loops within them then show none of their own."""
     if not progress:
-        return parts
+        yield from parts
+        return
     from rich.console import Console
     from rich.progress import track
 
-    return track(parts, description=label, total=total, console=Console(stderr=True))
+    with progress_shown(False):
+        yield from track(parts, description=label, total=total, console=Console(stderr=True))

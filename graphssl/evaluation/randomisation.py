@@ -16,6 +16,7 @@ from graphssl.data.connectome import ConnectomeBatch
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import DataError
 from graphssl.evaluation.explain import connection_effects
+from graphssl.progress import tracked
 from graphssl.statistics.stability import rank_correlations
 from graphssl.training.model import Model, fresh
 
@@ -61,7 +62,7 @@ def randomisation_check(
     batch = batch[_spread(rows, n_subjects)]
     layers, models = zip(*_cascade(model, seed), strict=True)
     upper = np.triu_indices(batch.mask.shape[1], k=1)
-    maps = np.stack([np.abs(measure(stage, batch)[upper]) for stage in (model, *models)])
+    maps = np.stack([np.abs(measure(stage, batch)[upper]) for stage in tracked((model, *models), "Explaining ever more random models")])
     return pd.DataFrame({"layer": layers, "rank_correlation": rank_correlations(maps)[0, 1:]})
 
 

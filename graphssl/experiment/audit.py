@@ -29,6 +29,7 @@ from graphssl.experiment.runs import joint_hash, read_manifest, run_hash
 from graphssl.experiment.stages import check_stages_apart
 from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.graphs.population_builder import PopulationBuilder
+from graphssl.progress import tracked
 from graphssl.results import Result, read_results
 from graphssl.seal import broken
 from graphssl.statistics.metrics import score_all
@@ -398,7 +399,8 @@ class _Study:
             raise _NotCheckedError("the run has no baseline to fit")
         atlases = experiment.builder.atlases if isinstance(experiment.builder, ConnectomeBuilder) else None
         found: list[Result] = []
-        for split, seed in itertools.product(self.splits(), range(_N_SHUFFLES)):
+        fits = list(itertools.product(self.splits(), range(_N_SHUFFLES)))
+        for split, seed in tracked(fits, "Fitting on shuffled labels"):
             method = make_baseline(names[0], None if atlases is None else list(atlases), experiment.class_weight)
             found += fit_and_score(method, cohort, shuffle_labels(cohort, task, seed + 1), split, seed, 1.0, names[0] + SHUFFLED)[0]
         rows = pd.DataFrame([asdict(one) for one in found if one.metric == "auroc"])

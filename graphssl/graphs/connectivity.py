@@ -30,6 +30,7 @@ from graphssl.graphs.covariance import (
     stacks,
     to_correlation,
 )
+from graphssl.progress import tracked
 
 __all__ = ["Connectivity", "ConnectivityFeatures", "correlation", "covariance", "partial_correlation", "precision"]
 
@@ -195,12 +196,12 @@ class Connectivity(BaseEstimator):
     def _chunks(self, data: RegionData, subjects: Sequence[str], observed: Tensor) -> Iterator[tuple[list[int], Tensor]]:
         arrays = [data.values[subject] for subject in subjects]
         if data.provenance.kind != "timeseries":
-            for rows, matrices in stacks(arrays, self.device):
+            for rows, matrices in tracked(stacks(arrays, self.device), "Computing connectivity", len(arrays), size=_n_rows):
                 yield rows, self._from_matrices(matrices, observed[rows].to(self.device), [subjects[row] for row in rows], data)
             return
         kind = cast(ConnectivityKind, "covariance" if self.kind == "tangent" else self.kind)
         precision = torch.float64 if self.kind == "tangent" else torch.float32
-        for rows, series in stacks(arrays, self.device):
+        for rows, series in tracked(stacks(arrays, self.device), "Computing connectivity", len(arrays), size=_n_rows):
             names = [subjects[row] for row in rows]
             yield rows, connectivity_of(series, observed[rows].to(self.device), kind, self._shrinkage(), names, precision=precision)
 
@@ -368,6 +369,10 @@ def _upper(matrices: npt.NDArray[np.float32], pairs: npt.NDArray[np.int64]) -> n
 
 def _both(observed: npt.NDArray[np.bool_], pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     return observed[:, pairs[0]] & observed[:, pairs[1]]
+
+
+def _n_rows(part: tuple[list[int], Tensor]) -> int:
+    return len(part[0])
 
 
 def _observed(data: RegionData, subjects: Sequence[str]) -> Bool[Tensor, "n R"]:

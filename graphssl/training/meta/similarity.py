@@ -12,6 +12,7 @@ from graphssl.data.cohort import Cohort
 from graphssl.data.splits import hold_out
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import DataError
+from graphssl.progress import tracked
 from graphssl.training.meta.adaptation import adaptation_curve, builder_for
 from graphssl.training.meta.inner import as_function, support_gradients
 from graphssl.training.meta.meta_train import LabelledLoss, MetaSettings, meta_train
@@ -174,10 +175,11 @@ def transfer_matrix(
     halves = [_halves(source, seed) for source in sources]
     learned = [train for train, _ in halves]
     models = [
-        meta_train(learned, encoder=encoder, builder=builder, strategy=SingleSource(source.name), settings=settings, seed=seed) for source in sources
+        meta_train(learned, encoder=encoder, builder=builder, strategy=SingleSource(source.name), settings=settings, seed=seed)
+        for source in tracked(sources, "Training on single datasets")
     ]
     values = np.empty((len(sources), len(sources)))
-    for i, model in enumerate(models):
+    for i, model in enumerate(tracked(models, "Adapting models of single datasets")):
         for j, (_, held) in enumerate(halves):
             curve = adaptation_curve(model, held, n_support=(n_support,), n_draws=n_draws, n_steps=n_steps, learning_rate=learning_rate, seed=seed)
             values[i, j] = curve.loc[curve["step"] == n_steps, "auroc"].mean()
