@@ -130,8 +130,8 @@ METHODS: tuple[Method, ...] = (
         "sizes and numbers of views: the publication has weights and no training code",
         10,
         test="tests/views/test_stain.py",
-        result="images-pretext-tasks-and-learned-weights-of-pairs",
-        outcome="tiles of tissue: 0.574 with light jitter of stain, 0.567 without, random weights 0.536; views of stain are not shown to help",
+        result="pathology-simulated-tissue",
+        outcome="simulated tissue, probe: Barlow Twins 0.933 AUROC, scratch 0.754; ten real pictures, each held out: nothing above chance",
     ),
     Method(
         "Scale of pre-training and few-shot transfer",
@@ -145,7 +145,7 @@ METHODS: tuple[Method, ...] = (
         12,
         test="tests/statistics/test_power_law.py",
         result="scale-breastmnist-pre-trained-on-x-rays-or-on-itself",
-        outcome="breast ultrasound: its own images help a little (0.748 AUROC, scratch 0.721); a larger foreign source is not shown to",
+        outcome="breast ultrasound: its own images help a little (0.748 AUROC, scratch 0.721); larger foreign sources, and any on ABIDE, are not shown to",
     ),
     Method(
         "Families of self-supervision on images (survey)",
