@@ -129,8 +129,9 @@ def one_thread() -> None:
 def compare(case: Case, repeats: int, *, smoke: bool = False) -> Iterator[Record]:
     """Records of a case, one a peer."""
     sizes = case.smoke if smoke else case.sizes
-    smaller = [costs_of(case, size, 1) for size in sizes[:-1]]
-    largest = costs_of(case, sizes[-1], repeats)
+    lasting = 0.0 if smoke else LASTING
+    smaller = [costs_of(case, size, 1, lasting) for size in sizes[:-1]]
+    largest = costs_of(case, sizes[-1], repeats, lasting)
     found = agreements(case, sizes[0])
     floor = Floor(case.floor.what, largest[FLOOR], on_gpu(case.floor, case.inputs(sizes[-1]))) if case.floor else None
     title = case.name.format(f"{sizes[-1]:,}")
@@ -146,7 +147,7 @@ def compare(case: Case, repeats: int, *, smoke: bool = False) -> Iterator[Record
         yield record(title, peer.name, largest[OURS], theirs, equal, goal=peer.goal, growth=grown, floor=floor)
 
 
-def costs_of(case: Case, size: int, repeats: int) -> dict[str, Costs]:
+def costs_of(case: Case, size: int, repeats: int, lasting: float) -> dict[str, Costs]:
     """Costs by side, of ours and the floor among them; every round goes once through all sides."""
     inputs = case.inputs(size)
     bare = case.floor
@@ -158,24 +159,23 @@ def costs_of(case: Case, size: int, repeats: int) -> dict[str, Costs]:
     for turn in range(repeats):
         for name, (side, most) in sides.items():
             if turn < most:
-                seconds, mib = cost(side, inputs, warm=case.warm)
+                seconds, mib = cost(side, inputs, lasting if case.warm else None)
                 found[name].append((seconds * scales.get(name, 1.0), mib))
     return found
 
 
-def cost(side: Side, inputs: Any, *, warm: bool = True) -> tuple[float, float]:
-    """CPU seconds of a call and MiB at the peak of a process of its own."""
-    seconds, _, mib = measure(lambda: _timed(side(inputs), warm=warm))
+def cost(side: Side, inputs: Any, lasting: float | None) -> tuple[float, float]:
+    """CPU seconds of a call and MiB at the peak of a process of its own: of the first call, or of later ones that last so many seconds together."""
+    seconds, _, mib = measure(lambda: _timed(side(inputs), lasting))
     return seconds, mib
 
 
-def _timed(work: Callable[[], object], *, warm: bool) -> float:
-    """CPU seconds of a call: of the second, or, where it is short, the mean of as many as last."""
-    if not warm:
+def _timed(work: Callable[[], object], lasting: float | None) -> float:
+    if lasting is None:
         return _lasting(work, 1)
     work()
     once = _lasting(work, 1)
-    return once if once >= LASTING else _lasting(work, math.ceil(LASTING / max(once, SHORTEST)))
+    return once if once >= lasting else _lasting(work, math.ceil(lasting / max(once, SHORTEST)))
 
 
 def _lasting(work: Callable[[], object], n_calls: int) -> float:

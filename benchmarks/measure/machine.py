@@ -15,12 +15,13 @@ PACKAGES = ("torch", "numpy", "torch-geometric", "nilearn", "monai", "faiss-cpu"
 
 
 def circumstances() -> dict[str, Any]:
-    """Version and commit of ours, day, machine, and versions of the others."""
+    """Version and commit of ours, day, machine, how many processes want to run on it now, and versions of the others."""
     return {
         "version": graphssl.__version__,
         "commit": commit(),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": machine(),
+        "load": round(os.getloadavg()[0]),
         "packages": packages(),
     }
 

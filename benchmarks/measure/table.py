@@ -17,7 +17,7 @@ COLUMNS = (
 )
 NOTHING, NO_GPU = "–", "no GPU was at hand"
 
-# By file: `version`, `commit`, `date`, `machine`, `packages`, and the `records`.
+# By file: `version`, `commit`, `date`, `machine`, `load`, `packages`, and the `records`.
 Runs = Mapping[str, Mapping[str, Any]]
 
 
@@ -107,12 +107,19 @@ def _line(row: Sequence[str]) -> str:
 
 
 def _sources(runs: Runs) -> list[str]:
-    """Files by what they were run with, most files first."""
-    groups: dict[tuple[str, ...], list[str]] = {}
+    """Files by what they were run with, most files first, and how busy the machine was."""
+    groups: dict[tuple[str, ...], dict[str, int]] = {}
     for name, run in sorted(runs.items()):
         versions = ", ".join(f"{package} {number}" for package, number in run["packages"].items())
-        groups.setdefault((run["date"], run["version"], run["commit"], run["machine"], versions), []).append(name)
-    return [
-        f"{', '.join(f'`{name}`' for name in names)}: {date}, graphssl {version} at {commit}, on {machine}; {versions}."
-        for (date, version, commit, machine, versions), names in sorted(groups.items(), key=lambda group: -len(group[1]))
-    ]
+        groups.setdefault((run["date"], run["version"], run["commit"], run["machine"], versions), {})[name] = run["load"]
+    lines = []
+    for (date, version, commit, machine, versions), loads in sorted(groups.items(), key=lambda group: -len(group[1])):
+        names = ", ".join(f"`{name}`" for name in loads)
+        lines.append(f"{names}: {date}, graphssl {version} at {commit}, on {machine}, with {_busy(list(loads.values()))}; {versions}.\n")
+    return lines
+
+
+def _busy(loads: Sequence[int]) -> str:
+    """The load of the system, which counts processes that run or wait to."""
+    least, most = min(loads), max(loads)
+    return f"{least} processes at work" if least == most else f"{least} to {most} processes at work"

@@ -51,6 +51,14 @@ def test_sides_are_measured_and_compared(tmp_path):
     assert parts["loop"]["repeats"] == 1
 
 
+def test_an_unknown_name_is_refused_with_the_known_ones():
+    command = [sys.executable, str(ROOT / "benchmarks"), "conectivity", "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 2
+    assert "expected names of atlas_conversion, connectivity," in done.stderr
+    assert done.stderr.rstrip().endswith("found conectivity")
+
+
 @pytest.mark.slow
 def test_every_benchmark_runs_at_tiny_sizes():
     lines = run(ROOT / "benchmarks", "--smoke")

@@ -6,7 +6,7 @@ import pytest
 from measure.records import Agreement, Floor, Goal, absent, growth, record
 from measure.table import BEGIN, COLUMNS, END, PAGE, RECORDS, cells, load, placed, save, text_of
 
-WHERE = {"version": "0.1.0", "commit": "abc", "date": "2026-01-01", "machine": "a machine", "packages": {"torch": "2.0"}}
+WHERE = {"version": "0.1.0", "commit": "abc", "date": "2026-01-01", "machine": "a machine", "load": 3, "packages": {"torch": "2.0"}}
 
 
 def full():
@@ -50,10 +50,17 @@ def test_the_page_keeps_what_stands_around_the_table(tmp_path):
         save({**load(records), "file": {**WHERE, "records": [full()]}}, records, page)
     text = page.read_text()
     assert text.startswith(f"before\n\n{BEGIN}\n\n| benchmark |")
-    assert text.endswith(f"`file`: 2026-01-01, graphssl 0.1.0 at abc, on a machine; torch 2.0.\n{END}\n\nafter\n")
+    assert text.endswith(f"`file`: 2026-01-01, graphssl 0.1.0 at abc, on a machine, with 3 processes at work; torch 2.0.\n\n{END}\n\nafter\n")
     assert "old" not in text
     assert text.count("| `file` |") == 1
     assert json.loads(records.read_text())["file"]["records"][0]["ratio"] == 2.0
+
+
+def test_files_that_ran_alike_share_a_line_that_says_how_busy_the_machine_was():
+    runs = {"one": {**WHERE, "records": []}, "two": {**WHERE, "load": 11, "records": []}, "other": {**WHERE, "commit": "def", "records": []}}
+    first, second = (line for line in text_of(runs).splitlines() if line.startswith("`"))
+    assert first.startswith("`one`, `two`: 2026-01-01, graphssl 0.1.0 at abc, on a machine, with 3 to 11 processes at work")
+    assert second.startswith("`other`: 2026-01-01, graphssl 0.1.0 at def")
 
 
 @pytest.mark.parametrize("page", ["nothing", f"{BEGIN}{BEGIN}{END}", f"{BEGIN}{END}{END}"])
