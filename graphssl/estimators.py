@@ -128,6 +128,15 @@ class AbstractPretrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
         check_is_fitted(self, "models_")
         return np.asarray(np.mean([model.predict_proba(cohort) for model in self.models_], axis=0))
 
+    @abstractmethod
+    def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
+        """Class probabilities `[n, C]`, columns as `classes_`."""
+
+    def predict(self, X: Any) -> npt.NDArray[Any]:
+        """The most probable class of each subject `[n]`."""
+        probability = self.predict_proba(X)  # which says so where nothing was fitted
+        return np.asarray(self.classes_[probability.argmax(axis=1)])
+
     def _finetuned(self, labelled: Cohort, classes: list[str], seed: int) -> Model:
         return finetune(
             self.pretrained_,
@@ -232,11 +241,6 @@ class ConnectomeClassifier(AbstractPretrainedClassifier):
         """Class probabilities `[n, C]`, columns as `classes_`."""
         return self.predict_cohort(X)
 
-    def predict(self, X: Cohort) -> npt.NDArray[Any]:
-        """The most probable class of each subject `[n]`."""
-        probability = self.predict_proba(X)
-        return np.asarray(self.classes_[probability.argmax(axis=1)])
-
     def transform(self, X: Cohort) -> pd.DataFrame:
         """Pooled vectors of the fitted encoder, one row a subject."""
         check_is_fitted(self, "model_")
@@ -322,11 +326,6 @@ class PopulationClassifier(AbstractPretrainedClassifier):
     def predict_proba(self, X: pd.DataFrame | npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Class probabilities `[n, C]` of new patients, columns as `classes_`."""
         return self.predict_cohort(self._new(X))
-
-    def predict(self, X: pd.DataFrame | npt.ArrayLike) -> npt.NDArray[Any]:
-        """The most probable class of each new patient `[n]`."""
-        probability = self.predict_proba(X)
-        return np.asarray(self.classes_[probability.argmax(axis=1)])
 
     def transform(self, X: pd.DataFrame | npt.ArrayLike) -> pd.DataFrame:
         """Pooled vectors of the fitted encoder, one row a new patient."""

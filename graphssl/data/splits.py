@@ -5,7 +5,7 @@ Functions take plain columns aligned with the subject ids and return `Split`s of
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -319,15 +319,6 @@ def _first(ids: Sequence[str], orders: Mapping[str, npt.NDArray[np.int64]], coun
     """The first so many members of each class, in the order of the ids."""
     kept = {int(index) for label, order in orders.items() for index in order[: counts[label]]}
     return tuple(subject for index, subject in enumerate(ids) if index in kept)
-
-
-def check_disjoint(train: Iterable[str], test: Iterable[str], name: str = "split") -> None:
-    """Check that two sets of subjects share nobody.
-
-    Raises:
-        LeakageError: If they do; names the ids.
-    """
-    Split(name, tuple(train), tuple(test))
 
 
 def stratum(*columns: Sequence[Any] | npt.NDArray[Any]) -> list[str]:

@@ -101,6 +101,7 @@ class Written(Protocol):
 
 
 Made = TypeVar("Made", bound=Written)
+Kind = TypeVar("Kind")
 
 
 def written(module: Written) -> dict[str, Any]:
@@ -120,15 +121,16 @@ def made_of(kind: type[Made], given: Made | Mapping[str, Any], what: str) -> Mad
         ConfigError: If there is no such class, or its arguments are others.
     """
     record = given if isinstance(given, Mapping) else written(given)
-    kinds = {known.__name__: known for known in _below(kind)}
+    kinds = {known.__name__: known for known in subclasses(kind)}
     try:
         return kinds[record["class"]](**record["arguments"])
     except (KeyError, TypeError) as error:
         raise ConfigError(f"Expected {what} with its arguments, found {dict(record)} ({error}). Give {what}.") from error
 
 
-def _below(kind: type[Made]) -> list[type[Made]]:
-    return [each for child in kind.__subclasses__() for each in (child, *_below(child))]
+def subclasses(kind: type[Kind]) -> list[type[Kind]]:
+    """All classes below one, however far."""
+    return [each for child in kind.__subclasses__() for each in (child, *subclasses(child))]
 
 
 def check_heads(width: int, heads: int) -> None:

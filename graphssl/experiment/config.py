@@ -28,7 +28,7 @@ from graphssl.data.timeline import TimelineTokenizer
 from graphssl.datasets.postgres import has_password, is_postgres
 from graphssl.datasets.simulate import GroundTruth, Simulation
 from graphssl.datasets.simulate_table import TableSimulation
-from graphssl.encoders.base import AbstractEncoder
+from graphssl.encoders.base import AbstractEncoder, subclasses
 from graphssl.encoders.fusion import AbstractFusion
 from graphssl.errors import ConfigError, InputError
 from graphssl.evaluation.baselines import BASELINES
@@ -586,9 +586,5 @@ def known_keys() -> list[str]:
         PoolSettings,
     ]
     for base in (AbstractEncoder, AbstractFusion, AbstractObjective, AbstractView):
-        kinds += _below(base)
+        kinds += subclasses(base)
     return sorted({name for kind in kinds for name in inspect.signature(kind).parameters})
-
-
-def _below(kind: type[Any]) -> list[type[Any]]:
-    return [each for child in kind.__subclasses__() for each in (child, *_below(child))]

@@ -12,6 +12,7 @@ from graphssl.data.cohort import Cohort
 from graphssl.data.harmonize import UnseenPolicy
 from graphssl.errors import ConfigError, DataError
 from graphssl.evaluation.audits import leading_components, site_probe
+from graphssl.experiment.sources import several
 from graphssl.graphs.harmonize import CohortHarmonizer
 
 
@@ -56,7 +57,7 @@ def run_harmonize(settings: Harmonization) -> tuple[str, dict[str, Any]]:
         harmonizer.set_params(unseen=settings.unseen or harmonizer.unseen)
     else:
         training = _training_part(cohort, settings)
-        harmonizer = CohortHarmonizer(_several(settings.covariates), settings.unseen or "error").fit(training)
+        harmonizer = CohortHarmonizer(several(settings.covariates), settings.unseen or "error").fit(training)
         fitted = f"on {'all ' if len(training) == len(cohort) else ''}{len(training)} of {len(cohort)} subjects"
     harmonized = harmonizer.transform(cohort)
     probe = _probe(cohort, harmonized)
@@ -90,7 +91,7 @@ def _check(settings: Harmonization) -> None:
 def _training_part(cohort: Cohort, settings: Harmonization) -> Cohort:
     chosen = set(cohort.ids)
     if settings.fit_sites:
-        wanted = set(_several(settings.fit_sites))
+        wanted = set(several(settings.fit_sites))
         absent = sorted(wanted - set(_site_names(cohort)))
         if absent:
             raise DataError(f"Expected sites of {cohort.name!r} ({', '.join(sorted(set(_site_names(cohort))))}), found {absent[0]!r}.")
@@ -139,11 +140,6 @@ def _text(record: dict[str, Any]) -> str:
         if probe["after"] < probe["chance"]:
             lines.append("               below chance: means made equal on the subjects of the fit, which says nothing of others")
     return "\n".join([*lines, f"Harmoniser     {record['harmonizer']}", f"Written to     {record['written']}"])
-
-
-def _several(words: Sequence[str] | str) -> tuple[str, ...]:
-    """One word or several, as the command line gives them."""
-    return (words,) if isinstance(words, str) else tuple(words)
 
 
 _POLICIES = {

@@ -9,7 +9,7 @@ import pandas as pd
 from graphssl.folders import written_whole
 from graphssl.reports.conversion import ConversionReport, conversion_facts, worst_served
 from graphssl.reports.conversion_figures import coverage_and_error, map_matrix, there_and_back, worst_on_brain
-from graphssl.reports.markup import Html, Picture, document, facts, figure, folded, paragraph, section, table, tag
+from graphssl.reports.markup import Html, document, facts, figure, folded, paragraph, pictures, section, table, tag
 from graphssl.reports.names import count, number
 
 PAGE = "report.html"
@@ -47,7 +47,7 @@ def render_conversion(report: ConversionReport) -> str:
 
 
 def _regions(report: ConversionReport) -> Iterator[Html]:
-    yield from _pictures(coverage_and_error(report), worst_on_brain(report))
+    yield from pictures(coverage_and_error(report), worst_on_brain(report))
     worst = worst_served(report.regions, n=_MOST_ROWS)
     lost = report.regions[~report.regions["served"]]
     if not lost.empty:
@@ -82,7 +82,7 @@ def _round_trip(report: ConversionReport) -> Iterator[Html]:
             "A matrix converted and converted back is compared with itself. This needs no truth in the target atlas, and sees what both ways lose "
             "together: it says how much of the data the target atlas can hold, not how right the converted values are."
         )
-        yield from _pictures(there_and_back(report))
+        yield from pictures(there_and_back(report))
 
 
 def _foot() -> Html:
@@ -91,10 +91,6 @@ def _foot() -> Html:
         "correlations, from held-out subjects where the map was learned, else from a model. Research software; not a medical device."
     )
     return tag("footer", paragraph(said))
-
-
-def _pictures(*pictures: Picture | None) -> Iterator[Html]:
-    yield from (figure(picture) for picture in pictures if picture is not None)
 
 
 _MOST_ROWS = 15

@@ -1,7 +1,7 @@
 """Small pieces of HTML. Text goes in plain and comes out escaped; `Html` marks what already is markup."""
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -131,6 +131,11 @@ def figure(picture: Picture) -> Html:
         marks = Html(f'<svg class="marks" aria-hidden="true">{"".join(map(_field, picture.marks))}</svg>')
         image = tag("div", image, marks, class_="picture", style=size)
     return tag("figure", image, tag("figcaption", picture.caption))
+
+
+def pictures(*found: Picture | None) -> Iterator[Html]:
+    """Pictures with their captions; those that could not be drawn are passed over."""
+    yield from (figure(picture) for picture in found if picture is not None)
 
 
 def strip(mean: float, low: float, high: float, bounds: tuple[float, float], reference: float) -> Html:

@@ -9,7 +9,7 @@ from graphssl.reports import brain, figures, modalities
 from graphssl.reports.cautions import Caution, cautions
 from graphssl.reports.explained import explanation_sentences
 from graphssl.reports.headline import Headline, headline
-from graphssl.reports.markup import Html, Picture, figure, folded, paragraph, tag, text
+from graphssl.reports.markup import Html, figure, folded, paragraph, pictures, tag, text
 from graphssl.reports.names import fraction_label, interval, listed, method_label, metric_label, number, p_value, signed
 from graphssl.reports.run_folder import RunFolder, read_run, write_page
 from graphssl.reports.run_page import reproduce, run_page
@@ -128,7 +128,7 @@ def _results(study: Study) -> Iterator[Html]:
             yield folded(f"Other metrics, {fraction_label(share)}: {listed(map(metric_label, others))}", *tables)
     if len(study.fractions) > 1:
         yield fraction_table(study)
-    yield from _pictures(figures.label_curve(study))
+    yield from pictures(figures.label_curve(study))
     yield from modalities.sections(study)
     over_subjects = subjects_table(study)
     yield over_subjects or paragraph(_no_subject_test(study), "soft")
@@ -145,7 +145,7 @@ def _no_subject_test(study: Study) -> str:
 
 
 def _splits(study: Study) -> Iterator[Html]:
-    yield from _pictures(figures.forest(study))
+    yield from pictures(figures.forest(study))
     yield split_table(study, study.fractions[0])
 
 
@@ -186,7 +186,7 @@ def _connectome(study: Study) -> Iterator[Html]:
             yield paragraph(f"In atlas {run.connectome.atlas}. Saliency says what moves this model’s answer, not what causes the condition.")
         for sentence in explanation_sentences(run.explanation or {}):
             yield paragraph(sentence)
-        yield from _pictures(*brain.explanation_figures(run.connectome, run.regions).values())
+        yield from pictures(*brain.explanation_figures(run.connectome, run.regions).values())
     yield from _saliency(run)
 
 
@@ -229,10 +229,6 @@ def _excluded(study: Study) -> Iterator[Html]:
         yield paragraph("Nothing was left out.")
     else:
         yield excluded_table(excluded)
-
-
-def _pictures(*pictures: Picture | None) -> Iterator[Html]:
-    yield from (figure(picture) for picture in pictures if picture is not None)
 
 
 _FOOT = (

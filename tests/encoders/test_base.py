@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from graphssl.encoders import GAT, GCN, GIN, MLP, AbstractEncoder, BrainNetworkTransformer, Embedding, GraphTransformer
-from graphssl.encoders.base import check_heads, check_parts, joined, made_of, written
+from graphssl.encoders.base import check_heads, check_parts, joined, made_of, subclasses, written
 from graphssl.errors import ConfigError
 from graphssl.graphs import ConnectomeBuilder
 from graphssl.objectives import MaskedRegions
@@ -102,6 +102,11 @@ def test_one_is_made_of_another_or_of_what_was_written():
     for wrong in ({"class": "Compose", "arguments": {}}, {"class": "GraphTransformer", "arguments": {"depths": 1}}, {}):
         with pytest.raises(ConfigError, match="Expected an encoder of patients with its arguments, found"):
             made_of(AbstractEncoder, wrong, "an encoder of patients")
+
+
+def test_subclasses_are_found_however_far():
+    assert {GraphTransformer, GCN, GAT, GIN} <= set(subclasses(AbstractEncoder))
+    assert GraphTransformer not in subclasses(GraphTransformer)
 
 
 def test_parts_are_joined_in_order_and_fewer_tokens_are_not_real_behind():

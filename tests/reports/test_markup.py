@@ -1,4 +1,4 @@
-from graphssl.reports.markup import Html, Picture, document, figure, paragraph, strip, table, tag, text
+from graphssl.reports.markup import Html, Picture, document, figure, paragraph, pictures, strip, table, tag, text
 
 
 def test_text_is_escaped_once() -> None:
@@ -33,6 +33,11 @@ def test_a_strip_places_its_marks() -> None:
     assert 'class="ci"' not in bare
     assert 'class="ref"' not in bare
     assert "circle" not in strip(float("nan"), float("nan"), float("nan"), (0.0, 1.0), 2.0)
+
+
+def test_pictures_that_could_not_be_drawn_are_passed_over() -> None:
+    picture = Picture(b"png", "alt", "caption", 100)
+    assert list(pictures(None, picture, None)) == [figure(picture)]
 
 
 def test_a_document_is_whole_and_its_title_is_escaped() -> None:
