@@ -22,14 +22,14 @@ class AbstractBuilder(BaseEstimator, ABC):
         """Learn from training subjects."""
 
     def fit_streamed(self, cohort: StreamedCohort) -> Self:
-        """Learn from training subjects of whom only a window is in memory: what `fit` learns, up to rounding.
+        """Learn from training subjects of whom only a window is in memory.
 
         Raises:
             ConfigError: If it learns from all subjects at once only.
         """
         raise ConfigError(
-            f"Expected a builder that learns from some shards at a time (ConnectomeBuilder, ColumnTokenizer), found {type(self).__name__}, which "
-            f"needs all subjects. Give a window of all {cohort.n_shards} shards, or load the cohort without one."
+            f"Expected a builder of connectomes, tables or events, which learns from some shards at a time, found {type(self).__name__}, which needs "
+            f"all subjects. Give a window of all {cohort.n_shards} shards, or load the cohort without one."
         )
 
     @abstractmethod

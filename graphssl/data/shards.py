@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -12,9 +13,11 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow.parquet as pq
 
 from graphssl.data.atlas import Atlas
 from graphssl.data.cohort import EXCLUDED_COLUMNS, Cohort
+from graphssl.data.events import Events
 from graphssl.data.regions import Provenance, RegionData
 from graphssl.data.schema import Schema
 from graphssl.errors import ConfigError, DataError, SchemaError
@@ -28,8 +31,9 @@ _FORMAT = 1
 def write_shards(cohort: Cohort | Iterable[Cohort], folder: str | os.PathLike[str], *, size: int = 1024) -> Path:
     """Write a cohort as a folder of shards, whole or not at all.
 
-    Columns lie as Parquet in `subjects/`, region data as one array a shard and atlas in `regions/`, which is mapped into memory when it is read. A
-    cohort that does not fit into memory is given in parts, such as by a generator; one part is held at a time, and the ids of all.
+    Columns lie as Parquet in `subjects/`, events as Parquet in the columns of MEDS in `data/`, region data as one array a shard and atlas in
+    `regions/`, which is mapped into memory when it is read. A cohort that does not fit into memory is given in parts, such as by a generator; one
+    part is held at a time, and the ids of all.
 
     Args:
         cohort: The cohort, or parts of it that are alike in columns and atlases. Each part begins a new shard.
@@ -38,7 +42,7 @@ def write_shards(cohort: Cohort | Iterable[Cohort], folder: str | os.PathLike[st
 
     Raises:
         ConfigError: If a shard is to hold no subject.
-        DataError: If there is no part, one has events or images, or parts differ in the kind of their region data.
+        DataError: If there is no part, one has images, or parts differ in the kind of their region data or in whether they have events.
         AtlasError: If atlases of one name differ.
         SchemaError: If parts differ in columns, or a subject is in two.
         RunFolderError: If the folder exists and is not an earlier cohort in shards.
@@ -78,6 +82,7 @@ class ShardFolder:
         hash: Twelve hex digits over everything, the hashes of all files among it.
         schema: Kind and role of every column.
         shards: The shards, in order.
+        n_reordered: Events that were out of order in their source; None where there are no events.
 
     Raises:
         DataError: If the index is absent, changed or of another version, or a file is missing or of another length.
@@ -89,6 +94,7 @@ class ShardFolder:
         self.name, self.hash, self.schema = str(record["name"]), str(record["hash"]), Schema.from_dict(record["schema"])
         self.shards = tuple(Shard(name, n, {place: (size, sha) for place, (size, sha) in files.items()}) for name, n, files in record["shards"])
         self._regions = {name: (Atlas.from_dict(one["atlas"]), Provenance(**one["provenance"])) for name, one in record["regions"].items()}
+        self.n_reordered: int | None = record["n_reordered"]
         self.excluded = pd.DataFrame(record["excluded"], columns=list(EXCLUDED_COLUMNS), dtype="str")
         self._files = {place: sealed for shard in self.shards for place, sealed in shard.files.items()}
         self._unchanged: set[str] = set()
@@ -118,6 +124,31 @@ class ShardFolder:
         path = self._check(_subjects(shard.name))
         with self._reading(shard):
             return pd.read_parquet(path, columns=None if columns is None else list(columns))
+
+    def column(self, number: int, name: str) -> "pd.Series[Any]":
+        """A column of the subjects of a shard, without their ids, which take most of the time to read.
+
+        Raises:
+            DataError: If the file of the shard cannot be read, or is not what was written.
+        """
+        shard = self.shards[number]
+        path = self._check(_subjects(shard.name))
+        with self._reading(shard):
+            return pq.read_table(path, columns=[name]).to_pandas(ignore_metadata=True)[name]
+
+    def events(self, number: int) -> Events | None:
+        """Events of the subjects of a shard; None where the cohort has none.
+
+        Raises:
+            DataError: If a file of the shard cannot be read, or is not what was written.
+        """
+        if self.n_reordered is None:
+            return None
+        shard = self.shards[number]
+        path, codes = self._check(_events(shard.name)), _codes(shard.name)
+        with self._reading(shard):
+            found = Events.load(path)
+            return replace(found, codes=pd.read_parquet(self._check(codes))) if codes in shard.files else found
 
     def regions(self) -> dict[str, RegionData]:
         """Region data of all subjects by atlas, as views of files that are mapped into memory: what is not looked at is not read.
@@ -177,6 +208,7 @@ class _Writer:
         self.ids: list["pd.Index[Any]"] = []
         self.excluded: list[pd.DataFrame] = []
         self.regions: dict[str, RegionData] = {}  # without values: atlas and provenance
+        self.n_reordered: int | None = None
 
     def add(self, part: Cohort, size: int) -> None:
         """Write a part as one or more shards."""
@@ -200,15 +232,19 @@ class _Writer:
         excluded = pd.concat(self.excluded).drop_duplicates().to_numpy().tolist()
         regions = {name: {"atlas": data.atlas.to_dict(), "provenance": data.provenance.to_dict()} for name, data in self.regions.items()}
         record: dict[str, Any] = {"format": _FORMAT, "name": self.name, "schema": self.schema.to_dict(), "regions": regions}
-        record |= {"excluded": excluded, "shards": self.shards}
+        record |= {"n_reordered": self.n_reordered, "excluded": excluded, "shards": self.shards}
         (self.folder / INDEX).write_text(json.dumps({"hash": _digest(record), **record}), encoding="utf-8")
 
     def _check(self, part: Cohort) -> None:
-        if part.events is not None or part.images:
+        if part.images:
             raise DataError(
-                f"Expected columns and region data to write in shards, found {'images' if part.images else 'events'} in {part.name!r}. Images are "
-                "read from their files anyway; make columns of events first (graphssl.data.EventSummary). Save others with `Cohort.save`."
+                f"Expected columns, region data and events to write in shards, found images in {part.name!r}, which are read from their files "
+                "anyway. Save the cohort as it is."
             )
+        if self.shards and (part.events is None) != (self.n_reordered is None):
+            raise DataError(f"Expected events in all parts or in none, found {'none' if part.events is None else 'some'} in a later one.")
+        if part.events is not None:
+            self.n_reordered = (self.n_reordered or 0) + part.events.n_reordered
         if not self.shards:
             self.name, self.schema = part.name, part.schema
         if part.schema.to_dict() != self.schema.to_dict():
@@ -230,6 +266,12 @@ class _Writer:
                 }
                 pd.DataFrame(rows).to_parquet(self._place(_regions(atlas, name, "parquet")), index=False)
                 places += [_regions(atlas, name, ending) for ending in ("npy", "parquet")]
+        if cohort.events is not None:
+            cohort.events.save(self._place(_events(name)))
+            places.append(_events(name))
+            if cohort.events.codes is not None:
+                cohort.events.codes.to_parquet(self._place(_codes(name)))
+                places.append(_codes(name))
         sealed = {place: ((self.folder / place).stat().st_size, file_hash(self.folder / place)) for place in places}
         self.shards.append(Shard(name, len(cohort), sealed))
 
@@ -241,6 +283,14 @@ class _Writer:
 
 def _subjects(shard: str) -> str:
     return f"subjects/{shard}.parquet"
+
+
+def _events(shard: str) -> str:
+    return f"data/{shard}.parquet"
+
+
+def _codes(shard: str) -> str:
+    return f"metadata/{shard}.parquet"
 
 
 def _regions(atlas: str, shard: str, ending: str) -> str:

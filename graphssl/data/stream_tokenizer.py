@@ -13,6 +13,7 @@ from graphssl.data.cohort import Cohort
 from graphssl.data.normal_scores import N_QUANTILES, NormalScores
 from graphssl.data.schema import Role
 from graphssl.data.static_columns import StaticColumns
+from graphssl.data.streamed_cohort import StreamedCohort
 from graphssl.errors import CheckpointError
 
 
@@ -39,6 +40,14 @@ class AbstractStreamTokenizer(AbstractTokenizer):
     def static_columns(self) -> StaticColumns:
         """The static columns of these arguments, not fitted."""
         return StaticColumns(self.columns, self.roles, self.n_pieces, self.min_subjects)
+
+    def fit_streamed(self, cohort: StreamedCohort) -> Self:
+        """Learn from as many training patients as the window holds, drawn at random: codes, quantiles and static columns are those of this sample.
+
+        Raises:
+            DataError: If the cohort has no events, or no code is of enough patients of the sample.
+        """
+        return self.fit(cohort.sample())
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Arguments, codes and static columns as plain values, and quantiles as tensors.

@@ -10,7 +10,7 @@ from graphssl.data import Cohort, ColumnTokenizer, EventTokenizer, Provenance, R
 from graphssl.data.builder import AbstractBuilder, AbstractTokenizer
 from graphssl.data.stream_tokenizer import AbstractStreamTokenizer
 from graphssl.errors import ConfigError
-from graphssl.graphs import ConnectomeBuilder
+from graphssl.graphs import ConnectomeBuilder, PopulationBuilder
 
 BUILDERS = [
     ConnectomeBuilder(),
@@ -42,8 +42,8 @@ def test_a_tokenizer_says_what_encoders_must_know(ward):
 
 def test_a_builder_that_needs_all_subjects_says_so(make_cohort, tmp_path):
     streamed = StreamedCohort(write_shards(make_cohort(), tmp_path / "shards", size=12), 1)
-    with pytest.raises(ConfigError, match="learns from some shards at a time .*found EventTokenizer.*a window of all 2 shards"):
-        EventTokenizer().fit_streamed(streamed)
+    with pytest.raises(ConfigError, match="which learns from some shards at a time, found PopulationBuilder.*a window of all 2 shards"):
+        PopulationBuilder(ColumnTokenizer(["age"])).fit_streamed(streamed)
 
 
 def test_a_subject_has_one_row_but_in_several_atlases(make_cohort):

@@ -1,6 +1,7 @@
 """Shards: what is written comes back, bit for bit; what was cut, changed or does not fit together is refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -69,6 +70,25 @@ def test_parts_are_held_one_at_a_time_and_make_the_same_cohort(two_atlases, tmp_
     assert len(found.excluded) == 1
 
 
+def test_events_are_shards_of_meds(tmp_path):
+    stays = simulate_stays(n_patients=10)
+    codes = pd.DataFrame({"description": ["beats a minute"], "parent_codes": [["LOINC/8867-4"]]}, index=[stays.events.table["code"].iloc[0]])
+    quiet = stays.ids[-1]  # of whom there is no event, so that the last shard has none
+    cohort = replace(stays, events=replace(stays.events.select(stays.ids[:-1]), n_reordered=3, codes=codes))
+    folder = write_shards(cohort, tmp_path / "stays", size=3)
+    found = StreamedCohort(folder, 1)
+    assert repr(found).endswith(", events)")
+    assert len(found.part(3).events) == 0
+    assert found.part(3).ids == [quiet]
+    assert found.select(cohort.ids[4:6]).part(1).events.ids == cohort.ids[4:6]
+    whole = found.whole()
+    assert whole.hash == cohort.hash
+    assert (whole.events.n_reordered, whole.events.describe(codes.index[0])) == (3, "beats a minute")
+    shard, expected = pd.read_parquet(folder / "data" / "00001.parquet"), cohort.events.select(cohort.ids[3:6]).table
+    assert list(shard) == ["subject_id", "time", "code", "numeric_value", "text_value"]
+    pd.testing.assert_frame_equal(shard.iloc[:, :4].astype(str), expected.iloc[:, :4].astype(str))
+
+
 def test_writing_again_replaces_and_other_files_are_left(two_atlases, folder, tmp_path):
     write_shards(two_atlases, folder, size=24)
     assert len(ShardFolder(folder).shards) == 1
@@ -111,8 +131,9 @@ def test_an_atlas_of_the_same_name_with_other_labels_is_refused(make_cohort, tmp
 
 
 def test_what_shards_do_not_hold_is_refused(make_cohort, tmp_path):
-    with pytest.raises(DataError, match="columns and region data to write in shards, found events in"):
-        write_shards(simulate_stays(n_patients=8), tmp_path / "shards")
+    stays = simulate_stays(n_patients=8)
+    with pytest.raises(DataError, match="events in all parts or in none, found none in a later one"):
+        write_shards([stays.select(stays.ids[:4]), replace(stays.select(stays.ids[4:]), events=None)], tmp_path / "shards")
     with pytest.raises(DataError, match="found images in"):
         write_shards(simulate_images(n_subjects=8, size=8), tmp_path / "shards")
     with pytest.raises(DataError, match="at least one part of a cohort to write, found none"):

@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from graphssl.data import EventTokenizer, TimelineTokenizer
+from graphssl.data import EventTokenizer, StreamedCohort, TimelineTokenizer, write_shards
 from graphssl.errors import CheckpointError
 
 KINDS = [TimelineTokenizer(treatments=("ventil*",), min_subjects=3), EventTokenizer(min_subjects=3)]
@@ -31,3 +32,18 @@ def test_what_was_fitted_comes_back_and_damage_is_noticed(tokenizer, ward):
 def test_what_was_not_fitted_has_no_state():
     with pytest.raises(NotFittedError):
         EventTokenizer().state()
+
+
+@pytest.mark.parametrize("tokenizer", KINDS, ids=lambda kind: type(kind).__name__)
+def test_of_shards_it_learns_from_patients_drawn_of_all_of_them(tokenizer, ward, tmp_path):
+    cohort = ward(n=40)
+    streamed = StreamedCohort(write_shards(cohort, tmp_path / "shards", size=8), 3)
+    chosen = streamed.sample().ids
+    assert len(chosen) == 24
+    assert {cohort.ids.index(patient) // 8 for patient in chosen} == {0, 1, 2, 3, 4}
+    assert streamed.sample().ids == chosen
+    assert streamed.sample(seed=1).ids != chosen
+    assert streamed.select(cohort.ids[:20]).sample().ids == cohort.ids[:20]
+    found, expected = clone(tokenizer).fit_streamed(streamed), clone(tokenizer).fit(cohort.select(chosen))
+    assert found.transform(cohort).signature() == expected.transform(cohort).signature()
+    assert found.state()[0] == expected.state()[0]

@@ -20,11 +20,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 
-from graphssl.data import Cohort, Column, ColumnTokenizer, Schema, StreamedCohort, write_shards
+from graphssl.data import Cohort, Column, ColumnTokenizer, Schema, StreamedCohort, TimelineTokenizer, write_shards
 from graphssl.data.splits import hold_out
 from graphssl.data.streamed_batch import StreamedBatch
-from graphssl.datasets import simulate_images
-from graphssl.encoders import GraphTransformer, PopulationTransformer, TableTransformer
+from graphssl.datasets import simulate_images, simulate_stays
+from graphssl.encoders import GraphTransformer, PopulationTransformer, TableTransformer, TimelineTransformer
 from graphssl.errors import CheckpointError, ConfigError, DataError
 from graphssl.graphs import ConnectomeBuilder, PopulationBuilder
 from graphssl.objectives import BYOL, DINO, BarlowTwins, MaskedConnections, MaskedRegions, NTXent, SiteAdversary, WeightedSum
@@ -393,6 +393,17 @@ def test_a_broken_run_on_a_window_ends_as_an_unbroken_one(tmp_path, families, ma
     resumed = on_shards(kind, streamed, settings, folder=tmp_path / "run")
     assert same(weights(resumed), weights(unbroken))
     pd.testing.assert_frame_equal(resumed.history, unbroken.history, check_exact=True)
+
+
+def test_stays_are_streamed(tmp_path, make_settings):
+    """A builder that learned of a sample in memory, and every patient in the history."""
+    stays = simulate_stays(n_patients=30)
+    streamed = StreamedCohort(write_shards(stays, tmp_path / "shards", size=6), 2)
+    tokenizer, encoder = TimelineTokenizer(n_bins=6, bin_hours=8, min_subjects=2), TimelineTransformer(8, 1, 2)
+    model = pretrain(streamed, encoder=encoder, builder=tokenizer, settings=make_settings(max_epochs=2))
+    assert "27 subjects" in model.card["pre-trained on"]
+    assert np.isfinite(model.history.to_numpy(dtype=float)).all()
+    assert len(model.embed(stays)) == 30
 
 
 @pytest.mark.parametrize(
