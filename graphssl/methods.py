@@ -145,7 +145,8 @@ METHODS: tuple[Method, ...] = (
         12,
         test="tests/statistics/test_power_law.py",
         result="scale-breastmnist-pre-trained-on-x-rays-or-on-itself",
-        outcome="breast ultrasound: its own images help a little (0.748 AUROC, scratch 0.721); larger foreign sources, and any on ABIDE, are not shown to",
+        outcome="breast ultrasound: its own images help a little (0.748 AUROC, scratch 0.721); "
+        "larger foreign sources, and any on ABIDE, are not shown to",
     ),
     Method(
         "Families of self-supervision on images (survey)",

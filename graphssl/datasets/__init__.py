@@ -15,12 +15,13 @@ from graphssl.datasets.participants import read_participants
 from graphssl.datasets.physionet2012 import load_physionet2012
 from graphssl.datasets.physionet2019 import load_physionet2019
 from graphssl.datasets.records import load_omop, load_records
-from graphssl.datasets.simulate import GroundTruth, SimulatedSite, Simulation, simulate
+from graphssl.datasets.simulate import GroundTruth, Simulation, simulate
 from graphssl.datasets.simulate_images import simulate_images
 from graphssl.datasets.simulate_modalities import simulate_modalities
 from graphssl.datasets.simulate_multimodal import simulate_multimodal
 from graphssl.datasets.simulate_stays import simulate_stays
 from graphssl.datasets.simulate_table import TableSimulation, TableTruth, simulate_table
+from graphssl.datasets.simulated_scans import SimulatedSite
 from graphssl.datasets.tables import load_tables
 from graphssl.datasets.tadpole import load_tadpole
 from graphssl.datasets.tiles import load_tiles

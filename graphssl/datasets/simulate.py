@@ -7,57 +7,16 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.signal import lfilter
 from threadpoolctl import threadpool_limits
 
 from graphssl.data import Atlas, Cohort, Column, Provenance, RegionData, Schema
 from graphssl.data.regions import missing_regions
 from graphssl.data.splits import label_fraction as draw_labels
+from graphssl.datasets.simulated_scans import SimulatedSite, absent_regions, scanner_patterns, source_signals
 from graphssl.datasets.sources import NETWORKS, Floats, SourceField, draw_sources
 from graphssl.errors import AtlasError, DataError
 
 DEFAULT_AFFECTED = (("Default", "Frontoparietal"), ("VentralAttention", "Default"), ("Visual", "Somatomotor"))
-
-
-@dataclass(frozen=True)
-class SimulatedSite:
-    """A place with a scanner and its own people.
-
-    Args:
-        name: Name of the site.
-        n_timepoints: Length of a scan, in volumes.
-        tr: Repetition time in seconds.
-        noise: Standard deviation of the measurement noise of a region; the signal of a network has 1.
-        motion: Median head motion of its subjects, mm.
-        offset: Standard deviation of the signal that the scanner adds to everybody, smooth in space.
-        age_range: Youngest and oldest subject, years.
-        patient_share: Share of patients; that of the cohort when left out.
-
-    Raises:
-        DataError: If a value is out of range.
-    """
-
-    name: str
-    n_timepoints: int = 120
-    tr: float = 2.0
-    noise: float = 1.0
-    motion: float = 0.1
-    offset: float = 0.5
-    age_range: tuple[float, float] = (18.0, 45.0)
-    patient_share: float | None = None
-
-    def __post_init__(self) -> None:
-        low, high = self.age_range
-        checks = {
-            "n_timepoints of at least 20": self.n_timepoints >= 20,
-            "a tr above 0 s": self.tr > 0,
-            "noise, motion and offset of at least 0": min(self.noise, self.motion, self.offset) >= 0,
-            "an age_range within 0 to 120 years": 0 <= low <= high <= 120,
-            "a patient_share in [0, 1]": self.patient_share is None or 0 <= self.patient_share <= 1,
-        }
-        wrong = [what for what, fine in checks.items() if not fine]
-        if wrong:
-            raise DataError(f"Expected {wrong[0]} for site {self.name!r}, found {self}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +134,7 @@ def simulate(
         field = draw_sources(n_sources, np.random.default_rng([seed, _STREAM["sources"]]))
         people = _draw_people(n_subjects, places, share_patients, share_siblings, np.random.default_rng([seed, _STREAM["people"]]))
         latent = _draw_latent(people, effect, pairs, np.random.default_rng([seed, _STREAM["latent"]]))
-        patterns = _site_patterns(field, len(places), np.random.default_rng([seed, _STREAM["sites"]]))
+        patterns = scanner_patterns(field, len(places), np.random.default_rng([seed, _STREAM["sites"]]))
         seen = {atlas.name: _seen_through(atlas, field) for atlas in atlases}
         values, missing = _scan(field, people, latent, places, patterns, seen, missing_region_rate, seed)
     regions = {key: RegionData(view.atlas, values[key], Provenance("timeseries", pipeline="none", source="simulate")) for key, view in seen.items()}
@@ -203,10 +162,6 @@ _AGE_SD, _SEX_SD = 0.05, 0.04
 _DISEASE_DIRECTION_SD, _PATTERN_SD, _PAIRS_PER_PATTERN = 0.1, 0.15, 3
 _HERITABLE = 0.5
 _SMALLEST_EIGENVALUE = 0.05
-_LOCAL_SD, _LOADING_SD, _SOURCE_NOISE = 2.0, 0.4, 2.0
-_MEMORY_SECONDS = 3.0
-_SPIKE_RATE, _SPIKE_SIZE, _SPIKE_RANK = 0.3, 30.0, 10
-_PATTERN_RANK = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -359,13 +314,6 @@ def _nearest_covariance(covariance: Floats) -> Floats:
     return lifted
 
 
-def _site_patterns(field: SourceField, n_sites: int, rng: np.random.Generator) -> Floats:
-    """A few smooth maps a site, of mean square 1 together `[S, 2, M]`."""
-    patterns = rng.normal(size=(n_sites, _PATTERN_RANK, field.basis.shape[1])) @ field.basis.T
-    scaled: Floats = patterns / np.sqrt((patterns**2).sum(axis=1).mean(axis=-1))[:, None, None]
-    return scaled
-
-
 def _seen_through(atlas: Atlas, field: SourceField) -> _View:
     weights = field.weights(atlas.centroids)
     strongest = (weights @ field.membership).argmax(axis=1)
@@ -390,56 +338,17 @@ def _scan(
     for k, subject in enumerate(people.ids):
         site = sites[people.site[k]]
         rng = np.random.default_rng([seed, _STREAM["subject"], k])
-        sources = _source_signals(field, root[k], site, site_patterns[people.site[k]], motion[k], rng)
+        sources = source_signals(field, root[k], site, site_patterns[people.site[k]], motion[k], rng)
         for name, view in views.items():
             rng = np.random.default_rng([seed, _STREAM["atlas"], k, crc32(name.encode())])
             series = sources @ view.weights.T.astype(np.float32)
             series += site.noise * rng.standard_normal(series.shape, dtype=np.float32)
-            absent = _absent_regions(len(view.atlas), missing_rate, rng)
+            absent = absent_regions(len(view.atlas), missing_rate, rng)
             series[:, absent] = np.nan
             values[name][subject] = series
             if absent.any():
                 missing[name][subject] = tuple(view.atlas.labels[absent].tolist())
     return values, missing
-
-
-def _source_signals(
-    field: SourceField, root: Floats, site: SimulatedSite, site_pattern: Floats, motion: float, rng: np.random.Generator
-) -> npt.NDArray[np.float32]:
-    """Signals of all sources of one subject `[T, M]`: network × loading + local field + scanner + motion + noise."""
-    n_basis = field.basis.shape[1]
-    loading = 1.0 + _LOADING_SD * field.basis @ rng.normal(size=n_basis)
-    networks = _autoregressive(rng.normal(size=(site.n_timepoints, len(NETWORKS))), site.tr) @ root.T
-    local = _LOCAL_SD * _autoregressive(rng.normal(size=(site.n_timepoints, n_basis)), site.tr)
-    local[:, :_SPIKE_RANK] += _spikes(site.n_timepoints, motion, rng)
-    scanner = site.offset * _autoregressive(rng.normal(size=(site.n_timepoints, _PATTERN_RANK)), site.tr)
-    smooth = np.concatenate([networks, local, scanner], axis=1).astype(np.float32)
-    maps = np.concatenate([(field.membership * loading[:, None]).T, field.basis.T, site_pattern]).astype(np.float32)
-    noise = rng.standard_normal((site.n_timepoints, len(field)), dtype=np.float32)
-    signals: npt.NDArray[np.float32] = smooth @ maps + np.float32(_SOURCE_NOISE) * noise
-    return signals
-
-
-def _autoregressive(noise: Floats, tr: float) -> Floats:
-    """White noise of variance 1 `[T, k]` given a memory along time: a first-order autoregression of variance 1."""
-    memory = np.exp(-tr / _MEMORY_SECONDS)
-    noise[1:] *= np.sqrt(1 - memory**2)
-    filtered: Floats = lfilter([1.0], [1.0, -memory], noise, axis=0)
-    return filtered
-
-
-def _spikes(n_timepoints: int, motion: float, rng: np.random.Generator) -> Floats:
-    """Head movements: rare moments in which the smoothest parts of the field jump together, which ties near regions more than far ones."""
-    moments = rng.random((n_timepoints, 1)) < min(1.0, _SPIKE_RATE * motion)
-    jumps: Floats = moments * (_SPIKE_SIZE * motion) * rng.normal(size=(n_timepoints, _SPIKE_RANK))
-    return jumps
-
-
-def _absent_regions(n_regions: int, rate: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    absent = rng.random(n_regions) < rate
-    # Two regions always stay, or there would be no connection at all.
-    absent[rng.permutation(n_regions)[:2]] = False
-    return absent
 
 
 def _cohort(

@@ -334,19 +334,3 @@ def test_impossible_arguments_are_refused(arguments: dict[str, object], error: t
     call: Callable[..., Simulation] = simulate
     with pytest.raises(error, match=message):
         call(**{"atlases": [SMALL], "n_subjects": 8} | arguments)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"n_timepoints": 19}, "n_timepoints of at least 20 for site 'lab'"),
-        ({"tr": 0.0}, "tr above 0 s"),
-        ({"noise": -1.0}, "noise, motion and offset of at least 0"),
-        ({"age_range": (40.0, 20.0)}, "age_range within 0 to 120 years"),
-        ({"patient_share": 2.0}, r"patient_share in \[0, 1\]"),
-    ],
-)
-def test_impossible_sites_are_refused(arguments: dict[str, object], message: str) -> None:
-    make: Callable[..., SimulatedSite] = SimulatedSite
-    with pytest.raises(DataError, match=message):
-        make("lab", **arguments)

@@ -51,10 +51,8 @@ def test_the_late_average_is_that_of_what_a_subject_has(classifier, readable, la
     method = LateAverage(classifier).fit(readable, labels)
     alone = {each.modality: each for each in method.classifiers_}
     assert alone["image"].classifier_ is ModalityClassifier(classifier, "image").fit(readable, labels).classifier_  # fitted once
-    expected = []
-    for k, subject in enumerate(readable.ids):
-        said = [each.predict_proba(readable)[k] for each in alone.values() if each.having(readable.select([subject]))[0]]
-        expected.append(np.mean(said, axis=0))
+    said = {name: (each.predict_proba(readable), each.having(readable)) for name, each in alone.items()}
+    expected = [np.mean([probability[k] for probability, has in said.values() if has[k]], axis=0) for k in range(len(readable))]
     assert np.allclose(method.predict_proba(readable), expected)
     assert method.classes_.tolist() == [0, 1]
 

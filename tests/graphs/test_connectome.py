@@ -11,7 +11,8 @@ from sklearn.base import clone
 
 from graphssl.atlases import simulated_atlas
 from graphssl.data import Atlas, Cohort, Column, ColumnTokenizer, Provenance, RegionData, Schema, StreamedCohort, write_shards
-from graphssl.datasets.simulate import SimulatedSite, simulate
+from graphssl.datasets.simulate import simulate
+from graphssl.datasets.simulated_scans import SimulatedSite
 from graphssl.errors import AtlasError, CheckpointError, ConfigError, DataError, SchemaError
 from graphssl.graphs import CohortHarmonizer, ConnectomeBuilder
 

@@ -10,7 +10,8 @@ import torch
 
 from graphssl.atlases import simulated_atlas
 from graphssl.data import Cohort, ColumnTokenizer, ConnectomeBatch, ImageBatch, MultimodalBatch, Schema
-from graphssl.datasets.simulate import SimulatedSite, simulate
+from graphssl.datasets.simulate import simulate
+from graphssl.datasets.simulated_scans import SimulatedSite
 from graphssl.encoders import AbstractEncoder, ResNet, TableTransformer
 from graphssl.encoders.fusion import AbstractFusion, Concatenation
 from graphssl.encoders.multimodal import MultimodalEncoder

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from graphssl.atlases import simulated_atlas
 from graphssl.data import ConnectomeBatch
-from graphssl.datasets.simulate import SimulatedSite, simulate
+from graphssl.datasets.simulate import simulate
+from graphssl.datasets.simulated_scans import SimulatedSite
 from graphssl.errors import ConfigError, DataError
 from graphssl.graphs import ConnectomeBuilder
 from graphssl.objectives import AtlasAlignment

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphssl.atlases import simulated_atlas
-from graphssl.datasets.simulate import SimulatedSite, simulate
+from graphssl.datasets.simulate import simulate
+from graphssl.datasets.simulated_scans import SimulatedSite
 from graphssl.encoders import GraphTransformer
 from graphssl.errors import ConfigError
 from graphssl.graphs import ConnectomeBuilder

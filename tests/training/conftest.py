@@ -7,7 +7,8 @@ import pytest
 
 from graphssl.atlases import simulated_atlas
 from graphssl.data import Cohort
-from graphssl.datasets.simulate import SimulatedSite, simulate
+from graphssl.datasets.simulate import simulate
+from graphssl.datasets.simulated_scans import SimulatedSite
 from graphssl.training import Model, TrainingSettings, finetune, pretrain
 
 
