@@ -14,14 +14,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from os import cpu_count
-from pathlib import Path
 from typing import Any
 
 from measure.machine import circumstances
-from measure.table import load, save, text_of
-
-FOLDER = Path(__file__).resolve().parent
-NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
+from measure.table import FOLDER, NAMES, load, save, text_of
 
 
 def main() -> int:

@@ -151,7 +151,8 @@ def growth(unit: str, sizes: Sequence[int], mine: Costs, theirs: Costs = ()) -> 
 
 def slope(sizes: Sequence[int], values: Sequence[float]) -> float:
     """Least squares of the logarithms."""
-    return round(statistics.linear_regression([math.log(size) for size in sizes], [math.log(value) for value in values]).slope, 2)
+    found = statistics.linear_regression([math.log(size) for size in sizes], [math.log(value) for value in values]).slope
+    return round(found, 2) + 0.0  # no minus before a zero
 
 
 def report(part: Record) -> None:

@@ -8,13 +8,15 @@ from typing import Any
 from measure.machine import ROOT
 from measure.records import Record
 
-RECORDS = ROOT / "benchmarks" / "records.json"
+FOLDER = ROOT / "benchmarks"
+RECORDS = FOLDER / "records.json"
 PAGE = ROOT / "docs" / "reference" / "performance.md"
 BEGIN, END = "<!-- begin: made by `make bench` -->", "<!-- end: made by `make bench` -->"
 COLUMNS = (
     *("benchmark", "what", "peer", "ratio", "goal", "MiB, ours", "MiB, peer's"),
     *("time grows", "memory grows", "sizes", "ours ÷ CPU floor", "ours ÷ GPU floor", "same result"),
 )
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
 NOTHING, NO_GPU = "–", "no GPU was at hand"
 
 # By file: `version`, `commit`, `date`, `machine`, `load`, `packages`, and the `records`.
@@ -29,7 +31,8 @@ def load(path: Path = RECORDS) -> dict[str, Any]:
 def save(runs: Runs, path: Path = RECORDS, page: Path = PAGE) -> None:
     """Write the records, and the table into the page."""
     path.write_text(json.dumps(dict(sorted(runs.items())), indent=1, ensure_ascii=False) + "\n")
-    page.write_text(placed(page.read_text(), text_of(runs)))
+    missing = ", ".join(f"`{name}`" for name in NAMES if name not in runs)
+    page.write_text(placed(page.read_text(), text_of(runs) + (f"\nNot in the table yet: {missing}.\n" if missing else "")))
 
 
 def placed(page: str, text: str) -> str:
@@ -61,7 +64,7 @@ def cells(name: str, part: Record) -> list[str]:
         _ratio(part),
         _goal(part),
         f"{part['ours_mib']:,.0f}",
-        f"{part['peer_mib']:,.0f}" if "ratio" in part else NOTHING,
+        f"{part['peer_mib']:,.0f}" if part.get("peer_mib") else NOTHING,
         *_growth(part),
         *_floors(part),
         _same(part),

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from measure.records import Agreement, Floor, Goal, absent, growth, record
-from measure.table import BEGIN, COLUMNS, END, PAGE, RECORDS, cells, load, placed, save, text_of
+from measure.table import BEGIN, COLUMNS, END, NAMES, PAGE, RECORDS, cells, load, placed, save, text_of
 
 WHERE = {"version": "0.1.0", "commit": "abc", "date": "2026-01-01", "machine": "a machine", "load": 3, "packages": {"torch": "2.0"}}
 
@@ -50,7 +50,9 @@ def test_the_page_keeps_what_stands_around_the_table(tmp_path):
         save({**load(records), "file": {**WHERE, "records": [full()]}}, records, page)
     text = page.read_text()
     assert text.startswith(f"before\n\n{BEGIN}\n\n| benchmark |")
-    assert text.endswith(f"`file`: 2026-01-01, graphssl 0.1.0 at abc, on a machine, with 3 processes at work; torch 2.0.\n\n{END}\n\nafter\n")
+    assert "`file`: 2026-01-01, graphssl 0.1.0 at abc, on a machine, with 3 processes at work; torch 2.0.\n" in text
+    assert f"Not in the table yet: {', '.join(f'`{name}`' for name in NAMES)}.\n" in text
+    assert text.endswith(f"{END}\n\nafter\n")
     assert "old" not in text
     assert text.count("| `file` |") == 1
     assert json.loads(records.read_text())["file"]["records"][0]["ratio"] == 2.0
