@@ -123,3 +123,97 @@ def test_the_wheel_alone_tells_usage_version_and_what_is_missing(built, tmp_path
     )
     assert asked.returncode == 0, asked.stderr
     assert [line.rpartition(": ")[2] for line in asked.stdout.splitlines()] == [f"pip install 'graphssl[{extra}]'" for extra in EXTRAS[:4]]
+
+
+# What each extra is for, in a line of Python run outside of the tree.
+PURPOSES = {
+    "dgl": (
+        "from graphssl.atlases import simulated_atlas; from graphssl.datasets import simulate; from graphssl.graphs import ConnectomeBuilder;"
+        "from graphssl.graphs.interop import to_dgl; cohort = simulate([simulated_atlas(24)], n_subjects=4, sites=2, seed=0).cohort;"
+        "graphs = to_dgl(ConnectomeBuilder().fit(cohort).transform(cohort)); assert graphs[0].num_nodes() == 24"
+    ),
+    "imaging": (
+        "from graphssl.cli import main; import av, einops, PIL, pydicom;"
+        "assert main(['pretrain', '--config', 'configs/objectives/image_ntxent.yaml', '--smoke', '--quiet']) == 0;"
+        "from graphssl.encoders import SwinTransformer; SwinTransformer(2, 32)"
+    ),
+    "knn": (
+        "import numpy as np; from graphssl.graphs.approximate import InvertedLists;"
+        "vectors = np.random.default_rng(0).standard_normal((200, 4));"
+        "assert InvertedLists('distance', vectors).search(vectors[:5], 1).shape == (5, 1)"
+    ),
+    "postgres": (
+        "from graphssl.datasets import load_omop; from graphssl.errors import DataError\n"
+        "try:\n    load_omop('postgresql://nobody@127.0.0.1:1/none')\nexcept DataError as error:\n    print(error)\nelse:\n    raise SystemExit(1)"
+    ),
+    "all": (
+        "import av, einops, faiss, monai, PIL, pydicom, adbc_driver_postgresql; from graphssl.cli import main;"
+        "assert main(['demo', '--smoke', '--quiet']) == 0"
+    ),
+    "dev": "import hatchling, hypothesis, mypy, ot, pytest, pytest_cov, pytest_socket, importlinter",
+    "docs": "import mkdocs, material, mkdocstrings, mkdocstrings_handlers.python",
+}
+
+
+def installed(python_of, folder, source, *, above=None):
+    """Python of a new environment with a source and its requirements, installed by pip; what stands in the environment above is there already."""
+    subprocess.run([python_of, "-m", "venv", folder], check=True)
+    python = folder / "bin" / "python"
+    if above is not None:
+        (next((folder / "lib").glob("python*/site-packages")) / "above.pth").write_text(str(next((above / "lib").glob("python*/site-packages"))))
+    words = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints.txt", source]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return python
+
+
+def outside(folder, *words):
+    """What words say that are run in an empty folder, with nothing of the tree or of the surroundings."""
+    folder.mkdir(exist_ok=True)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=folder, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def bare(built, tmp_path_factory):
+    """An environment with the wheel and what it always needs. Needs an index of packages, and a gigabyte and a half."""
+    folder = tmp_path_factory.mktemp("bare")
+    installed(sys.executable, folder / "env", built[0])
+    return folder / "env"
+
+
+@pytest.mark.slow
+def test_the_wheel_without_extras_runs_the_demo_outside_of_the_tree(bare, tmp_path):
+    said = outside(tmp_path / "out", bare / "bin" / "graphssl", "demo", "--smoke", "--quiet", "--json")
+    assert "report" in said
+    assert list((tmp_path / "out" / "runs").rglob("report.html"))
+    assert str(bare) in outside(tmp_path / "out", bare / "bin" / "python", "-c", "import graphssl; print(graphssl.__file__)")
+    assert "lacks" in outside(tmp_path / "out", bare / "bin" / "graphssl", "info")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_each_extra_alone_does_what_it_is_for(built, bare, tmp_path, extra):
+    if extra == "dgl" and sys.version_info >= (3, 12):
+        pytest.skip("DGL has no wheels for this Python: the extra is empty")
+    python = installed(sys.executable, tmp_path / "env", f"{built[0]}[{extra}]", above=bare)
+    outside(tmp_path / "out", python, "-c", PURPOSES[extra])
+    if extra not in ("dev", "docs", "all"):
+        told = "from graphssl.cli import main; main(['info'])"
+        (line,) = [line for line in outside(tmp_path / "out", python, "-c", told).splitlines() if line.split()[:2] == ["Extra", extra]]
+        assert line.endswith("installed")
+
+
+@pytest.mark.slow
+def test_the_source_distribution_installs_the_same_package(built, bare, tmp_path):
+    """Built anew by pip from the source distribution, in an environment of its own."""
+    python = installed(sys.executable, tmp_path / "env", built[1], above=bare)
+    where = "import graphssl, pathlib; print(pathlib.Path(graphssl.__file__).parent)"
+    package = Path(outside(tmp_path / "out", python, "-c", where).strip())
+    assert tmp_path / "env" in package.parents
+    with zipfile.ZipFile(built[0]) as wheel:
+        for name in wheel.namelist():
+            assert ".dist-info/" in name or (package.parent / name).read_bytes() == wheel.read(name), name
+    assert outside(tmp_path / "out", python, "-c", "from graphssl.cli import main; raise SystemExit(main(['methods']))")
