@@ -1,10 +1,12 @@
 # Everything there is to run, in one place. `make help` lists it.
 #
 # PYTHON=python3.12   the interpreter the environment is made with (3.11 or newer)
+# MEDMNIST=yes        `make encoders` downloads BreastMNIST too and trains on it
 # ARGS="--smoke"      passed on to `graphssl demo`, pytest or the benchmarks
 
 PYTHON ?= python3
 ARGS ?=
+MEDMNIST ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -23,6 +25,9 @@ encoders: $(INSTALLED)  ## pre-train the encoders that need nobody's data: conne
 	$(BIN)/graphssl pretrain --config configs/objectives/masked_regions.yaml $(ARGS)
 	$(BIN)/graphssl pretrain --config configs/objectives/timeline_tasks.yaml $(ARGS)
 	$(BIN)/graphssl pretrain --config configs/objectives/image_ntxent.yaml $(ARGS)
+ifneq ($(MEDMNIST),)
+	$(BIN)/graphssl pretrain --config configs/objectives/medmnist_ntxent.yaml $(ARGS)
+endif
 
 test: $(INSTALLED)  ## run the tests (all but the slow ones) and print the coverage
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)

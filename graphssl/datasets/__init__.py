@@ -10,6 +10,7 @@ from graphssl.datasets.graph_dictionary import load_graph_dictionary
 from graphssl.datasets.images import load_images
 from graphssl.datasets.layouts import load_source, recognise
 from graphssl.datasets.matrices import load_matrices
+from graphssl.datasets.medmnist import fetch_medmnist
 from graphssl.datasets.meds import load_meds
 from graphssl.datasets.participants import read_participants
 from graphssl.datasets.physionet2012 import load_physionet2012
@@ -34,6 +35,7 @@ __all__ = [
     "TableSimulation",
     "TableTruth",
     "fetch_abide",
+    "fetch_medmnist",
     "load_abide",
     "load_abide_arrays",
     "load_derivatives",

@@ -154,6 +154,7 @@ class CohortSource:
         beside: More sources of the same subjects, each a path or an adapter with its arguments: a table beside images, say; found by their ids.
         sites: Sites to take; all when left out.
         without_sites: Sites to leave out.
+        licence: What the licence of the data asks of those who pass a model on; the card of a pre-trained model says it.
         window: Shards in memory at once, where the path is a cohort in shards that `graphssl pretrain` is to stream; all of it when left out.
 
     Raises:
@@ -168,6 +169,7 @@ class CohortSource:
     beside: list[dict[str, Any]] | None = None
     sites: list[str] | None = None
     without_sites: list[str] | None = None
+    licence: str | None = None
     window: int | None = None
 
     def __post_init__(self) -> None:

@@ -64,6 +64,8 @@ def pretrained(
             seed=experiment.seed,
             folder=folder.path / "checkpoints" / "pretrain",
         )
+    if experiment.cohort.licence is not None:
+        model = replace(model, card={**model.card, "licence of the data": experiment.cohort.licence})
     if not folder.writes:
         return model
     model.save_pretrained(folder.path / "encoder")

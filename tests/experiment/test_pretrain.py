@@ -1,6 +1,8 @@
 """The verb `pretrain`: from an experiment to the files of a run folder."""
 
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 from graphssl.experiment.pretrain import run_pretrain
 from graphssl.training import load_model
@@ -24,3 +26,11 @@ def test_pretraining_again_goes_on_from_the_checkpoint(pretrained, tmp_path, exp
     assert again["epoch_kept"] == found["epoch_kept"]
     weights = [(place / "encoder" / "model.safetensors").read_bytes() for place in (folder, tmp_path / "study")]
     assert weights[0] == weights[1]
+
+
+def test_the_card_says_what_the_licence_of_the_data_asks(tmp_path, experiment_in, text_of):
+    experiment = experiment_in(tmp_path)
+    experiment.cohort = replace(experiment.cohort, licence="CC BY 4.0: name the source.")
+    found = run_pretrain(experiment, text_of(experiment))
+    assert found["licence_of_the_data"] == "CC BY 4.0: name the source."
+    assert "- **licence of the data**: CC BY 4.0: name the source." in (Path(found["encoder"]) / "README.md").read_text()
