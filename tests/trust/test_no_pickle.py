@@ -291,8 +291,8 @@ COVERED = {
     "Model.from_pretrained",
     "load_model",
 }
-# Tried elsewhere: results and seals in tests/experiment/test_audit.py, checkpoints above, tiles as images are.
-ELSEWHERE = {"read_seal", "read_checkpoint", "HyperInitializer.from_pretrained", "fetch_atlas", "fetch_abide", "load_tiles"}
+# Tried elsewhere: results and seals in tests/experiment/test_audit.py, checkpoints above, tiles and MedMNIST as images are.
+ELSEWHERE = {"read_seal", "read_checkpoint", "HyperInitializer.from_pretrained", "fetch_atlas", "fetch_abide", "fetch_medmnist", "load_tiles"}
 OF_RUN_FOLDERS = ("graphssl.reports", "graphssl.experiment")
 
 
