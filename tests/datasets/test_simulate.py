@@ -262,8 +262,8 @@ def test_small_atlases_can_be_simulated(n_regions: int) -> None:
 
 
 def test_labels_can_be_withheld_and_stay_in_the_truth() -> None:
-    full = simulate([SMALL], n_subjects=40, sites=2)
-    some = simulate([SMALL], n_subjects=40, sites=2, label_fraction=0.25)
+    full = simulate([SMALL], n_subjects=40, sites=2, n_sources=100)
+    some = simulate([SMALL], n_subjects=40, sites=2, label_fraction=0.25, n_sources=100)
     labels = some.cohort.subjects["diagnosis"]
     assert labels.value_counts().to_dict() == {"patient": 5, "control": 5}
     assert some.truth.diagnosis.equals(full.cohort.subjects["diagnosis"])
@@ -271,7 +271,8 @@ def test_labels_can_be_withheld_and_stay_in_the_truth() -> None:
 
 
 def test_siblings_share_a_family_a_site_and_a_part_of_their_wiring() -> None:
-    one = simulate([SMALL], n_subjects=300, sites=2, share_siblings=0.8, missing_region_rate=0.0)
+    sites = [SimulatedSite(name, n_timepoints=20) for name in ("one", "two")]  # nobody looks at the scans
+    one = simulate([SMALL], n_subjects=300, sites=sites, share_siblings=0.8, missing_region_rate=0.0, n_sources=100)
     table = one.cohort.subjects
     sizes = table["family"].value_counts()
     assert set(sizes) == {1, 2}
@@ -286,14 +287,14 @@ def test_siblings_share_a_family_a_site_and_a_part_of_their_wiring() -> None:
 
 def test_sites_may_have_their_own_share_of_patients() -> None:
     sites = [SimulatedSite("clinic", patient_share=0.9), SimulatedSite("school", patient_share=0.0), SimulatedSite("lab")]
-    table = simulate([SMALL], n_subjects=60, sites=sites, share_patients=0.25).cohort.subjects
+    table = simulate([SMALL], n_subjects=60, sites=sites, share_patients=0.25, n_sources=100).cohort.subjects
     shares = (table["diagnosis"] == "patient").groupby(table["site"]).mean()
     assert shares.to_dict() == {"clinic": 0.9, "lab": 0.25, "school": 0.0}
 
 
 @pytest.mark.parametrize(("n_subjects", "n_sites", "share"), [(20, 4, 0.5), (9, 3, 0.4), (13, 2, 0.3), (6, 3, 1.0), (6, 3, 0.0)])
 def test_the_share_of_patients_holds_for_the_cohort_and_nearly_for_each_site(n_subjects: int, n_sites: int, share: float) -> None:
-    table = simulate([SMALL], n_subjects=n_subjects, sites=n_sites, share_patients=share).cohort.subjects
+    table = simulate([SMALL], n_subjects=n_subjects, sites=n_sites, share_patients=share, n_sources=100).cohort.subjects
     patient = table["diagnosis"] == "patient"
     assert patient.sum() == pytest.approx(share * n_subjects, abs=0.5)
     assert ((patient.groupby(table["site"]).sum() - share * table["site"].value_counts()).abs() <= 1).all()
