@@ -33,6 +33,7 @@ from graphssl.progress import tracked
 from graphssl.results import Result, read_results
 from graphssl.seal import broken
 from graphssl.statistics.metrics import score_all
+from graphssl.statistics.permutation import shuffled_error
 from graphssl.statistics.predictions import probability_columns
 from graphssl.training.checkpoint import read_checkpoint
 from graphssl.training.meta import Source
@@ -500,14 +501,12 @@ def _check_readable(folder: Path, *, adapter: bool) -> None:
 
 
 def _chance(name: str, rows: pd.DataFrame, tests: pd.DataFrame) -> str:
-    """How far a mean AUROC is from chance, whose variance in a test set is (n + 1) / (12 n₀ n₁) (Mann & Whitney 1947)."""
+    """How far a mean AUROC is from chance."""
     kept = rows.dropna(subset="value")
     n, n_first = (tests.loc[kept["split"].unique(), column] for column in ("n", "n_first"))
     if kept.empty or bool((n_first * (n - n_first) == 0).any()):
         raise _NotCheckedError("a test set has one class")
-    # Two sites that test each other agree by chance too, so the test sets of one shuffle count as one; shuffles are independent.
-    means = kept.groupby("seed")["value"].mean()
-    mean, error = float(means.mean()), float(np.sqrt(((n + 1) / (12 * n_first * (n - n_first))).mean() / len(means)))
+    mean, error = float(kept.groupby("seed")["value"].mean().mean()), shuffled_error(n, n_first, kept["seed"].nunique())
     said = f"{name.removesuffix(SHUFFLED)} has a mean AUROC of {mean:.3f} in {len(rows)} fits (standard error of chance {error:.3f})"
     if abs(mean - 0.5) > max(_MARGIN, _ERRORS * error):
         raise _FoundError([f"{said}: something leaks from training to test, or a site stands for a class"])

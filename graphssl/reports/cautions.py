@@ -12,6 +12,7 @@ from graphssl.reports.headline import difference_phrase
 from graphssl.reports.names import count, fraction_label, interval, listed, method_phrase, metric_label, number, role
 from graphssl.reports.run_folder import RunFolder
 from graphssl.reports.study import Study, audits, n_sites, site_probes
+from graphssl.statistics.permutation import shuffled_error
 
 # The site counts as readable where the lower end of the probe's interval lies this far above chance.
 SITE_MARGIN = 0.05
@@ -158,12 +159,13 @@ def _shuffled_labels(study: Study) -> Caution | None:
 
 
 def _chance_error(study: Study, method: str) -> float:
-    """Standard error by chance of the mean AUROC over test sets: (n + 1) / (12 n₁ n₀) is the variance of each (Mann & Whitney 1947)."""
+    """Standard error by chance of the mean AUROC over the test sets of all shuffles, with the share of the rarer class in the cohort."""
     counts = (study.run.part("cohort").get("targets") or {}).get(study.task) or {}
     share = min(counts.values()) / sum(counts.values()) if len(counts) == 2 and min(counts.values()) > 0 else 0.5
     rows = study.run.results
-    sizes = rows[(rows["method"] == method) & (rows["task"] == study.task) & (rows["metric"] == study.metric)].groupby("split")["n_test"].mean()
-    return math.sqrt(float(((sizes + 1) / (12 * share * (1 - share) * sizes**2)).sum())) / len(sizes)
+    rows = rows[(rows["method"] == method) & (rows["task"] == study.task) & (rows["metric"] == study.metric)].dropna(subset="value")
+    sizes = rows.groupby("split")["n_test"].mean().to_numpy()
+    return shuffled_error(sizes, share * sizes, rows["seed"].nunique())
 
 
 def _confounds(study: Study) -> Caution | None:

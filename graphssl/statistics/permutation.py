@@ -1,5 +1,6 @@
 """Permutation tests: would labels dealt out anew score as high?"""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,25 @@ class PermutationTest:
     chance: float
     p_value: float
     n_permutations: int
+
+
+def shuffled_error(n: npt.ArrayLike, n_first: npt.ArrayLike, n_shuffles: int = 1) -> float:
+    """Standard error by chance of the mean AUROC of methods that were trained on shuffled labels, over test sets and shuffles.
+
+    In one test set chance has the variance `v = (n + 1) / (12 n₀ n₁)` (Mann & Whitney 1947). The test sets of one shuffle are not independent:
+    whether part A is told by what was learned on B, and B by what was learned on A, is one question, namely how alike the differences between the
+    dealt classes are in both. A linear score of one of `k` parts, learned on the others, is a sum over pairs of parts, and each pair stands in two
+    of the `k` test sets, so that their mean has the variance `2 v / k`: twice that of independent test sets, and for two sites that of one test set
+    alone. Methods that are not linear agree less. Shuffles are independent of each other.
+
+    Args:
+        n: Subjects in each test set `[k]`.
+        n_first: How many of them are of the first class `[k]`.
+        n_shuffles: Shuffles that the mean is over too.
+    """
+    size, first = np.asarray(n, dtype=np.float64), np.asarray(n_first, dtype=np.float64)
+    variance = float(((size + 1) / (12 * first * (size - first))).mean())
+    return math.sqrt(variance * min(1.0, 2 / len(size)) / n_shuffles)
 
 
 def permutation_test(

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from graphssl.errors import DataError
 from graphssl.statistics import METRICS, PermutationTest, auroc, permutation_over_splits, permutation_test, scored_splits
-from graphssl.statistics.permutation import _scores, against_permutations, permuted_labels
+from graphssl.statistics.permutation import _scores, against_permutations, permuted_labels, shuffled_error
 
 
 def predictions_of(splits, method="ours", seeds=(0,)):
@@ -123,3 +123,19 @@ def test_errors():
         permutation_test([0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4], sites=["a", "b", "a"])
     with pytest.raises(DataError, match="at least one permutation to compare the score with, found none"):
         permutation_test([0, 1], [0.1, 0.2], n_permutations=0)
+
+
+@pytest.mark.parametrize("n_parts", [2, 5])
+def test_the_error_of_shuffled_labels_is_that_of_parts_which_test_each_other(n_parts):
+    """Differences of class means, learned on all parts but one and scored on it, on labels dealt out anew a thousand times."""
+    rng, n = np.random.default_rng(0), 20
+    signs = np.where(rng.random((1000, n_parts, n)).argsort(axis=-1) < n // 2, -1.0, 1.0)
+    data = rng.normal(size=(1000, n_parts, n, 30))
+    learned = np.einsum("mpn,mpnf->mpf", signs, data)
+    scores = np.einsum("mpnf,mpf->mpn", data, learned.sum(axis=1, keepdims=True) - learned)
+    ranks = stats.rankdata(scores, axis=-1)
+    aurocs = (np.where(signs > 0, ranks, 0).sum(axis=-1) - n / 2 * (n / 2 + 1) / 2) / (n / 2) ** 2
+    expected = shuffled_error([n] * n_parts, [n // 2] * n_parts)
+    assert_allclose(aurocs.mean(axis=1).std(), expected, rtol=0.1)
+    assert_allclose(aurocs.reshape(-1, 4, n_parts).mean(axis=(1, 2)).std(), shuffled_error([n] * n_parts, [n // 2] * n_parts, 4), rtol=0.15)
+    assert_allclose(shuffled_error([n], [n // 2]) ** 2, (n + 1) / (12 * (n / 2) ** 2))
