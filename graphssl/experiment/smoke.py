@@ -164,9 +164,15 @@ def _two_sites(cohort: Cohort, target: str | None) -> Cohort:
     labels = cohort.target(target) if has_target else pd.Series("all", index=cohort.subjects.index)
     places = ["all"] if sites is None else sites.unique()[:_SITES]
     per_class = _PER_CLASS * _SITES // len(places)
+    groups = cohort.groups
     chosen: list[str] = []
     for place in places:
         here = labels if sites is None else labels[sites == place]
         for value in labels.dropna().unique():
-            chosen += here.index[here == value][:per_class].tolist()
+            chosen += _one_a_group_first(groups[here.index[here == value]])[:per_class]
     return cohort.select(chosen)
+
+
+def _one_a_group_first(groups: "pd.Series[str]") -> list[str]:
+    """Subjects in turns over their groups: folds hold groups whole, and a few subjects of one group would all be on one side."""
+    return groups.groupby(groups).cumcount().sort_values(kind="stable").index.tolist()

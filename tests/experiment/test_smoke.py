@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from graphssl.data import Cohort
+from graphssl.data import Cohort, Column, Schema
 from graphssl.errors import ConfigError, DataError, SchemaError
 from graphssl.experiment.config import experiment_parser
 from graphssl.experiment.smoke import instantiate_small
@@ -148,6 +148,17 @@ def test_a_cohort_without_sites(small, adapter, make_cohort, tmp_path):
     Cohort("placeless", cohort.subjects.drop(columns="site"), schema, cohort.regions).save(tmp_path / "placeless")
     experiment, _ = small(cohort={"adapter": adapter, "arguments": {"folder": str(tmp_path / "placeless")}})
     assert experiment.cohort.load()[0].subjects["diagnosis"].value_counts().to_dict() == {"control": 12, "patient": 12}, "as many as of two sites"
+
+
+def test_few_subjects_are_of_several_groups(small, adapter, make_cohort, tmp_path):
+    """Folds hold groups whole: of the first two pictures, each of one class, no fold would have both."""
+    cohort = make_cohort(n_subjects=60, n_sites=1, n_timepoints=20)
+    place = cohort.subjects.groupby("diagnosis").cumcount() // 15
+    subjects = cohort.subjects.drop(columns="site").assign(picture=cohort.subjects["diagnosis"].astype(str) + place.astype(str))
+    columns = [column for column in cohort.schema if column.name != "site"]
+    Cohort("tiles", subjects, Schema([*columns, Column("picture", "categorical", "group")]), cohort.regions).save(tmp_path / "tiles")
+    experiment, _ = small(cohort={"adapter": adapter, "arguments": {"folder": str(tmp_path / "tiles")}})
+    assert experiment.cohort.load()[0].subjects["picture"].value_counts().to_dict() == {"control0": 6, "control1": 6, "patient0": 6, "patient1": 6}
 
 
 def test_stages_are_small_and_absent_cohorts_of_them_are_simulated(small):
