@@ -111,9 +111,9 @@ def test_the_report_of_a_run_sorts_and_asks_nothing_of_other_machines(fake_run, 
     assert asked == []
 
 
-def test_marks_of_figures_lie_on_their_dots_and_take_the_pointer(rich_run, run_in):
+def test_marks_of_figures_lie_on_their_dots_and_take_the_pointer(rich_run, run_in, tmp_path):
     """Under the pointer in the middle of a mark is the mark, with its numbers, and there the figure shows the colour of its method."""
-    report = write_report(rich_run).read_text(encoding="utf-8")
+    report = write_report(shutil.copytree(rich_run, tmp_path / "run")).read_text(encoding="utf-8")
     code = (
         "var box = Array.from(document.querySelectorAll('.picture')).find(function (one) { return one.firstChild.alt.indexOf('Forest') === 0; });"
         "box.scrollIntoView({behavior: 'instant', block: 'center'});"
