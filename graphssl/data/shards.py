@@ -91,11 +91,14 @@ class ShardFolder:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.path = Path(folder)
         record = _read_index(self.path / INDEX)
-        self.name, self.hash, self.schema = str(record["name"]), str(record["hash"]), Schema.from_dict(record["schema"])
-        self.shards = tuple(Shard(name, n, {place: (size, sha) for place, (size, sha) in files.items()}) for name, n, files in record["shards"])
-        self._regions = {name: (Atlas.from_dict(one["atlas"]), Provenance(**one["provenance"])) for name, one in record["regions"].items()}
-        self.n_reordered: int | None = record["n_reordered"]
-        self.excluded = pd.DataFrame(record["excluded"], columns=list(EXCLUDED_COLUMNS), dtype="str")
+        try:
+            self.name, self.hash, self.schema = str(record["name"]), str(record["hash"]), Schema.from_dict(record["schema"])
+            self.shards = tuple(Shard(name, n, {place: (size, sha) for place, (size, sha) in files.items()}) for name, n, files in record["shards"])
+            self._regions = {name: (Atlas.from_dict(one["atlas"]), Provenance(**one["provenance"])) for name, one in record["regions"].items()}
+            self.n_reordered: int | None = record["n_reordered"]
+            self.excluded = pd.DataFrame(record["excluded"], columns=list(EXCLUDED_COLUMNS), dtype="str")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"Expected an index of shards in {self.path / INDEX}, found one without {error}. Write the shards again.") from error
         self._files = {place: sealed for shard in self.shards for place, sealed in shard.files.items()}
         self._unchanged: set[str] = set()
         for place in self._files:
@@ -176,6 +179,8 @@ class ShardFolder:
         return RegionData(atlas, values, provenance, observed)
 
     def _check(self, place: str) -> Path:
+        if place not in self._files:
+            raise DataError(f"Expected {place} among the files of {self.path / INDEX}, found none. Write the shards again.")
         if place not in self._unchanged:
             self._check_size(place)
             if file_hash(self.path / place) != self._files[place][1]:

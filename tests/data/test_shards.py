@@ -9,9 +9,10 @@ import pytest
 
 from graphssl.atlases import simulated_atlas
 from graphssl.data import Cohort, Column, Schema, StreamedCohort, write_shards
-from graphssl.data.shards import INDEX, ShardFolder
+from graphssl.data.shards import INDEX, ShardFolder, _digest
 from graphssl.datasets import simulate_images, simulate_stays
 from graphssl.errors import AtlasError, ConfigError, DataError, RunFolderError, SchemaError
+from graphssl.seal import file_hash
 
 
 @pytest.fixture(scope="module")
@@ -181,17 +182,26 @@ def test_exchanged_shards_are_refused(folder):
         StreamedCohort(folder, 2).whole()
 
 
-def test_ids_of_two_shards_in_one_table_are_refused(two_atlases, folder):
-    """Even where someone has sealed the index anew."""
-    from graphssl.data.shards import _digest
-    from graphssl.seal import file_hash
-
-    (folder / "subjects" / "00001.parquet").write_bytes((folder / "subjects" / "00000.parquet").read_bytes())
+def sealed_anew(folder, change):
+    """Change the index and seal it, as someone does who wants to be believed."""
     record = {key: value for key, value in json.loads((folder / INDEX).read_text()).items() if key != "hash"}
-    place = "subjects/00001.parquet"
-    record["shards"][1][2][place] = [(folder / place).stat().st_size, file_hash(folder / place)]
+    change(record)
     (folder / INDEX).write_text(json.dumps({"hash": _digest(record), **record}))
+
+
+def test_ids_of_two_shards_in_one_table_are_refused(folder):
+    (folder / TABLE).write_bytes((folder / "subjects/00000.parquet").read_bytes())
+    sealed_anew(folder, lambda record: record["shards"][1][2].update({TABLE: [(folder / TABLE).stat().st_size, file_hash(folder / TABLE)]}))
     with pytest.raises(SchemaError, match="each subject id once, found 7 repeated"):
+        StreamedCohort(folder)
+
+
+def test_an_index_that_lacks_something_is_refused(folder):
+    sealed_anew(folder, lambda record: record["shards"][1][2].pop(TABLE))
+    with pytest.raises(DataError, match=rf"Expected {TABLE} among the files of .*shards\.json, found none"):
+        StreamedCohort(folder)
+    sealed_anew(folder, lambda record: record.pop("schema"))
+    with pytest.raises(DataError, match=r"found one without 'schema'\. Write the shards again"):
         StreamedCohort(folder)
 
 

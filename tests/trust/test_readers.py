@@ -27,7 +27,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphssl.atlases import AtlasMap, load_atlas
-from graphssl.data import Cohort, ImageBuilder, Schema
+from graphssl.data import Cohort, ImageBuilder, Schema, write_shards
 from graphssl.datasets import (
     load_physionet2012,
     load_tadpole,
@@ -123,6 +123,10 @@ def write_cohort(folder: Path) -> None:
     (folder / "cohort").mkdir()
     brains = simulate(atlases=[load_atlas("simulated20")], n_subjects=8, sites=2).cohort
     brains.save(folder / "cohort")
+
+
+def write_brains_in_shards(folder: Path) -> None:
+    write_shards(simulate(atlases=[load_atlas("simulated20")], n_subjects=8, sites=2).cohort, folder, size=4)
 
 
 def write_stays(folder: Path) -> None:
@@ -324,6 +328,7 @@ CASES: dict[str, Case] = {
     "cohort": Case(write_cohort, lambda folder: decoded(Cohort.load(folder / "cohort"))),
     "cohort of stays": Case(write_stays, lambda folder: decoded(Cohort.load(folder / "cohort"))),
     "cohort of images": Case(write_image_cohort, lambda folder: decoded(Cohort.load(folder / "cohort"))),
+    "shards": Case(write_brains_in_shards, opened),
     "pictures": Case(write_pictures, lambda folder: opened(folder, folders="class", target=None)),
     "volumes": Case(write_volumes, lambda folder: opened(folder, form="volume")),
     "dicom": Case(write_dicoms, opened),
