@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from graphssl.errors import CheckpointError, InputError
+from graphssl.errors import CheckpointError
 from graphssl.folders import written_whole
 from graphssl.initializers.architecture import Architecture, architecture_of
 from graphssl.initializers.hypernetwork import HyperNetwork
@@ -131,12 +131,14 @@ class HyperInitializer:
         if not isinstance(config, dict) or config.get("kind") != "initializer" or config.get("format") != _FORMAT:
             raise CheckpointError(f"Expected an initialiser of format {_FORMAT} at {source}, found another kind of folder, or of another version.")
         try:
-            hypernetwork = HyperNetwork(**config["hypernetwork"])
+            arguments, card = dict(config["hypernetwork"]), dict(config.get("card", {}))
+            _check_sizes(arguments, sum(value.numel() for value in weights.values()))
+            hypernetwork = HyperNetwork(**arguments)
             hypernetwork.load_state_dict(weights)
-        except (KeyError, TypeError, RuntimeError, InputError) as error:
+        except Exception as error:  # entries of any kind make a constructor fail in any way
             found = " ".join(str(error).split())
             raise CheckpointError(f"Expected weights that fit the configuration in {source}, found others: {found}") from error
-        return cls(hypernetwork.eval(), config.get("card", {}))
+        return cls(hypernetwork.eval(), card)
 
 
 def initialize(
@@ -176,9 +178,16 @@ def _card(source: Path) -> dict[str, Any]:
     """What the model folder of a run says of its training."""
     try:
         card = dict(json.loads((source / "schema.json").read_text(encoding="utf-8")).get("card", {}))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"Expected schema.json in the model folder {source}, found it absent or damaged ({error}).") from error
     return {"trained on" if key == "pre-trained on" else key: value for key, value in card.items()}
+
+
+def _check_sizes(arguments: Mapping[str, Any], n_values: int) -> None:
+    """A network is not wider or deeper than it has weights; one that says so would be built for hours, or not fit into memory."""
+    large = [name for name, value in arguments.items() if isinstance(value, int) and value > n_values]
+    if large:
+        raise CheckpointError(f"{large[0]} = {arguments[large[0]]} for {n_values} weights")
 
 
 def _fill(module: nn.Module, weights: Mapping[str, Tensor], noise: float, generator: torch.Generator) -> None:

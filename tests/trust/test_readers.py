@@ -31,6 +31,7 @@ from graphssl.data import Cohort, ImageBuilder, Schema, write_shards
 from graphssl.datasets import (
     load_physionet2012,
     load_tadpole,
+    load_tiles,
     read_array,
     read_participants,
     simulate,
@@ -39,8 +40,13 @@ from graphssl.datasets import (
     simulate_table,
 )
 from graphssl.errors import DataError, GraphSSLError
+from graphssl.experiment.audit import audit_run
 from graphssl.experiment.sources import Source, open_source
+from graphssl.initializers import HyperInitializer, HyperNetwork, initialize
+from graphssl.reports.cells import read_study_run
+from graphssl.reports.meta import read_meta_run
 from graphssl.reports.run_folder import read_run
+from graphssl.reports.selection import read_selection
 from graphssl.results import read_results
 from graphssl.training import load_model
 
@@ -318,6 +324,63 @@ def read_run_folder(folder: Path) -> Any:
     return [run.results.to_csv(), str(run.predictions)]
 
 
+def write_initializer(folder: Path) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    HyperInitializer(HyperNetwork(width=8, depth=1, heads=2, side=3), {"trained on": "nothing"}).save_pretrained(folder / "initializer")
+
+
+def read_initializer(folder: Path) -> Any:
+    """What is read, and what it gives a layer."""
+    from torch import nn
+
+    layer = nn.Linear(4, 6)
+    initialize(layer, folder / "initializer", noise=0, leave_out=())
+    return [repr(HyperInitializer.from_pretrained(folder / "initializer")), layer.weight.detach().numpy()]
+
+
+def write_tissue(folder: Path) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for k, ending in enumerate(("png", "tif")):
+        Image.fromarray(rng.integers(0, 200, (20, 27, 3), dtype=np.uint8)).save(folder / f"picture{k}-level{k}.{ending}")
+
+
+def write_study_run(folder: Path) -> None:
+    axes = {"start": ["scratch", "contrast"]}
+    rows = [
+        {"part": "p", "start": start, "split": f"fold-{fold}", "seed": 0, "metric": "auroc", "value": 0.5 + 0.1 * fold + 0.05 * (start == "contrast")}
+        for start in axes["start"]
+        for fold in range(3)
+    ]
+    counts = {"n_labelled": 8, "n_rarest": 4, "n_pretrained": 0, "n_train": 100, "n_test": 50, "seconds": 1.0}
+    pd.DataFrame(rows).assign(**counts).to_csv(folder / "study.csv", index=False)
+    curves = pd.DataFrame(rows).drop(columns=["metric", "value"]).assign(step=10, train_loss=1.0, validation_score=0.5)
+    curves.to_csv(folder / "curves.csv", index=False)
+    pd.DataFrame(columns=["part", "start", "why"]).to_csv(folder / "left_out.csv", index=False)
+    question = {"title": "Does it help?", "axes": {"start": None}, "compare": {"start": "scratch"}, "along": None}
+    question |= {"metrics": None, "law": None, "curves": False}
+    shown = {"name": "study", "parts": {"p": {"metrics": ["auroc"], "axes": axes, "questions": [question]}}}
+    (folder / "study.json").write_text(json.dumps(shown))
+    (folder / "manifest.json").write_text(json.dumps({"command": "graphssl evaluate", "versions": {"graphssl": "0.1"}}))
+
+
+def read_study_folder(folder: Path) -> Any:
+    run = read_study_run(folder)
+    return [run.table.to_csv(), str(run.shown)]
+
+
+def write_audited(folder: Path) -> None:
+    from graphssl.seal import seal
+
+    write_run(folder)
+    (folder / "config.yaml").write_text("name: run\ncohort: {path: nowhere}\n")
+    (folder / "splits.json").write_text(json.dumps([{"name": "fold-0", "hash": "0", "train": ["a"], "test": ["b"]}]))
+    seal(folder)
+
+
 LAYOUTS = module_of("datasets/conftest.py")
 RECORDS = module_of("datasets/test_records.py")
 CASES: dict[str, Case] = {
@@ -351,6 +414,12 @@ CASES: dict[str, Case] = {
     "harmonizer": Case(write_harmonizer, read_harmonizer),
     "participants": Case(write_participants, read_people),
     "run folder": Case(write_run, read_run_folder),
+    "study": Case(write_study_run, read_study_folder),
+    "meta-training": Case(lambda folder: module_of("reports/test_meta.py").make_run(folder), lambda folder: [read_meta_run(folder).sources.to_csv()]),
+    "selection": Case(lambda folder: module_of("reports/test_selection.py").make_selection(folder), lambda folder: [str(read_selection(folder))]),
+    "audit": Case(write_audited, lambda folder: [check.about for check in audit_run(folder)]),
+    "initialiser": Case(write_initializer, read_initializer),
+    "tiles": Case(write_tissue, lambda folder: decoded(load_tiles(folder, size=8, label=r"(level\d)", folder=f"{folder} in tiles"))),
 }
 
 
