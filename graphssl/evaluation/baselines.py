@@ -53,7 +53,7 @@ def make_baseline(name: str, atlases: Sequence[str] | None = None, class_weight:
     connectivity: Fisher-z `…_correlation`, Fisher-z `…_partial` correlation or `…_tangent`, centred and scaled on training subjects.
     `logistic_table` is logistic regression on the columns of the table, with the training mean and a mark in place of a missing value, and
     `boosting_table` is histogram gradient boosting on the same columns (300 rounds, learning rate 0.05), for which missing is a state of its own. Its
-    leaves hold twenty subjects, or a tenth of the labels where there are fewer than 200, but at least five (a third of fewer than fifteen labels).
+    leaves hold twenty subjects, or a quarter of the labels where there are fewer than 80.
     Beware of columns that spell the target out. `logistic_pixels` is logistic regression on the pixels of small images, `boosting_intensities` that
     boosting on statistics of their intensities; see `ImageFeatures`.
     `covariates` is logistic regression on the table's covariates alone, which shows what can be read without any scan; other columns, such as

@@ -30,12 +30,12 @@ def test_few_labels_are_learned_from(n):
 
 
 def test_with_labels_enough_it_is_that_of_scikit_learn():
-    X, y = subjects(200)
+    X, y = subjects(80)
     arguments = {"max_iter": 20, "early_stopping": False, "random_state": 0}
     ours, theirs = Boosting(**arguments).fit(X, y), HistGradientBoostingClassifier(**arguments).fit(X, y)
     assert np.array_equal(ours.predict_proba(X), theirs.predict_proba(X))
-    fewer = Boosting(**arguments).fit(X[:199], y[:199])
-    nineteen = HistGradientBoostingClassifier(**arguments, min_samples_leaf=19).fit(X[:199], y[:199])
+    fewer = Boosting(**arguments).fit(X[:79], y[:79])
+    nineteen = HistGradientBoostingClassifier(**arguments, min_samples_leaf=19).fit(X[:79], y[:79])
     assert np.array_equal(fewer.predict_proba(X), nineteen.predict_proba(X))
 
 
