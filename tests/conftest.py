@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,6 +23,9 @@ DAY = pd.Timestamp("2020-01-01")
 
 # Sums over threads come in any order; with one thread the last bit is the same every time.
 torch.set_num_threads(1)
+# No test depends on how busy the machine is.
+hypothesis.settings.register_profile("graphssl", deadline=None)
+hypothesis.settings.load_profile("graphssl")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
