@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from importlib.metadata import version
 
 import pandas as pd
 import pytest
@@ -44,7 +45,7 @@ def test_a_run_begins_with_configuration_manifest_and_what_was_left_out(tmp_path
 def test_the_manifest_says_what_ran_on_what(tmp_path, cohort):
     manifest = read_manifest(opened(tmp_path / "run", cohort, task={"target": "diagnosis"}).path)
     assert (manifest["verb"], manifest["seeds"], manifest["task"]) == ("evaluate", [0], {"target": "diagnosis"})
-    assert manifest["versions"]["torch"] == torch.__version__
+    assert manifest["versions"]["torch"] == version("torch")
     assert {"python", "graphssl", "numpy", "scikit-learn", "pytorch-lightning", "nilearn"} <= manifest["versions"].keys()
     assert manifest["command"].startswith("graphssl ")
     assert manifest["threads"] == torch.get_num_threads()
