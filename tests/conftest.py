@@ -24,7 +24,7 @@ DAY = pd.Timestamp("2020-01-01")
 # Sums over threads come in any order; with one thread the last bit is the same every time.
 torch.set_num_threads(1)
 # No test depends on how busy the machine is.
-hypothesis.settings.register_profile("graphssl", deadline=None)
+hypothesis.settings.register_profile("graphssl", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("graphssl")
 
 
