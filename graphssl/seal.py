@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from graphssl.errors import DataError
-from graphssl.folders import file_written_whole
+from graphssl.folders import file_written_whole, ordinary
 from graphssl.progress import tracked
 
 SEAL = "SHA256SUMS"
@@ -50,7 +50,7 @@ def read_seal(folder: str | os.PathLike[str]) -> dict[str, str]:
     path = Path(folder) / SEAL
     try:
         # Only "\n" ends a line, the last one too.
-        *lines, rest = path.read_text(encoding="utf-8").split("\n")
+        *lines, rest = ordinary(path).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"Expected the hashes of a finished run in {path}, found none that can be read ({error}).") from error
     sums = {line[66:]: line[:64] for line in lines}

@@ -121,7 +121,8 @@ def array_of(place: Path, name: str) -> npt.NDArray[Any]:
 
 def _read_pillow(place: Path, part: str, n_axes: int) -> Picture:
     images, operations = (require(f"PIL.{name}", extra="imaging", purpose="read PNG, JPEG and TIFF images") for name in ("Image", "ImageOps"))
-    with images.open(place) as image:
+    # Given a name, it leaves the file of a damaged picture open.
+    with place.open("rb") as file, images.open(file) as image:
         frames = []
         for number in range(getattr(image, "n_frames", 1)):
             image.seek(number)

@@ -199,7 +199,7 @@ class ShardFolder:
         """What others' readers raise, with the name of the shard."""
         try:
             yield
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # damaged bytes make the readers of others fail in any way
             raise DataError(f"Expected shard {shard.name} of {self.path} as it was written, found {error}. Write the shards again.") from error
 
 

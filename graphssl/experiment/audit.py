@@ -27,6 +27,7 @@ from graphssl.experiment.config import Experiment, read_experiment
 from graphssl.experiment.meta import instantiate_meta, meta_parser, shared_with
 from graphssl.experiment.runs import joint_hash, read_manifest, run_hash
 from graphssl.experiment.stages import check_stages_apart
+from graphssl.folders import ordinary
 from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.graphs.population_builder import PopulationBuilder
 from graphssl.progress import tracked
@@ -162,7 +163,7 @@ def _files(folder: Path) -> str:
 
 
 def _configuration(folder: Path, manifest: dict[str, Any]) -> str:
-    found = run_hash((folder / "config.yaml").read_text(encoding="utf-8"))
+    found = run_hash(ordinary(folder / "config.yaml").read_text(encoding="utf-8"))
     if found != manifest.get("run_hash"):
         raise _FoundError([f"config.yaml has the hash {found}, the manifest says {manifest.get('run_hash')}"])
     return f"config.yaml has the hash {found} of the manifest"
@@ -373,7 +374,7 @@ class _Study:
         if not paths:
             raise _NotCheckedError("no finished parts are kept")
         where = ["task", "method", "split", "seed", "label_fraction", "metric"]
-        entries = [entry for path in paths for entry in json.loads(path.read_text(encoding="utf-8"))["results"]]
+        entries = [entry for path in paths for entry in json.loads(ordinary(path).read_text(encoding="utf-8"))["results"]]
         kept = {tuple(entry[name] for name in where): entry["value"] for entry in entries}
         results = self._results()
         values = {tuple(row[name] for name in where): float(row["value"]) for row in _rows(results)}
@@ -492,7 +493,7 @@ def _check_readable(folder: Path, *, adapter: bool) -> None:
         folder: The run folder.
         adapter: Whether the adapter would be called too.
     """
-    text = (folder / "config.yaml").read_text(encoding="utf-8")
+    text = ordinary(folder / "config.yaml").read_text(encoding="utf-8")
     strange = _foreign(yaml.safe_load(text), adapter=adapter)
     if strange:
         raise _NotCheckedError(f"the configuration names code outside of graphssl ({strange[0]}), which is not run; --cohort gives the data")

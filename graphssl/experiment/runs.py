@@ -23,7 +23,7 @@ from graphssl.data.cohort import Cohort
 from graphssl.data.splits import Split
 from graphssl.data.streamed_cohort import StreamedCohort
 from graphssl.errors import InputError, RunFolderError
-from graphssl.folders import file_written_whole, storing
+from graphssl.folders import file_written_whole, ordinary, storing
 from graphssl.seal import LOCK, seal, unseal
 
 _PACKAGES = ("graphssl", "torch", "torch-geometric", "pytorch-lightning", "numpy", "scipy", "pandas", "scikit-learn", "nilearn")
@@ -227,7 +227,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         RunFolderError: If it is absent or damaged.
     """
     try:
-        return dict(json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
+        return dict(json.loads(ordinary(folder / "manifest.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError) as error:  # absent, not JSON, or no object
         raise RunFolderError(f"Expected a run folder with manifest.json at {folder}, found none that can be read ({error}).") from error
 

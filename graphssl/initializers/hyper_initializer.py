@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from graphssl.errors import CheckpointError
-from graphssl.folders import written_whole
+from graphssl.folders import ordinary, written_whole
 from graphssl.initializers.architecture import Architecture, architecture_of
 from graphssl.initializers.hypernetwork import HyperNetwork
 
@@ -118,8 +118,8 @@ class HyperInitializer:
         """
         source = Path(folder)
         try:
-            config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-            weights = load_file(source / "model.safetensors")
+            config = json.loads(ordinary(source / "config.json").read_text(encoding="utf-8"))
+            weights = load_file(ordinary(source / "model.safetensors"))
         except (OSError, ValueError, RecursionError, SafetensorError) as error:
             raise CheckpointError(
                 f"Expected config.json and model.safetensors of an initialiser at {source}, found one absent or damaged ({error})."
@@ -177,7 +177,7 @@ def initialize(
 def _card(source: Path) -> dict[str, Any]:
     """What the model folder of a run says of its training."""
     try:
-        card = dict(json.loads((source / "schema.json").read_text(encoding="utf-8")).get("card", {}))
+        card = dict(json.loads(ordinary(source / "schema.json").read_text(encoding="utf-8")).get("card", {}))
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"Expected schema.json in the model folder {source}, found it absent or damaged ({error}).") from error
     return {"trained on" if key == "pre-trained on" else key: value for key, value in card.items()}

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from graphssl.errors import DataError, RunFolderError
+from graphssl.folders import ordinary
 from graphssl.reports.canvas import INCH, canvas, marks, png, tell
 from graphssl.reports.markup import Html, Picture, document, facts, figure, paragraph, section, table, tag
 from graphssl.reports.names import count, number
@@ -58,11 +59,11 @@ def read_selection(run_folder: str | os.PathLike[str]) -> Selected | None:
     if not place.is_dir():
         return None
     try:
-        summary = json.loads((place / "summary.json").read_text(encoding="utf-8"))
+        summary = json.loads(ordinary(place / "summary.json").read_text(encoding="utf-8"))
         texts = {"subject_id": "str", **dict.fromkeys(summary["columns"], "str")}
-        subjects = pd.read_csv(place / "subjects.csv", dtype=texts, keep_default_na=False, na_values=[""])
-        distances = pd.read_csv(place / "distances.csv", index_col="subjects")
-        excluded = pd.read_csv(place / "excluded.csv", dtype="str", keep_default_na=False)
+        subjects = pd.read_csv(ordinary(place / "subjects.csv"), dtype=texts, keep_default_na=False, na_values=[""])
+        distances = pd.read_csv(ordinary(place / "distances.csv"), index_col="subjects")
+        excluded = pd.read_csv(ordinary(place / "excluded.csv"), dtype="str", keep_default_na=False)
         subjects["similarity"], subjects["chosen"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"Expected whole files in {place}, found an absent or damaged one ({error}). Run the step that wrote it again.") from error
