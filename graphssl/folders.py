@@ -32,7 +32,7 @@ def written_whole(folder: str | os.PathLike[str], *, marker: str, what: str) -> 
         StorageError: If the disk is full, or must not be written to.
     """
     target = _place(folder)
-    if (target.exists() and not target.is_dir()) or (target.is_dir() and any(target.iterdir()) and not (target / marker).is_file()):
+    if _holds_others(target, marker):
         raise RunFolderError(f"Expected {target} to be absent, empty or {what}; found other files. Give another folder.")
     aside = _beside(target, _PART)
     with storing(target):
@@ -126,6 +126,18 @@ def _place(path: str | os.PathLike[str]) -> Path:
     return Path(path).resolve() if Path(path).is_symlink() else Path(path)
 
 
+def _holds_others(target: Path, marker: str) -> bool:
+    """Whether a file stands there, or a folder of another kind; asked at one go, for another process may move the folder away at any time."""
+    try:
+        with os.scandir(target) as entries:
+            found = {entry.name for entry in entries}
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        return target.exists()
+    return bool(found) and marker not in found and target.exists() and not (target / marker).is_file()
+
+
 def _beside(target: Path, ending: str) -> Path:
     """A name beside a place that no other process and no other call takes, and that says whose it is."""
     return target.with_name(f"{target.name}.{_machine()}-{os.getpid()}-{next(_serial)}{ending}")
@@ -181,6 +193,9 @@ def _refusal(error: BaseException, aside: Path) -> OSError | None:
     if isinstance(error, OSError) and error.errno in _FOUND:
         read_only = error.filename is not None and not os.fsdecode(error.filename).startswith(str(aside))  # of a file that was read meanwhile
         return None if read_only and error.errno not in _FULL else error
+    told = re.search(r"\(os error (\d+)\)", str(error))  # as libraries in Rust say it, such as safetensors
+    if told is not None and int(told[1]) in _FOUND:
+        return OSError(int(told[1]), os.strerror(int(told[1])))
     files = [path for path in (aside.iterdir() if aside.is_dir() else [aside]) if path.is_file()]
     last = max(files, key=lambda path: path.stat().st_mtime_ns, default=None)
     try:

@@ -125,6 +125,15 @@ def test_an_error_leaves_the_file_that_stood_there(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
+def test_a_full_disk_that_a_library_hides_in_words_is_one(tmp_path):
+    """The library may have taken its half of a file away, so that there is room again."""
+    told = RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(StorageError, match=r"a\.csv, found a full disk"), file_written_whole(tmp_path / "a.csv"):
+        raise told
+    with pytest.raises(RuntimeError, match="os error 2"), file_written_whole(tmp_path / "a.csv"):
+        raise RuntimeError("No such file or directory (os error 2)")
+
+
 def test_what_a_link_points_to_is_written_and_the_link_stays(tmp_path):
     (tmp_path / "a.csv").write_text("old")
     write(tmp_path / "thing", "old")

@@ -76,8 +76,8 @@ COMMANDS = {
     "explain": ("explain", "finished", "--refits", "0"),
 }
 # Imports once, then runs each job in a process of its own. At its n-th act of writing below the folder the process is killed (`kill`), or the disk is
-# full from then on (`full`): nothing can be made, all can be removed. On a `read_only` one nothing can be done. A job may mount a disk of some bytes
-# on its folder instead, or make that larger.
+# full from then on (`full`): nothing can be made, all can be removed. A job may mount a disk of some bytes on its folder instead, or make that larger
+# or read-only.
 SERVER = """
 import errno, json, os, signal, subprocess, sys
 import torch, graphssl.cli, graphssl.experiment.evaluate, graphssl.experiment.meta, graphssl.experiment.study, graphssl.reports
@@ -85,7 +85,7 @@ import graphssl.experiment.convert, graphssl.experiment.explain, graphssl.experi
 for line in sys.stdin:
     job = json.loads(line)
     if "mount" in job:
-        options = ("remount," if os.path.ismount(job["folder"]) else "") + f"size={job['mount']}"
+        options = ("remount," if os.path.ismount(job["folder"]) else "") + f"size={job['mount']},{job['mode']}"
         status = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", job["folder"]]).returncode
         print(json.dumps(status), file=sys.__stdout__, flush=True)
         continue
@@ -105,8 +105,6 @@ for line in sys.stdin:
                     os.kill(os.getpid(), signal.SIGKILL)
                 if makes and 0 < job["full"] <= acts[0]:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), arguments[0])
-                if job["read_only"]:
-                    raise OSError(errno.EROFS, os.strerror(errno.EROFS), arguments[0])
         sys.addaudithook(watch)
         code = graphssl.cli.main(job["words"])
         with open(job["log"] + ".acts", "w") as file:
@@ -124,13 +122,13 @@ class Verbs:
     process: "subprocess.Popen[str]"
     mounts: bool
 
-    def run(self, folder: Path, words: tuple[str, ...], *, kill: int = 0, full: int = 0, read_only: bool = False) -> int:
+    def run(self, folder: Path, words: tuple[str, ...], *, kill: int = 0, full: int = 0) -> int:
         """The exit code of a command, minus nine where it was killed; what it says goes to `log` beside the folder."""
-        return self._asked(folder=str(folder), words=words, log=f"{folder}.log", kill=kill, full=full, read_only=read_only)
+        return self._asked(folder=str(folder), words=words, log=f"{folder}.log", kill=kill, full=full)
 
-    def mount(self, folder: Path, n_bytes: int) -> None:
-        """A disk of so many bytes at a folder, or make it so large."""
-        assert self._asked(folder=str(folder), mount=n_bytes) == 0
+    def mount(self, folder: Path, n_bytes: int, mode: str = "rw") -> None:
+        """A disk of so many bytes at a folder, or make it so large, or read-only (`"ro"`)."""
+        assert self._asked(folder=str(folder), mount=n_bytes, mode=mode) == 0
 
     def seen(self, folder: Path) -> Path:
         """The folder as the commands see it."""

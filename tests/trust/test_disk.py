@@ -126,6 +126,9 @@ def test_every_verb_on_a_disk_that_is_full_from_some_moment_on(verbs, commands, 
     assert codes.count(2) > 0.8 * len(codes)
 
 
+_ROOM = 64 * 2**20
+
+
 def size_of(folder):
     """Bytes on a disk in memory: whole pages for files, nothing for folders."""
     return sum(4096 * -(-path.stat().st_size // 4096) for path in folder.rglob("*") if path.is_file())
@@ -144,7 +147,7 @@ def on_a_small_disk(verbs, words, finished, made_by, name, share, target):
     code = verbs.run(target, words)
     assert code == 2, last_said(target)
     sentence = refused(target, seen, before)
-    verbs.mount(target, 64 * 2**20)
+    verbs.mount(target, _ROOM)
     assert verbs.run(target, words) == 0, last_said(target)
     assert made_by(seen) == made_by(after), name
     return sentence
@@ -165,10 +168,15 @@ def test_every_verb_on_a_disk_that_fills_up(verbs, commands, finished, made_by, 
 
 
 def on_a_read_only_disk(verbs, words, finished, name, target):
+    if not verbs.mounts:
+        pytest.skip("no mounts of one's own on this machine")
     before, *_ = finished(name)
-    shutil.copytree(before, target)
-    assert verbs.run(target, words, read_only=True) == 2, last_said(target)
-    assert files_in(target) == files_in(before)
+    target.mkdir()
+    verbs.mount(target, _ROOM)
+    shutil.copytree(before, verbs.seen(target), dirs_exist_ok=True)
+    verbs.mount(target, _ROOM, "ro")
+    assert verbs.run(target, words) == 2, last_said(target)
+    assert files_in(verbs.seen(target)) == files_in(before)
     return last_said(target)
 
 
