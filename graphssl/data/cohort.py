@@ -340,7 +340,8 @@ class Cohort:
 
         Args:
             folder: The folder.
-            copy_images: Whether to copy the files of images too; else the folder says where they lie, and by what hash their content is known.
+            copy_images: Whether to copy the files of images too; else the folder says where they lie, and by what hash their content is known. Files
+                that lie in this very folder go on lying there.
 
         Raises:
             RunFolderError: If the folder exists and is not an earlier cohort.
@@ -358,7 +359,7 @@ class Cohort:
                 if self.events.codes is not None:
                     self.events.codes.to_parquet(aside / "codes.parquet")
             if self.images:
-                record["images"] = {name: data.save(aside, name, copy=copy_images) for name, data in self.images.items()}
+                record["images"] = {name: data.save(aside, name, copy=copy_images or data.lies_in(folder)) for name, data in self.images.items()}
             (aside / "cohort.json").write_text(json.dumps(record), encoding="utf-8")
         return Path(folder)
 

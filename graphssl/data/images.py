@@ -145,6 +145,12 @@ class ImageData:
         """Where a path of the table lies."""
         return self.root / path
 
+    def lies_in(self, folder: str | os.PathLike[str]) -> bool:
+        """Whether a file of the images lies below a folder."""
+        root, above = os.path.realpath(self.root), os.path.join(os.path.realpath(folder), "")
+        paths = {*self.table["path"], *self.table["mask_path"]} - {""}
+        return any(os.path.normpath(os.path.join(root, path)).startswith(above) for path in paths)
+
     def save(self, folder: Path, name: str, *, copy: bool = False) -> dict[str, Any]:
         """Write the table of references, and the files with it where asked.
 

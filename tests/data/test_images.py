@@ -106,6 +106,11 @@ def test_saving_with_copies_takes_the_files_along(tmp_path):
     assert [loaded.place(path).read_text() for path in loaded.table["path"]] == [f"path {path}" for path in data.table["path"]]
     assert loaded.place(loaded.table["mask_path"][3]).read_text() == f"mask_path {data.table['mask_path'][3]}"
     assert loaded.hash == data.hash
+    Cohort.load(tmp_path / "moved").save(tmp_path / "moved")  # over itself: what the old folder held of images is in the new one
+    again = Cohort.load(tmp_path / "moved").images["image"]
+    assert [again.place(path).read_text() for path in again.table["path"]] == [f"path {path}" for path in data.table["path"]]
+    assert again.lies_in(tmp_path / "moved")
+    assert not data.lies_in(tmp_path / "moved")
 
 
 @pytest.mark.parametrize(
