@@ -100,6 +100,8 @@ class RegionData:
 
     def __post_init__(self) -> None:
         if self.observed and self.observed.keys() >= self.values.keys():
+            if any(np.asarray(array).dtype != np.float32 for array in self.values.values()):
+                object.__setattr__(self, "values", {subject: np.asarray(array, dtype=np.float32) for subject, array in self.values.items()})
             return
         check = _check_series if self.provenance.kind == "timeseries" else _check_matrix
         values, observed = {}, {}

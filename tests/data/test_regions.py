@@ -1,5 +1,7 @@
 """Region data: what is not observed is found, and what cannot be right is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -50,6 +52,13 @@ def test_values_become_single_precision():
     found = data(SERIES.astype(np.float64).tolist())
     assert found.values["s1"].dtype == np.float32
     np.testing.assert_array_equal(found.values["s1"], SERIES)
+
+
+def test_values_in_place_of_others_become_single_precision():
+    before = data({"a": np.random.default_rng(0).standard_normal((20, len(ATLAS)))})
+    after = replace(before, values={"a": before.values["a"].astype(np.float64) * 2})
+    assert after.values["a"].dtype == np.float32
+    assert after.observed["a"].all()
 
 
 def test_the_number_of_time_points_may_differ():
