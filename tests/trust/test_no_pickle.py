@@ -355,7 +355,7 @@ NO_READERS = {
             "is_pickled",
             "is_postgres",
         ),
-        *("is_saved_cohort", "is_meta_run", "is_study_run", "check_files", "the_only", "real_numbers", "recognise"),
+        *("ImageData.lies_in", "is_saved_cohort", "is_meta_run", "is_study_run", "check_files", "the_only", "real_numbers", "recognise"),
     },
     "a step of a reader that is tried": {
         *("atlas_from_table", "atlas_from_volume", "label_centroids", "array_names", "array_of", "volume_of", "find_arrays", "look_at"),
