@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from graphssl.data.batch import Batch
 from graphssl.data.mixed_images import MixedImages
 from graphssl.data.streamed_batch import StreamedBatch
+from graphssl.training.minibatch_order import cut, epoch_generator, n_minibatches
 from graphssl.training.streamed_minibatches import StreamedMinibatches
 
 
@@ -50,11 +51,11 @@ class Minibatches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return sum(max(1, -(-len(rows) // n) - (len(rows) % n == 1)) for rows, n in zip(self.rows, self.n_subjects, strict=True))
+        return sum(n_minibatches(len(rows), n) for rows, n in zip(self.rows, self.n_subjects, strict=True))
 
     def __iter__(self) -> Iterator[list[int]]:
         # The order is made when the first minibatch is asked for: a resumed run makes its iterator before it says which epoch comes.
-        generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
+        generator = epoch_generator(self.seed, self.epoch)
         chunks = [chunk for rows, n in zip(self.rows, self.n_subjects, strict=True) for chunk in self._chunks(rows, n, generator)]
         if len(self.rows) > 1 and self.shuffle and not self.in_turn:
             chunks = [chunks[k] for k in torch.randperm(len(chunks), generator=generator).tolist()]
@@ -63,10 +64,7 @@ class Minibatches(Sampler[list[int]]):
     def _chunks(self, rows: list[list[int]], n_subjects: int, generator: torch.Generator) -> list[list[int]]:
         """Minibatches of one kind."""
         order = torch.randperm(len(rows), generator=generator) if self.shuffle else torch.arange(len(rows))
-        chunks = list(order.split(n_subjects))
-        if len(chunks) > 1 and len(rows) % n_subjects == 1:
-            chunks[-2:] = [torch.cat(chunks[-2:])]
-        return [[row for subject in chunk.tolist() for row in rows[subject]] for chunk in chunks]
+        return [[row for subject in chunk.tolist() for row in rows[subject]] for chunk in cut(order, n_subjects)]
 
 
 class _Rows(Dataset[Batch]):

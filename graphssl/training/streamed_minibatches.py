@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from graphssl.data.streamed_batch import StreamedBatch
+from graphssl.training.minibatch_order import cut, epoch_generator, n_minibatches
 
 
 class StreamedMinibatches(Sampler[list[int]]):
@@ -37,18 +38,15 @@ class StreamedMinibatches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return max(1, -(-self.n // self.n_subjects) - (self.n % self.n_subjects == 1))
+        return n_minibatches(self.n, self.n_subjects)
 
     def __iter__(self) -> Iterator[list[int]]:
         # As in memory, the order is made when the first minibatch is asked for.
-        chunks = list(self._order().split(self.n_subjects))
-        if len(chunks) > 1 and len(chunks[-1]) == 1 < self.n_subjects:
-            chunks[-2:] = [torch.cat(chunks[-2:])]
-        yield from (chunk.tolist() for chunk in chunks)
+        yield from (chunk.tolist() for chunk in cut(self._order(), self.n_subjects))
 
     def _order(self) -> Int[Tensor, "n"]:
         """Subjects in the order in which they are taken."""
-        generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
+        generator = epoch_generator(self.seed, self.epoch)
         sizes = np.unique(self.shards, return_counts=True)[1].tolist()
         if len(sizes) <= self.window:
             return torch.randperm(self.n, generator=generator) if self.shuffle else torch.arange(self.n)
