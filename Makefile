@@ -11,9 +11,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 LEARN2LEARN := $(VENV)/.learn2learn
+LIGHTLY := $(VENV)/.lightly
 
 .DEFAULT_GOAL := help
-.PHONY: help demo encoders test lint docs bench learn2learn clean
+.PHONY: help demo encoders test lint docs bench learn2learn peers clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,9 +43,12 @@ docs: $(INSTALLED)  ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(INSTALLED)  ## measure ours beside peers and write the table of docs/reference/performance.md (ARGS="--smoke" for a quick look)
+	@$(MAKE) peers || echo "A peer could not be installed: the rows beside it stay empty" >&2
 	$(BIN)/python benchmarks $(ARGS)
 
 learn2learn: $(LEARN2LEARN)  ## build learn2learn, beside which meta-learning is tested (about a minute, once)
+
+peers: $(LEARN2LEARN) $(LIGHTLY)  ## install what is measured beside ours and used nowhere else
 
 clean:  ## remove what the other targets made, the environment included; runs/ stays
 	rm -rf $(VENV) site build dist htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -53,6 +57,11 @@ clean:  ## remove what the other targets made, the environment included; runs/ s
 $(LEARN2LEARN): $(INSTALLED)
 	$(BIN)/python -m pip install -c constraints.txt cython setuptools wheel
 	$(BIN)/python -m pip install --use-pep517 --no-deps --no-build-isolation --config-settings=--build-option=build_ext learn2learn==0.2.0
+	@touch $@
+
+# Its losses are measured beside ours. Its requirements are left out: of them they need PyTorch.
+$(LIGHTLY): $(INSTALLED)
+	$(BIN)/python -m pip install --no-deps lightly==1.6.0
 	@touch $@
 
 # Made anew only when a dependency changes. The file is touched last, so an interrupted installation is taken up again.

@@ -5,7 +5,7 @@ prototypes, two large and six small crops and a queue of 512 rows; DINO has 8192
 double precision (in single precision lightly's sum over DINO's prototypes is off by 1e-4). The floors are the matrix products, or the logarithms of
 shares of all crops.
 
-lightly is installed by `pip install --no-deps lightly`: its packages ask for torchvision when they are imported, its losses do not, so the files of
+lightly is installed by `make peers`: its packages ask for torchvision when they are imported, its losses do not, so the files of
 the losses are imported and the packages are not. Where it is absent nothing is compared.
 """
 
