@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphssl import __version__
@@ -267,18 +268,21 @@ def explain(words: Sequence[str]) -> None:
 
 def report(words: Sequence[str]) -> None:
     """write the report of a run folder anew"""
+    from graphssl.experiment.runs import held, read_manifest
     from graphssl.reports import is_meta_run, is_study_run, write_meta_report, write_report, write_study_report
 
     parser = _parser()
     parser.add_argument("run", type=str, help="run folder")
     parser.add_argument("--ids", action="store_true", help="name the subjects and scans that were left out, which else are counted")
     parsed = _parse(parser, words)
-    if is_meta_run(parsed.run) or is_study_run(parsed.run):
-        written = {"run": parsed.run, "report": str((write_meta_report if is_meta_run(parsed.run) else write_study_report)(parsed.run))}
-        _print(f"Report: {written['report']}", written, parsed)
-        return
-    page = write_report(parsed.run, ids=parsed.ids)
-    _print_evaluation({"run": parsed.run, "report": str(page)}, parsed)
+    read_manifest(Path(parsed.run))  # a folder that is none is not made
+    with held(Path(parsed.run)):
+        if is_meta_run(parsed.run) or is_study_run(parsed.run):
+            written = {"run": parsed.run, "report": str((write_meta_report if is_meta_run(parsed.run) else write_study_report)(parsed.run))}
+            _print(f"Report: {written['report']}", written, parsed)
+            return
+        page = write_report(parsed.run, ids=parsed.ids)
+        _print_evaluation({"run": parsed.run, "report": str(page)}, parsed)
 
 
 def audit(words: Sequence[str]) -> None:

@@ -32,7 +32,28 @@ def seal(folder: str | os.PathLike[str], names: Iterable[str] | None = None) -> 
         anew = tuple(names)
         sums = {name: known for name, known in read_seal(place).items() if not _is_below(name, anew)}
         sums |= {name: file_hash(place / name) for name in files_of(place) if _is_below(name, anew)}
-    with file_written_whole(place / SEAL) as aside:
+    _write(place, sums)
+
+
+def seal_replaced(folder: str | os.PathLike[str], name: str, content: Path) -> None:
+    """Write down the hash of a file that is about to take the place of another, or to be added; where the disk is full neither has changed.
+
+    Args:
+        folder: The folder. Without a seal it gets none that way.
+        name: The file, relative to the folder.
+        content: Where its content lies.
+
+    Raises:
+        DataError: If the seal that is there is damaged.
+        StorageError: If the disk is full, or must not be written to.
+    """
+    place = Path(folder)
+    if (place / SEAL).is_file():
+        _write(place, {**read_seal(place), name: file_hash(content)})
+
+
+def _write(folder: Path, sums: dict[str, str]) -> None:
+    with file_written_whole(folder / SEAL) as aside:
         aside.write_text("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)), encoding="utf-8")
 
 

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from graphssl.errors import DataError
-from graphssl.seal import SEAL, broken, file_hash, files_of, read_seal, seal, unseal
+from graphssl.seal import SEAL, broken, file_hash, files_of, read_seal, seal, seal_replaced, unseal
 
 
 @pytest.fixture
@@ -57,6 +57,17 @@ def test_files_written_anew_are_sealed_anew_and_others_are_not(folder):
     (folder / "units" / "more.json").unlink()
     seal(folder, ["units/more.json"])
     assert "units/more.json" not in read_seal(folder)
+
+
+def test_a_file_is_sealed_before_it_takes_its_place(folder, tmp_path):
+    (tmp_path / "page").write_text("new")
+    seal_replaced(folder, "report.html", tmp_path / "page")
+    assert not (folder / SEAL).exists()
+    seal(folder)
+    seal_replaced(folder, "empty", tmp_path / "page")
+    assert broken(folder) == ["empty was changed"]
+    (tmp_path / "page").replace(folder / "empty")
+    assert broken(folder) == []
 
 
 def test_a_folder_without_a_seal_gets_none_for_a_part(folder):

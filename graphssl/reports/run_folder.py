@@ -16,7 +16,7 @@ import pandas as pd
 from graphssl.errors import DataError, RunFolderError
 from graphssl.folders import file_written_whole
 from graphssl.results import read_results
-from graphssl.seal import seal
+from graphssl.seal import seal_replaced
 from graphssl.statistics.predictions import probability_columns
 
 Array = npt.NDArray[np.float64]
@@ -104,7 +104,7 @@ def write_page(run_folder: Path, page: str, name: str = "report.html") -> Path:
     """
     with file_written_whole(run_folder / name) as aside:
         aside.write_text(page, encoding="utf-8")
-    seal(run_folder, [name])
+        seal_replaced(run_folder, name, aside)
     return run_folder / name
 
 

@@ -16,7 +16,7 @@ from graphssl.data import Cohort
 from graphssl.datasets import simulate
 from graphssl.errors import DataError, RunFolderError
 from graphssl.experiment.audit import audit_run
-from graphssl.experiment.runs import joint_hash, run_hash
+from graphssl.experiment.runs import held, joint_hash, run_hash
 from graphssl.seal import broken, files_of, seal
 
 CONFIGURATION = {
@@ -91,6 +91,19 @@ def test_as_json(honest, capsys):
 def test_the_report_may_be_written_anew(copy):
     assert main(["report", str(copy), "--json"]) == 0
     assert findings(copy) == {}
+
+
+def test_no_report_is_written_while_a_run_writes(copy, capsys):
+    before = {name: (copy / name).read_bytes() for name in files_of(copy)}
+    with held(copy):
+        assert main(["report", str(copy)]) == 2
+    assert "Expected no other process to write into" in capsys.readouterr().err
+    assert {name: (copy / name).read_bytes() for name in files_of(copy)} == before
+
+
+def test_no_folder_is_made_to_report_on(tmp_path):
+    assert main(["report", str(tmp_path / "absent")]) == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_elsewhere_says_what_it_could_not_check(copy):
