@@ -26,6 +26,7 @@ from graphssl.statistics.metrics import auroc
 from graphssl.training.gradient_clipping import clip_adaptively
 from graphssl.training.learner import WarmupCosine
 from graphssl.training.model import Model
+from graphssl.training.seeds import nth_seed
 from graphssl.training.segment import (
     SEGMENTATION,
     SegmentationSettings,
@@ -274,7 +275,7 @@ def train_by_steps(
     with torch.random.fork_rng(devices=[]):
         for step in range(1, plan.n_steps + 1):
             trained.train()
-            step_seed = (seed * 1_000_003 + step) % 2**63
+            step_seed = nth_seed(seed, step)
             torch.manual_seed(step_seed)
             loss = _loss(encoder, objective, train[next(draws)].to(device), settings.view, plan.mixup, step_seed)
             if not torch.isfinite(loss):

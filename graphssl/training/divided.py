@@ -15,6 +15,7 @@ from graphssl.data.population_batch import PopulationBatch
 from graphssl.encoders.base import AbstractEncoder, Embedding
 from graphssl.objectives.base import AbstractObjective
 from graphssl.processes import Processes
+from graphssl.training.seeds import seed_of_process
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def divided(encoder: AbstractEncoder, objective: AbstractObjective, processes: P
         yield
         return
     shared = torch.Generator().manual_seed(torch.initial_seed())
-    torch.manual_seed((torch.initial_seed() + processes.rank * 2**40) % 2**63)
+    torch.manual_seed(seed_of_process(torch.initial_seed(), processes.rank))
     before = {part: vars(part).get("forward") for part in (encoder, *_outermost(objective))}
     for part in before:
         part.forward = _Share(part, objective, processes, shared)  # type: ignore[method-assign]

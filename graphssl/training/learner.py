@@ -17,6 +17,7 @@ from graphssl.processes import Processes
 from graphssl.training.accumulation import rows_at_once
 from graphssl.training.divided import divided
 from graphssl.training.layer_decay import layer_scales
+from graphssl.training.seeds import nth_seed
 
 # What is measured of the encoder after an epoch, by name; nothing after an epoch that it is not measured after.
 Watch = Callable[[AbstractEncoder, int], dict[str, float]]
@@ -67,7 +68,7 @@ class Learner(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step; a loss that is not finite stops the run."""
-        step_seed = (self.seed * 1_000_003 + self.global_step) % 2**63
+        step_seed = nth_seed(self.seed, self.global_step)
         torch.manual_seed(step_seed)
         in_parts = nullcontext() if self.rows_at_once is None else rows_at_once(self.encoder, self.rows_at_once, maps=self.objective.reads_maps)
         with in_parts, divided(self.encoder, self.objective, self.processes):
@@ -84,7 +85,7 @@ class Learner(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The loss with the same draws every epoch, so that epochs compare."""
         with divided(self.encoder, self.objective, self.processes):
-            loss = self.objective(self.encoder, batch, torch.Generator().manual_seed(self.seed * 1_000_003 + batch_idx))
+            loss = self.objective(self.encoder, batch, torch.Generator().manual_seed(nth_seed(self.seed, batch_idx)))
         self._check_finite(loss.total, batch, "validation")
         self._note("validation", {"loss": loss.total, **loss.parts})
         self.log("validation_loss", loss.total, prog_bar=True, on_epoch=True, batch_size=len(batch), sync_dist=True)

@@ -4,10 +4,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from graphssl.training.seeds import nth_seed
+
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
-    """Source of the order of an epoch; it depends on seed and epoch only, so that a resumed run sees what an unbroken one would have seen."""
-    return torch.Generator().manual_seed(1_000_003 * seed + epoch)
+    """Source of the order of an epoch."""
+    return torch.Generator().manual_seed(nth_seed(seed, epoch))
 
 
 def cut(order: Int[Tensor, "n"], n_subjects: int) -> list[Int[Tensor, "m"]]:

@@ -39,6 +39,7 @@ from graphssl.training.meta.source_batches import SourceBatches
 from graphssl.training.meta.strategies import DirectLearning, MetaLearning, SingleSource, Strategy
 from graphssl.training.meta.tasks import Source, Task, TaskSampler
 from graphssl.training.model import Model, fresh
+from graphssl.training.seeds import nth_seed, seed_of_process
 
 STOPPED = "stopped.ckpt"
 _MAX_NORM = 1.0
@@ -251,8 +252,8 @@ class _Run:
 
     def _step(self, tasks: list[Task], step: int, path: Any) -> Float[Tensor, "S"]:
         """One step of the optimiser; the loss of each source."""
-        step_seed = (self.seed * 1_000_003 + step) % 2**63
-        own_seed = (step_seed + self.processes.rank * 2**40) % 2**63  # tasks of other processes have other masks
+        step_seed = nth_seed(self.seed, step)
+        own_seed = seed_of_process(step_seed, self.processes.rank)  # tasks of other processes have other masks
         torch.manual_seed(own_seed)
         self.generator.manual_seed(own_seed)
         for group in self.optimizer.param_groups:
