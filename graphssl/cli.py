@@ -331,9 +331,12 @@ def completion(words: Sequence[str]) -> None:
     parser = _parser()
     parser.add_argument("shell", type=Shell, help="bash, zsh or fish")
     parsed = _parse(parser, words)
-    script = completion_script(VERBS, parsed.shell)
+    script = completion_script(VERBS, parsed.shell, OTHER_OPTIONS)
     print(json.dumps({"shell": parsed.shell, "script": script}) if parsed.json else script)
 
+
+# Verbs that take other options where a configuration asks for something else.
+OTHER_OPTIONS: dict[str, Callable[[Sequence[str]], None]] = {"evaluate": _evaluate_study}
 
 VERBS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     verb.__name__.replace("_", "-"): (verb, (verb.__doc__ or "").strip())

@@ -2,12 +2,14 @@
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, get_args
 
 import shtab
 from jsonargparse import capture_parser
 
 Shell = Literal["bash", "zsh", "fish"]
+Verb = Callable[[Sequence[str]], None]
 SHELLS: tuple[Shell, ...] = get_args(Shell)
 # Words of options that name files or folders.
 _OF_PLACES = {
@@ -29,24 +31,31 @@ _OF_PLACES = {
 _OF_PLACES |= {"apply", "fit", "fit_subjects", "from", "to"}
 
 
-def completion_script(verbs: Mapping[str, tuple[Callable[[Sequence[str]], None], str]], shell: Shell) -> str:
+def completion_script(
+    verbs: Mapping[str, tuple[Verb, str]],
+    shell: Shell,
+    others: Mapping[str, Verb] = MappingProxyType({}),
+) -> str:
     """The script that a shell reads to complete `graphssl`.
 
     Args:
         verbs: Function and description of each verb by name, as the command line has them; each makes its parser before it does anything else.
         shell: The shell.
+        others: By name of a verb, what it turns into where a configuration asks for it; options of both are completed.
     """
     root = argparse.ArgumentParser(prog="graphssl", description="Pre-training for clinical graphs and tables")
     below = root.add_subparsers()
     for name, (verb, what) in verbs.items():
-        _copy(capture_parser(verb, []), below.add_parser(name, help=what, description=what))
+        target = below.add_parser(name, help=what, description=what)
+        for each in (verb, *([others[name]] if name in others else [])):
+            _copy(capture_parser(each, []), target)
     return shtab.complete(root, shell=shell)
 
 
 def _copy(source: argparse.ArgumentParser, target: argparse.ArgumentParser) -> None:
     """Names, help and choices of options, without what makes jsonargparse of them."""
     for action in source._actions:
-        words = [word for word in action.option_strings if word not in ("-h", "--help")]
+        words = [word for word in action.option_strings if word not in target._option_string_actions]
         if action.option_strings and not words:
             continue
         told = _first_sentence(action.help)

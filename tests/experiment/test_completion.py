@@ -17,7 +17,7 @@ from graphssl.experiment.completion import SHELLS, completion_script
 
 @pytest.fixture(scope="module")
 def scripts():
-    return {shell: completion_script(cli.VERBS, shell) for shell in SHELLS}
+    return {shell: completion_script(cli.VERBS, shell, cli.OTHER_OPTIONS) for shell in SHELLS}
 
 
 # How each shell is started without anybody's settings, and told of the script and of a program that says its words instead of doing anything.
@@ -71,6 +71,7 @@ LINES = {
     "meta": "meta-train",
     "evaluate --evaluation.prot": "evaluate --evaluation.protocol",
     "evaluate --evaluation.protocol k": "evaluate --evaluation.protocol k_fold",
+    "evaluate --sha": "evaluate --share",
     "validate --kind cov": "validate --kind covariance",
     "pretrain --config st": "pretrain --config study.yaml",
     "completion f": "completion fish",
