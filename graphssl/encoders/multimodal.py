@@ -210,14 +210,15 @@ def visible_rows(part: Batch, rows: Int[Tensor, "B K"], least: int = 1) -> tuple
     Args:
         part: The batch of the modality.
         rows: Rows of each patient, -1 where there are fewer than `K`.
-        least: Where fewer rows are anybody's all are kept: in training, since one row alone has no statistics of a minibatch.
+        least: Where fewer rows are anybody's they are taken again up to so many: in training, since one row alone has no statistics of a minibatch.
     """
     read = rows[rows >= 0].unique()
-    if not least <= len(read) < len(part):
+    if not len(read) or least <= len(read) == len(part):
         return part, rows
     place = rows.new_full((len(part),), -1)
     place[read] = torch.arange(len(read), device=rows.device)
-    return part[read], torch.where(rows >= 0, place[rows.clamp(min=0)], -1)
+    taken = read if len(read) >= least else read.repeat(least)[:least]
+    return part[taken], torch.where(rows >= 0, place[rows.clamp(min=0)], -1)
 
 
 def of_patients(embedding: Embedding, rows: Int[Tensor, "B K"]) -> Embedding:

@@ -85,7 +85,24 @@ def test_rows_that_are_nobodys_are_left_out_unless_too_few_stay(batch):
     assert places.tolist() == [[1, -1], [-1, -1], [0, 1]]
     assert kept.subject_ids == (part.subject_ids[2], part.subject_ids[4])
     alone = torch.tensor([[4], [-1]])
-    assert visible_rows(part, alone, least=2) == (part, alone)
+    kept, places = visible_rows(part, alone, least=2)
+    assert kept.subject_ids == (part.subject_ids[4],) * 2
+    assert places.tolist() == [[0], [-1]]
+    everybody = torch.arange(len(part)).unsqueeze(1)
+    assert visible_rows(part, everybody, least=2) == (part, everybody)
+
+
+def test_what_is_hidden_passes_no_batch_normalisation_even_where_one_row_is_left(make, batch, monkeypatch):
+    encoder, read = make().train(), []
+    network = encoder.encoders["image"]
+    plain = network.forward
+    monkeypatch.setattr(network, "forward", lambda part: read.append(part.subject_ids) or plain(part))
+    has_image = batch.presence[:, 2].nonzero().squeeze(1)
+    hidden = torch.zeros(40, 3, dtype=torch.bool)
+    hidden[has_image[1:], 2] = True
+    found = encoder.separate(batch.hide(hidden))["image"]
+    assert read == [(batch.subject_ids[has_image[0]],) * 2]
+    assert found.mask.any(dim=1).nonzero().squeeze(1).tolist() == [int(has_image[0])]
 
 
 def test_modalities_are_left_out_in_training_but_never_the_last(make, batch, monkeypatch):
