@@ -6,7 +6,8 @@ from typing import Any
 from graphssl.data.cohort import Cohort
 from graphssl.evaluation.audits import leading_components, site_probe
 from graphssl.evaluation.protocols import evaluate, make_splits
-from graphssl.experiment.config import EvaluationSettings, Experiment
+from graphssl.experiment.config import Experiment
+from graphssl.experiment.evaluation_settings import EvaluationSettings
 from graphssl.experiment.explanation import write_explanation
 from graphssl.experiment.finetune import finetuned, task_of
 from graphssl.experiment.methods import MEAN_MASK, atlases_of, make_methods

@@ -1,14 +1,12 @@
 """Meta-training from a configuration: sources and a target become models, an adaptation curve, similarities and a report."""
 
 import inspect
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from graphssl.data.builder import AbstractBuilder
@@ -18,10 +16,12 @@ from graphssl.data.overlap import certain_overlap
 from graphssl.data.table import ColumnTokenizer
 from graphssl.data.timeline import TimelineTokenizer
 from graphssl.encoders.base import AbstractEncoder
-from graphssl.errors import ConfigError, InputError, LeakageError
+from graphssl.errors import ConfigError, LeakageError
 from graphssl.evaluation import BASELINES, few_shot_baselines
-from graphssl.experiment.config import CohortSource, known_keys, of_sites, one_builder
-from graphssl.experiment.parser import Parser, nearest, reason
+from graphssl.experiment.builders import one_builder
+from graphssl.experiment.cohort_source import CohortSource, of_sites
+from graphssl.experiment.config import known_keys
+from graphssl.experiment.parser import Parser, instantiated, nearest, resolved
 from graphssl.experiment.runs import RunFolder, describe
 from graphssl.experiment.smoke import simulated_in_place
 from graphssl.graphs.connectome import ConnectomeBuilder
@@ -273,14 +273,9 @@ def instantiate_meta(parser: ArgumentParser, parsed: Namespace, *, smoke: bool =
     known = inspect.signature(MetaExperiment).parameters
     if smoke:
         _stand_in(parsed)
-    text = yaml.safe_dump(json.loads(json.dumps({k: v for k, v in parsed.as_dict().items() if k in known}, default=str)), sort_keys=False)
-    try:
-        made = parser.instantiate(parsed)
-        experiment = MetaExperiment(**{key: made[key] for key in known})
-    except InputError:
-        raise
-    except (TypeError, ValueError) as error:  # jsonargparse wraps what a constructor says
-        raise ConfigError(reason(str(error))) from error
+    text = resolved({key: value for key, value in parsed.as_dict().items() if key in known})
+    made = instantiated(parser, parsed)
+    experiment = MetaExperiment(**{key: made[key] for key in known})
     if not smoke:
         return experiment, text
     experiment.name, experiment.n_smoke = f"{experiment.name}-smoke", _SMALL

@@ -31,7 +31,8 @@ from graphssl.evaluation.modalities import EmbeddingBoosting, LateAverage, Modal
 from graphssl.evaluation.nearest import NearestNeighborProbe
 from graphssl.evaluation.segmenter import MeanMask, Segmenter
 from graphssl.evaluation.tuning import InnerUnit, Tuned
-from graphssl.experiment.config import COMPARISONS, OF_MODALITIES, ONLY, EvaluationSettings, Experiment
+from graphssl.experiment.config import Experiment
+from graphssl.experiment.evaluation_settings import COMPARISONS, OF_MODALITIES, ONLY, EvaluationSettings
 from graphssl.graphs import ConnectomeBuilder, ScanContrast
 from graphssl.objectives import AbstractObjective, default_objective
 from graphssl.training.fit import TrainingSettings

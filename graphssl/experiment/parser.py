@@ -1,13 +1,15 @@
-"""An argument parser whose errors are sentences."""
+"""An argument parser whose errors are sentences, and what is made of what it parsed: objects, and a configuration as it was resolved."""
 
 import difflib
+import json
 import re
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
+import yaml
+from jsonargparse import ArgumentParser, Namespace
 
-from graphssl.errors import ConfigError
+from graphssl.errors import ConfigError, InputError
 
 _PREFIX = "Expected a configuration that fits, found: "
 _UNKNOWN = (
@@ -41,6 +43,26 @@ class Parser(ArgumentParser):
             wrong = next((part for part in found.group(1).split(".") if part not in keys), "")
             text = f"{text}.{nearest(wrong, sorted(keys))}"
         raise ConfigError(f"{_PREFIX}{text}")
+
+
+def instantiated(parser: ArgumentParser, parsed: Namespace) -> Namespace:
+    """The objects of a parsed configuration.
+
+    Raises:
+        ConfigError: If a class refuses its arguments.
+        InputError: Any other that a constructor raises.
+    """
+    try:
+        return parser.instantiate(parsed)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:  # jsonargparse wraps what a constructor says
+        raise ConfigError(reason(str(error))) from error
+
+
+def resolved(settings: Mapping[str, Any]) -> str:
+    """A configuration as YAML of plain values, from which the same one is read."""
+    return yaml.safe_dump(json.loads(json.dumps(settings, default=str)), sort_keys=False)
 
 
 def reason(message: str) -> str:

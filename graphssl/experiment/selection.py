@@ -8,8 +8,9 @@ import numpy as np
 from graphssl.data.cohort import Cohort
 from graphssl.data.pooled import pooled, shared, without_masks
 from graphssl.errors import ConfigError
-from graphssl.experiment.config import Experiment, PoolSettings
+from graphssl.experiment.config import Experiment
 from graphssl.experiment.methods import objective_of
+from graphssl.experiment.pool_settings import PoolSettings
 from graphssl.experiment.runs import RunFolder
 from graphssl.objectives import AbstractObjective
 from graphssl.reports import write_selection_page

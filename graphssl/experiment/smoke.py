@@ -12,7 +12,10 @@ from graphssl.data.streamed_cohort import StreamedCohort
 from graphssl.data.table import ColumnTokenizer
 from graphssl.datasets.simulate import GroundTruth
 from graphssl.datasets.simulate_stays import TREATMENTS
-from graphssl.experiment.config import BUILDERS, CohortSource, Experiment, StageSource, instantiate
+from graphssl.experiment.builders import BUILDERS
+from graphssl.experiment.cohort_source import CohortSource
+from graphssl.experiment.config import Experiment, instantiate
+from graphssl.experiment.stage_source import StageSource
 
 _PER_CLASS = 6
 _SITES = 2

@@ -13,12 +13,14 @@ from jsonargparse import Namespace
 
 from graphssl.data.cohort import Cohort
 from graphssl.data.union import union_of_labels
-from graphssl.errors import ConfigError, InputError
+from graphssl.errors import ConfigError
 from graphssl.evaluation.shares import Share
 from graphssl.evaluation.studies import Cell, CellSettings, Study, grid, merged, others, run_study
-from graphssl.experiment.config import CohortSource, EvaluationSettings, Experiment, experiment_parser, instantiate, known_keys
+from graphssl.experiment.cohort_source import CohortSource
+from graphssl.experiment.config import Experiment, experiment_parser, instantiate, known_keys
+from graphssl.experiment.evaluation_settings import EvaluationSettings
 from graphssl.experiment.methods import objective_of
-from graphssl.experiment.parser import Parser, nearest, reason
+from graphssl.experiment.parser import Parser, instantiated, nearest, resolved
 from graphssl.experiment.runs import RunFolder
 from graphssl.experiment.smoke import instantiate_small
 from graphssl.folders import file_written_whole
@@ -181,7 +183,7 @@ def instantiate_study(parsed: Namespace) -> tuple[StudyExperiment, str]:
         ConfigError: If something is wrong with it.
     """
     settings = {key: value for key, value in parsed.as_dict().items() if key in _KEYS}
-    text = yaml.safe_dump(json.loads(json.dumps(settings, default=str)), sort_keys=False)
+    text = resolved(settings)
     # Base, axes and parts stay as they are written: their classes are made cell by cell, after changes were laid over them.
     questions = [Question(**question) for question in settings["questions"]]
     parts = {name: Part(**part) for name, part in settings["parts"].items()}
@@ -291,12 +293,7 @@ class _CellReader:
 
     def _of_cell(self, configuration: dict[str, Any]) -> tuple[CellSettings, list[CohortSource]]:
         parsed = self.cell_parser.parse_object({key: value for key, value in configuration.items() if key in _OF_CELL})
-        try:
-            made = self.cell_parser.instantiate(parsed)
-        except InputError:
-            raise
-        except (TypeError, ValueError) as error:  # jsonargparse wraps what a constructor says
-            raise ConfigError(reason(str(error))) from error
+        made = instantiated(self.cell_parser, parsed)
         settings: CellSettings = made["cell"]
         if self.smoke:
             steps = replace(settings.steps, n_steps=_SMOKE_STEPS, rule=None, n_checks=2)

@@ -12,8 +12,10 @@ import yaml
 
 from graphssl.data import Cohort, Schema
 from graphssl.encoders import GraphTransformer
-from graphssl.experiment.config import CohortSource, EvaluationSettings, Experiment
+from graphssl.experiment.cohort_source import CohortSource
+from graphssl.experiment.config import Experiment
 from graphssl.experiment.evaluate import run_evaluate
+from graphssl.experiment.evaluation_settings import EvaluationSettings
 from graphssl.experiment.pretrain import run_pretrain
 from graphssl.objectives import MaskedRegions
 from graphssl.training import TrainingSettings
@@ -86,6 +88,19 @@ def save_volume(path: Path, values: np.ndarray, affine: np.ndarray = AFFINE) -> 
 
 
 # Experiments of verbs
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., str]:
+    """Writes a configuration, of 24 simulated subjects where it names no cohort: `write(name="study", …)` gives the path."""
+    simulated = {"adapter": "simulate", "arguments": {"atlases": ["simulated20"], "n_subjects": 24, "sites": 2}}
+
+    def written(**settings: Any) -> str:
+        path = tmp_path / "study.yaml"
+        path.write_text(yaml.safe_dump({"name": "study", "cohort": simulated, **settings}), encoding="utf-8")
+        return str(path)
+
+    return written
 
 
 @pytest.fixture(scope="session")

@@ -1,40 +1,21 @@
 """Configurations: read from YAML and command line, refused with the nearest known key, written so that they can be given back."""
 
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 import yaml
 
-from graphssl.cli import main
-from graphssl.data import Atlas, Cohort, Column, Schema, StreamedCohort, write_shards
-from graphssl.datasets import GroundTruth
 from graphssl.encoders import GraphTransformer
-from graphssl.errors import AtlasError, ConfigError, DataError
-from graphssl.estimators import ConnectomeClassifier
-from graphssl.experiment.config import OURS, CohortSource, EvaluationSettings, experiment_parser, instantiate, read_experiment
-from graphssl.experiment.methods import make_method, make_tuned
+from graphssl.errors import ConfigError
+from graphssl.experiment.config import experiment_parser, instantiate, read_experiment
+from graphssl.experiment.evaluation_settings import EvaluationSettings
+from graphssl.experiment.methods import make_method
 from graphssl.experiment.runs import RunFolder
 from graphssl.graphs import CohortHarmonizer
 from graphssl.objectives import MaskedConnections, MaskedRegions, NTXent, WeightedSum
 from graphssl.views import Compose, TimeWindow, WeightNoise
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-SIMULATED = {"adapter": "simulate", "arguments": {"atlases": ["simulated20"], "n_subjects": 24, "sites": 2}}
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Writer of configurations: `write(name="study", …)` gives the path."""
-
-    def writer(**settings):
-        path = tmp_path / "study.yaml"
-        path.write_text(yaml.safe_dump({"name": "study", "cohort": SIMULATED, **settings}), encoding="utf-8")
-        return str(path)
-
-    return writer
 
 
 def read(path, *words):
@@ -59,46 +40,6 @@ def test_the_label_fractions_are_those_of_the_field():
     settings = read(str(CONFIGS / "abide" / "label_fractions.yaml"))[0].evaluation
     assert settings.label_fractions == (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
     assert len(settings.seeds) >= 5
-
-
-# What is tuned
-
-
-def test_what_is_tuned_becomes_an_estimator_that_chooses(write):
-    grids = {
-        "pretrained": {
-            "objective": [
-                {"class_path": "graphssl.objectives.MaskedConnections", "init_args": {"ratio": 0.4}},
-                {"class_path": "graphssl.objectives.MaskedRegions"},
-            ],
-            "finetuning__learning_rate": [0.1, 0.01],
-            "mode": ["probe"],
-        },
-        "svm_partial": {"classifier__model__C": [0.1, 1.0]},
-    }
-    experiment, text = read(write(evaluation={"tuned": grids, "n_inner": 4}))
-    ours = make_tuned("pretrained", experiment)
-    assert isinstance(ours.estimator, ConnectomeClassifier)
-    assert [type(objective).__name__ for objective in ours.grid["objective"]] == ["MaskedConnections", "MaskedRegions"]
-    assert ours.grid["objective"][0].ratio == 0.4
-    assert (ours.grid["finetuning__learning_rate"], ours.n_inner, ours.inner) == ([0.1, 0.01], 4, "site")
-    experiment.evaluation = replace(experiment.evaluation, protocol="k_fold")
-    svm = make_tuned("svm_partial", experiment)
-    assert (svm.grid, svm.inner) == (grids["svm_partial"], "subject")
-    written = yaml.safe_load(text)["evaluation"]["tuned"]["pretrained"]
-    assert written["objective"][0]["init_args"]["ratio"] == 0.4
-    assert written["mode"] == ["probe"]
-
-
-def test_scores_must_be_known(write):
-    assert read(write(evaluation={"scores": ["physionet2012_event2"]}))[0].evaluation.scores == ("physionet2012_event2",)
-    with pytest.raises(ConfigError, match="Expected scores among .*found 'physionet2012_event3'.*Did you mean 'physionet2012_event2'"):
-        read(write(evaluation={"scores": ["physionet2012_event3"]}))
-
-
-def test_what_is_to_be_tuned_must_be_known(write):
-    with pytest.raises(ConfigError, match="methods or baselines to tune, found 'svm_tangents'. Did you mean 'svm_tangent'"):
-        read(write(evaluation={"tuned": {"svm_tangents": {"classifier__model__C": [1.0]}}}))
 
 
 # Reading
@@ -141,37 +82,6 @@ def test_a_harmoniser_before_the_encoder(write):
     assert yaml.safe_load(text)["builder"]["init_args"]["harmonizer"]["init_args"]["unseen"] == "pooled"
     with pytest.raises(ConfigError, match="'?unsen'? is not (accepted|expected)"):
         read(write(builder={"harmonizer": {**harmonizer, "init_args": {"unsen": "pooled"}}}))
-
-
-def test_stages_become_a_chain_and_can_be_given_back(write, tmp_path):
-    stages = [
-        {"name": "public", "cohort": {"adapter": "simulate", "arguments": {**SIMULATED["arguments"], "seed": 3}}, "epochs": 5, "anchor": 0.1},
-        {"name": "task", "objective": {"class_path": "graphssl.objectives.MaskedConnections"}, "pretraining": {"max_epochs": 2}},
-    ]
-    experiment, text = read(write(stages=stages))
-    public, task = experiment.chain
-    assert (public.name, public.epochs, public.anchor, len(public.cohort), task.cohort) == ("public", 5, 0.1, 24, None)
-    assert (type(task.objective), task.settings.max_epochs, public.settings) == (MaskedConnections, 2, None)
-    assert make_method("pretrained", experiment).stages == experiment.chain
-    (tmp_path / "again.yaml").write_text(text, encoding="utf-8")
-    again, same = read(str(tmp_path / "again.yaml"))
-    assert same == text
-    assert [stage.described() for stage in again.chain] == [stage.described() for stage in experiment.chain]
-    assert "stages" not in read(write())[1]
-
-
-@pytest.mark.parametrize(
-    ("stage", "message"),
-    [
-        ({"name": "a b"}, "Expected a name of a stage of letters"),
-        ({"name": "a", "epochs": -1}, "Expected epochs ≥ 0"),
-        ({"name": "a", "columns": {}, "images": {}}, "found columns and images"),
-        ({"name": "a", "anker": 1.0}, "anchor"),
-    ],
-)
-def test_stages_that_do_not_fit(write, stage, message):
-    with pytest.raises(ConfigError, match=message):
-        read(write(stages=[stage]))
 
 
 def test_what_is_left_out_has_the_defaults_of_the_constructors(write):
@@ -237,6 +147,14 @@ def test_objectives_and_views_may_stand_inside_one_another(write, tmp_path):
     again, same = read(str(tmp_path / "config.yaml"))
     assert same == text
     assert repr(again.objective) == repr(expected)
+
+
+def test_parsing_and_making_are_apart(write):
+    parser = experiment_parser()
+    parsed = parser.parse_args(["--config", write(), "--seed", "5"])
+    experiment, text = instantiate(parser, parsed)
+    assert experiment.seed == yaml.safe_load(text)["seed"] == 5
+    assert "config" not in yaml.safe_load(text)
 
 
 # Refusals
@@ -316,185 +234,3 @@ def test_a_file_that_is_missing(tmp_path):
 def test_a_cohort_is_needed():
     with pytest.raises(ConfigError, match="Expected the cohort to have a path or an adapter, found neither"):
         read_experiment(["--name", "study"])
-
-
-# How to evaluate
-
-
-@pytest.mark.parametrize("name", OURS)
-def test_known_methods(name):
-    assert EvaluationSettings(methods=(name,), audited=(name,)).methods == (name,)
-
-
-def test_unknown_methods_baselines_and_audits():
-    with pytest.raises(ConfigError, match=r"methods among pretrained, .*; found 'pretrain'\. Did you mean 'pretrained'\?"):
-        EvaluationSettings(methods=("pretrain",))
-    with pytest.raises(ConfigError, match=r"baselines among .*; found 'logistic'\. Did you mean 'logistic_\w+'\?"):
-        EvaluationSettings(baselines=("logistic",))
-    with pytest.raises(ConfigError, match=r"audited methods to be among the methods and baselines, found \['gat'\]"):
-        EvaluationSettings(audited=("gat",))
-
-
-# The cohort
-
-
-def test_an_adapter_is_called_with_atlases_made_of_names():
-    cohort, truth = CohortSource("simulate", {"atlases": ["simulated20", "small=simulated10"], "n_subjects": 8, "sites": 2}).load()
-    assert isinstance(cohort, Cohort)
-    assert isinstance(truth, GroundTruth)
-    assert [(name, len(data.atlas)) for name, data in cohort.regions.items()] == [("simulated20", 20), ("small", 10)]
-
-
-def saved_cohort(folder: str, size: int = 8) -> Cohort:
-    """An adapter of somebody's own."""
-    return Cohort.load(folder).select(Cohort.load(folder).ids[:size])
-
-
-def whole_atlas(atlas: Atlas) -> Cohort:
-    """An adapter that wants one atlas."""
-    assert isinstance(atlas, Atlas)
-    raise DataError(f"found {len(atlas)} regions")
-
-
-def test_an_adapter_may_be_any_function_by_its_dotted_name(make_cohort, tmp_path, monkeypatch):
-    import sys
-
-    module = sys.modules[__name__]
-    monkeypatch.setitem(sys.modules, "own_adapters", module)
-    make_cohort().save(tmp_path / "cohort")
-    cohort, truth = CohortSource("own_adapters.saved_cohort", {"folder": str(tmp_path / "cohort"), "size": 6}).load()
-    assert (len(cohort), truth) == (6, None)
-    with pytest.raises(DataError, match="found 12 regions"):
-        CohortSource("own_adapters.whole_atlas", {"atlas": "simulated12"}).load()
-
-
-def test_errors_of_the_data_stay_what_they_are(tmp_path):
-    with pytest.raises(DataError, match="Expected a folder at"):
-        CohortSource("load_timeseries", {"folder": str(tmp_path / "none"), "atlas": "simulated20"}).load()
-    with pytest.raises(AtlasError, match="simulated<N>"):
-        CohortSource("load_timeseries", {"folder": str(tmp_path), "atlas": "cc2000"}).load()
-
-
-@pytest.mark.parametrize(
-    ("adapter", "message"),
-    [
-        ("load_timeserie", r"found 'load_timeserie'\. Did you mean 'load_timeseries'\?"),
-        ("zzz", "function of graphssl.datasets or a dotted name, found 'zzz'"),
-        ("no_such_package.load", "found 'no_such_package.load'"),
-        ("os.environ", "found 'os.environ'"),
-        ("", "found ''"),
-    ],
-)
-def test_unknown_adapters(adapter, message):
-    with pytest.raises(ConfigError, match=message):
-        CohortSource(adapter).load()
-
-
-def test_sources_of_the_same_subjects_are_put_side_by_side(make_cohort, tmp_path):
-    cohort = make_cohort(n_subjects=8)
-    cohort.save(tmp_path / "scans")
-    more = pd.DataFrame({"height": range(8)}, index=cohort.subjects.index)
-    Cohort("table", more.astype(float), Schema([Column("height", "continuous")])).save(tmp_path / "table")
-    source = CohortSource(path=str(tmp_path / "scans"), beside=[{"path": str(tmp_path / "table")}])
-    both = source.load()[0]
-    assert both.subjects["height"].tolist() == list(range(8))
-    assert set(both.regions) == set(cohort.regions)
-    assert source.absent() == []
-    assert CohortSource(path=str(tmp_path / "scans"), beside=[{"path": str(tmp_path / "none")}]).absent() == [str(tmp_path / "none")]
-    with pytest.raises(ConfigError, match="Expected sources beside the first with adapter, arguments, path.*found 'paht'. Did you mean 'path'"):
-        CohortSource(path=str(tmp_path / "scans"), beside=[{"paht": "x"}]).load()
-
-
-def test_sites_of_a_source(make_cohort, tmp_path):
-    simulated = {"adapter": "simulate", "arguments": {"atlases": ["simulated20"], "n_subjects": 12, "sites": 3}}
-    whole = CohortSource(**simulated).load()[0]
-    two = CohortSource(**simulated, sites=["site-1", "site-3"]).load()[0]
-    other = CohortSource(**simulated, without_sites=["site-1", "site-3"]).load()[0]
-    assert set(two.sites) == {"site-1", "site-3"}
-    assert set(other.sites) == {"site-2"}
-    assert {*two.ids, *other.ids} == set(whole.ids)
-    assert two.name == whole.name
-    with pytest.raises(ConfigError, match=r"Expected sites of 'simulated' \(site-1, site-2, site-3\), found 'site_2'\. Did you mean 'site-2'"):
-        CohortSource(**simulated, sites=["site_2"]).load()
-
-
-def test_a_path_is_opened_as_what_it_is_recognised_as(write, make_cohort, tmp_path):
-    cohort = make_cohort(n_subjects=8)
-    folder = str(cohort.save(tmp_path / "saved"))
-    experiment, text = read(write(cohort={"path": folder}))
-    assert experiment.cohort.load()[0].hash == cohort.hash
-    assert yaml.safe_load(text)["cohort"] == {"path": folder, "arguments": {}}
-    plain = yaml.safe_load(read(write())[1])
-    assert not {"path", "beside"} & set(plain["cohort"]), "runs of adapters keep their hash"
-    assert "modalities" not in plain, "and so do those of one kind of data"
-    assert "missing" not in plain["evaluation"]
-    np.savetxt(tmp_path / "01.csv", np.full((20, 20), 0.3), delimiter=",")
-    matrices = {"path": str(tmp_path / "01.csv"), "arguments": {"atlas": "simulated20"}}
-    experiment, _ = read(write(cohort=matrices), "--cohort.arguments.fisher_z", "true")
-    assert experiment.cohort.load()[0].regions["simulated20"].provenance.fisher_z
-
-
-def test_options_of_a_path_are_those_of_the_command_line(write, tmp_path):
-    with pytest.raises(ConfigError, match=r"options, found 'atlases'\. Did you mean 'atlas'\?"):
-        CohortSource(path=str(tmp_path), arguments={"atlases": ["simulated20"]}).load()
-    with pytest.raises(DataError, match="Expected a folder or a file at .*none, found nothing"):
-        CohortSource(path=str(tmp_path / "none")).load()
-    for settings, found in (({}, "neither"), ({"path": "x", "adapter": "simulate"}, "both")):
-        with pytest.raises(ConfigError, match=f"Expected the cohort to have a path or an adapter, found {found}"):
-            read(write(cohort=settings))
-
-
-def test_arguments_of_the_adapter():
-    with pytest.raises(ConfigError, match=r"arguments of simulate, found 'n_subject'\. Did you mean 'n_subjects'\?"):
-        CohortSource("simulate", {"atlases": ["simulated20"], "n_subject": 8}).load()
-    with pytest.raises(ConfigError, match=r"arguments that simulate needs, found none for one of them: missing a required argument: 'atlases'"):
-        CohortSource("simulate", {"n_subjects": 8}).load()
-
-
-def test_the_address_of_a_database(write, tmp_path, capsys):
-    plain, with_password = "postgresql://reader@host/omop", "postgresql://reader:s3cret@host/omop"
-    assert CohortSource("load_omop", {"source": plain}).absent() == []
-    path = write(cohort={"adapter": "load_omop", "arguments": {"source": with_password}})
-    with pytest.raises(ConfigError, match="Expected the address of a database without a password") as caught:
-        read(path)
-    assert "s3cret" not in str(caught.value)
-    assert main(["pretrain", "--config", str(path), "--output", str(tmp_path / "runs")]) == 2
-    assert "s3cret" not in "".join(capsys.readouterr())
-    assert not (tmp_path / "runs").exists()
-
-
-def test_absent_files_are_named(tmp_path):
-    (tmp_path / "scans").mkdir()
-    here, table = str(tmp_path / "scans"), str(tmp_path / "atlas.tsv")
-    source = CohortSource("load_timeseries", {"folder": here, "atlas": f"own={table}", "participants": str(tmp_path / "none.tsv")})
-    assert source.absent() == [str(tmp_path / "none.tsv"), table]
-    assert CohortSource("load_timeseries", {"folder": here, "atlas": "simulated20"}).absent() == []
-    assert CohortSource("load_abide_arrays", {"root": "no/such", "atlases": ["cc200=no/such.csv", "simulated20"]}).absent() == [
-        "no/such",
-        "no/such.csv",
-    ]
-    assert CohortSource("simulate", {"atlases": ["simulated20"]}).absent() == []
-    assert CohortSource(path=here, arguments={"atlas": f"own={table}", "participants": "none.tsv"}).absent() == ["none.tsv", table]
-    assert CohortSource(path="no/such").absent() == ["no/such"]
-    with pytest.raises(ConfigError, match="Did you mean 'folder'"):
-        CohortSource("load_timeseries", {"foldr": here}).absent()
-
-
-def test_parsing_and_making_are_apart(write):
-    parser = experiment_parser()
-    parsed = parser.parse_args(["--config", write(), "--seed", "5"])
-    experiment, text = instantiate(parser, parsed)
-    assert experiment.seed == yaml.safe_load(text)["seed"] == 5
-    assert "config" not in yaml.safe_load(text)
-
-
-def test_a_window_streams_shards_and_stands_beside_a_path_alone(make_cohort, tmp_path):
-    path = str(write_shards(make_cohort(n_subjects=8), tmp_path / "shards", size=3))
-    streamed = CohortSource(path=path, window=2).open()
-    assert isinstance(streamed, StreamedCohort)
-    assert streamed.window == 2
-    assert CohortSource(path=path).open().hash == CohortSource(path=path).load()[0].hash == make_cohort(n_subjects=8).hash
-    with pytest.raises(ConfigError, match="Expected a cohort in memory, found window=2"):
-        CohortSource(path=path, window=2).load()
-    with pytest.raises(ConfigError, match="a window beside the path of a cohort in shards alone, found sites too"):
-        CohortSource(path=path, window=2, sites=["site-0"])

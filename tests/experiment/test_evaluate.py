@@ -19,9 +19,10 @@ from graphssl.encoders import (
     TimelineTransformer,
 )
 from graphssl.errors import ConfigError, DataError, RunFolderError, SchemaError
-from graphssl.experiment.config import CohortSource, EvaluationSettings
+from graphssl.experiment.cohort_source import CohortSource
 from graphssl.experiment.embed import embed
 from graphssl.experiment.evaluate import run_evaluate
+from graphssl.experiment.evaluation_settings import EvaluationSettings
 from graphssl.experiment.finetune import run_finetune
 from graphssl.experiment.methods import make_method
 from graphssl.graphs import ConnectomeBuilder, FeatureGroup, PopulationBuilder

@@ -14,7 +14,7 @@ from graphssl.encoders import (
     TableTransformer,
 )
 from graphssl.errors import ConfigError
-from graphssl.experiment.config import CohortSource
+from graphssl.experiment.cohort_source import CohortSource
 from graphssl.experiment.methods import make_method, objective_of
 from graphssl.graphs import ConnectomeBuilder
 from graphssl.objectives import MaskedColumns, MaskedConnections, MaskedRegions

@@ -7,8 +7,10 @@ from graphssl.data import ColumnTokenizer, ImageBuilder, MultimodalBuilder
 from graphssl.encoders import Concatenation, MultimodalEncoder, ResNet, TableTransformer
 from graphssl.errors import CheckpointError, ConfigError
 from graphssl.evaluation import EmbeddingBoosting, LateAverage, MissingAtTest, ModalityClassifier
-from graphssl.experiment.config import CohortSource, EvaluationSettings, Experiment
+from graphssl.experiment.cohort_source import CohortSource
+from graphssl.experiment.config import Experiment
 from graphssl.experiment.embed import embed
+from graphssl.experiment.evaluation_settings import EvaluationSettings
 from graphssl.experiment.finetune import run_finetune
 from graphssl.experiment.methods import _with_missing, make_method, objective_of
 from graphssl.objectives.masked_modality import MaskedModality

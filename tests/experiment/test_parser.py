@@ -1,10 +1,13 @@
 """Errors of parsing are one sentence, with the nearest known key."""
 
+from datetime import time
+from pathlib import Path
+
 import pytest
 
 from graphssl.encoders import AbstractEncoder
-from graphssl.errors import ConfigError
-from graphssl.experiment.parser import Parser, nearest, reason
+from graphssl.errors import ConfigError, DataError
+from graphssl.experiment.parser import Parser, instantiated, nearest, reason, resolved
 
 
 @pytest.fixture
@@ -62,3 +65,31 @@ def test_nearest(word, hint):
 
 def test_reason_without_a_union_is_the_message_in_one_line():
     assert reason("first\n   second  third\n") == "first second third"
+
+
+class Meeting:
+    def __init__(self, hour: int = 12) -> None:
+        if hour < 0:
+            raise DataError("Expected a day with hours, found none.")
+        self.when = time(hour)
+
+
+@pytest.fixture
+def meeting(parser):
+    parser.add_class_arguments(Meeting, "meeting")
+    return lambda hour: instantiated(parser, parser.parse_args([f"--meeting.hour={hour}"])).meeting
+
+
+def test_objects_of_a_parsed_configuration(meeting):
+    assert meeting(9).when == time(9)
+
+
+def test_what_a_constructor_refuses_is_an_error_of_the_configuration(meeting):
+    with pytest.raises(ConfigError, match=r"hour must be in 0\.\.23"):
+        meeting(25)
+    with pytest.raises(DataError, match="Expected a day with hours"):
+        meeting(-1)
+
+
+def test_a_resolved_configuration_keeps_its_order_and_holds_plain_values():
+    assert resolved({"name": "study", "folder": Path("runs"), "seeds": (1, 2)}) == "name: study\nfolder: runs\nseeds:\n- 1\n- 2\n"

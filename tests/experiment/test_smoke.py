@@ -10,14 +10,12 @@ from graphssl.experiment.smoke import instantiate_small
 
 
 @pytest.fixture
-def small(tmp_path):
+def small(write):
     """`small(cohort={…}, …)` gives the small experiment of a configuration and its text."""
 
     def make(**settings):
-        path = tmp_path / "study.yaml"
-        path.write_text(yaml.safe_dump({"name": "study", **settings}), encoding="utf-8")
         parser = experiment_parser()
-        return instantiate_small(parser, parser.parse_args(["--config", str(path)]))
+        return instantiate_small(parser, parser.parse_args(["--config", write(**settings)]))
 
     return make
 

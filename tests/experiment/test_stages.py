@@ -11,9 +11,10 @@ from graphssl.data import Cohort, Column
 from graphssl.datasets import simulate_images
 from graphssl.errors import LeakageError
 from graphssl.evaluation.protocols import make_splits, make_task
-from graphssl.experiment.config import CohortSource, StageSource
+from graphssl.experiment.cohort_source import CohortSource
 from graphssl.experiment.evaluate import run_evaluate
 from graphssl.experiment.pretrain import run_pretrain
+from graphssl.experiment.stage_source import StageSource
 from graphssl.experiment.stages import check_stages_apart, probe_of
 from graphssl.results import read_results
 from graphssl.training import Stage, load_model, pretrain_stages
