@@ -1,5 +1,7 @@
 """What the tests of sources and verbs share: a small cohort, its atlas and both as files; quick experiments and their run folders."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,12 @@ import pandas as pd
 import pytest
 import yaml
 
+from graphssl.atlases import load_atlas
+from graphssl.cli import main
 from graphssl.data import Cohort, Schema
+from graphssl.datasets import simulate
 from graphssl.encoders import GraphTransformer
+from graphssl.experiment.audit import audit_run
 from graphssl.experiment.cohort_source import CohortSource
 from graphssl.experiment.config import Experiment
 from graphssl.experiment.evaluate import run_evaluate
@@ -178,3 +184,59 @@ def table_cohort() -> Callable[..., Cohort]:
         return Cohort("wards", table, Schema.infer(table, roles={"died": "target", "hospital": "site"}))
 
     return made
+
+
+# Audits
+
+
+EVALUATED = {
+    "name": "run",
+    "target": "diagnosis",
+    "encoder": {"class_path": "graphssl.encoders.MLP", "init_args": {"width": 8}},
+    "objective": {"class_path": "graphssl.objectives.MaskedRegions"},
+    "pretraining": {"max_epochs": 1, "accelerator": "cpu"},
+    "finetuning": {"max_epochs": 1, "accelerator": "cpu"},
+    "evaluation": {"methods": ["scratch_probe"], "baselines": ["logistic_correlation", "covariates"], "audited": ["covariates"], "seeds": [0]},
+}
+
+
+@pytest.fixture(scope="session")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of a saved cohort in which pairs of subjects are families, and the cohort."""
+    place = tmp_path_factory.mktemp("audit")
+    cohort = simulate(atlases=[load_atlas("simulated20")], n_subjects=40, sites=2, seed=1).cohort
+    cohort.save(place / "cohort")
+    text = yaml.safe_dump({**EVALUATED, "cohort": {"path": str(place / "cohort")}, "output": str(place)})
+    (place / "run.yaml").write_text(text)
+    assert main(["evaluate", "--config", str(place / "run.yaml"), "--quiet"]) == 0
+    return place / "run"
+
+
+@pytest.fixture
+def copy(honest: Path, tmp_path: Path) -> Path:
+    """A copy of it, to change."""
+    return Path(shutil.copytree(honest, tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
+def findings() -> Callable[..., dict[str, str]]:
+    """What an audit finds, by what it is about: `findings(run, **options)`."""
+    return lambda run, **options: {check.about: check.found for check in audit_run(run, **options) if check.status == "finding"}
+
+
+@pytest.fixture(scope="session")
+def edit() -> Callable[..., None]:
+    """Changes a file of a run: `edit(path, change)`, where `change` gives back other lines or another table, or changes the record it is given."""
+
+    def edited(path: Path, change: Callable[[Any], Any]) -> None:
+        if path.suffix == ".parquet":
+            change(pd.read_parquet(path)).to_parquet(path, index=False)
+        elif path.suffix == ".jsonl":
+            records = change([json.loads(line) for line in path.read_text().splitlines()])
+            path.write_text("".join(json.dumps(record) + "\n" for record in records))
+        else:
+            record = json.loads(path.read_text())
+            change(record)
+            path.write_text(json.dumps(record))
+
+    return edited

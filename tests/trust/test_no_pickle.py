@@ -360,6 +360,7 @@ NO_READERS = {
     "a step of a reader that is tried": {
         *("atlas_from_table", "atlas_from_volume", "label_centroids", "array_names", "array_of", "volume_of", "find_arrays", "look_at"),
         *("matlab_variables", "hdf5_shapes", "whole", "read_optional", "read_mapping", "read_text", "read_connectome", "read_manifest"),
+        *("check_readable", "EvaluationAudit", "EvaluationAudit.read_data", "MetaAudit"),
     },
 }
 
