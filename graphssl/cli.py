@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from graphssl.experiment.sources import Source
 
 Settings = TypeVar("Settings")
+Verb = Callable[[Sequence[str]], None]
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
 # Options of sources that are for tables; the atlas of scans to convert is --from.
@@ -48,18 +49,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
     if not words or words[0] in ("-h", "--help"):
         print(_usage())
         return DONE if words else WRONG_INPUT
-    if words == ["--version"]:
+    if words in (["--version"], ["-V"]):
         print(f"graphssl {__version__}")
         return DONE
     debug = "--debug" in words
     try:
-        if words[0] not in VERBS:
-            raise ConfigError(f"Expected a verb among {', '.join(VERBS)}; found {words[0]!r}. See graphssl --help.")
+        verb = _verb(words[0])
         with progress_shown("--quiet" not in words):
-            VERBS[words[0]][0](words[1:])
+            verb(words[1:])
         sys.stdout.flush()
     except SystemExit as stop:  # --help of a verb
         return int(stop.code or 0)
@@ -83,7 +85,7 @@ def demo(words: Sequence[str]) -> None:
     from graphssl.experiment.demo import demo_configuration
     from graphssl.experiment.evaluate import run_evaluate
 
-    parser = _experiment_parser()
+    parser = _experiment_parser(demo)
     parser.set_defaults(demo_configuration())
     parsed = _parse(parser, words)
     experiment, text = _instantiate(parser, parsed)
@@ -95,7 +97,7 @@ def validate(words: Sequence[str]) -> None:
     from graphssl.experiment.source_report import report_source
     from graphssl.experiment.sources import open_source, told_as_options
 
-    parser = _source_parser()
+    parser = _source_parser(validate)
     parser.add_argument("--schema_out", type=str | None, default=None, help="file to write the columns to (YAML), to correct and give with --schema")
     parsed = _parse(parser, words)
     with told_as_options():
@@ -114,7 +116,7 @@ def build(words: Sequence[str]) -> None:
     from graphssl.experiment.source_report import report_source
     from graphssl.experiment.sources import open_source, told_as_options
 
-    parser = _source_parser()
+    parser = _source_parser(build)
     parser.add_argument("--out", type=str, required=True, help="cohort folder to write")
     parser.add_argument("--shards", type=int | None, default=None, help="write shards of so many subjects, which `graphssl pretrain` can stream")
     parsed = _parse(parser, words)
@@ -130,7 +132,7 @@ def harmonize(words: Sequence[str]) -> None:
     """take out of a cohort folder what its sites add, and show how well the site can be read before and after"""
     from graphssl.experiment.harmonize import Harmonization, run_harmonize
 
-    parser = _parser()
+    parser = _parser(harmonize)
     parser.add_argument("cohort", type=str, help="cohort folder, from graphssl build")
     parser.add_class_arguments(Harmonization, None, skip={"cohort"})
     parsed = _parse(parser, words)
@@ -143,7 +145,7 @@ def convert_atlas(words: Sequence[str]) -> None:
     from graphssl.experiment.convert import Conversion, run_convert
     from graphssl.experiment.sources import Source
 
-    parser = _parser()
+    parser = _parser(convert_atlas)
     parser.add_argument("path", type=str, help="file, folder of files, or cohort folder to convert")
     parser.add_argument("--from", type=str | None, default=None, help="atlas of the data: a name, a file, or NAME=FILE; as the map has it with --map")
     parser.add_argument("--to", type=str | None, default=None, help="atlas of the result, likewise")
@@ -162,7 +164,7 @@ def pretrain(words: Sequence[str]) -> None:
     """pre-train an encoder on a cohort without its labels"""
     from graphssl.experiment.pretrain import run_pretrain
 
-    experiment, text, parsed = _experiment(words)
+    experiment, text, parsed = _experiment(pretrain, words)
     found = run_pretrain(experiment, text, progress=not parsed.quiet)
     if not found:  # one of several processes, which took part in training
         return
@@ -173,7 +175,7 @@ def meta_train(words: Sequence[str]) -> None:
     """learn from several cohorts what a small one is to start from, and adapt to that"""
     from graphssl.experiment.meta import instantiate_meta, meta_parser, run_meta_train
 
-    parser = _with_smoke(_with_common(meta_parser()))
+    parser = _with_smoke(_with_common(meta_parser(), meta_train))
     parsed = _parse(parser, words)
     experiment, text = instantiate_meta(parser, parsed, smoke=parsed.smoke)
     found = run_meta_train(experiment, text, progress=not parsed.quiet)
@@ -193,7 +195,7 @@ def finetune(words: Sequence[str]) -> None:
     def more(parser: "Parser") -> None:
         parser.add_argument("--model", type=str | None, default=None, help="model folder to start from; the run's own encoder when left out")
 
-    experiment, text, parsed = _experiment(words, more)
+    experiment, text, parsed = _experiment(finetune, words, more)
     found = run_finetune(experiment, text, model=parsed.model, progress=not parsed.quiet)
     if not found:  # one of several processes, which took part in training
         return
@@ -203,12 +205,13 @@ def finetune(words: Sequence[str]) -> None:
 def evaluate(words: Sequence[str]) -> None:
     """score methods and baselines, or all cells of a study, on the same splits and write a report"""
     from graphssl.experiment.evaluate import run_evaluate
+    from graphssl.experiment.shipped import with_shipped
     from graphssl.experiment.study import is_study
 
-    if is_study(words):
+    if is_study(with_shipped(words)):
         _evaluate_study(words)
         return
-    experiment, text, parsed = _experiment(words)
+    experiment, text, parsed = _experiment(evaluate, words)
     _print_evaluation(run_evaluate(experiment, text, progress=not parsed.quiet), parsed)
 
 
@@ -216,7 +219,7 @@ def _evaluate_study(words: Sequence[str]) -> None:
     from graphssl.evaluation.shares import Share
     from graphssl.experiment.study import instantiate_study, run_study_of, study_parser
 
-    parser = _with_smoke(_with_common(study_parser()))
+    parser = _with_smoke(_with_common(study_parser(), evaluate))
     parser.add_argument("--share", type=str, help="of the cells, such as 3/16: the third of sixteen processes; without it, the rest and the report")
     parsed = _parse(parser, words)
     study, text = instantiate_study(parsed)
@@ -231,7 +234,7 @@ def embed(words: Sequence[str]) -> None:
     """write the embeddings (and predictions) of a cohort folder"""
     from graphssl.experiment.embed import embed as write_embedding
 
-    parser = _parser()
+    parser = _parser(embed)
     parser.add_argument("--model", type=str, required=True, help="model folder")
     parser.add_argument("--cohort", type=str, required=True, help="cohort folder, from graphssl build")
     parser.add_argument("--out", type=str, required=True, help="file to write, .parquet or .csv")
@@ -248,7 +251,7 @@ def explain(words: Sequence[str]) -> None:
     """write what the model of a run (or a saved one) reads: tables of regions, connections and networks, checks and figures"""
     from graphssl.experiment.explain import explain_model, explain_run
 
-    parser = _parser()
+    parser = _parser(explain)
     parser.add_argument("run", type=str | None, nargs="?", default=None, help="run folder; its model is also fitted again on its folds and seeds")
     parser.add_argument("--refits", type=int | None, default=None, help="refits of a run at most; one a fold and seed when left out, 0 for none")
     parser.add_argument("--model", type=str | None, default=None, help="model folder, instead of a run")
@@ -271,7 +274,7 @@ def report(words: Sequence[str]) -> None:
     from graphssl.experiment.runs import held, read_manifest
     from graphssl.reports import is_meta_run, is_study_run, write_meta_report, write_report, write_study_report
 
-    parser = _parser()
+    parser = _parser(report)
     parser.add_argument("run", type=str, help="run folder")
     parser.add_argument("--ids", action="store_true", help="name the subjects and scans that were left out, which else are counted")
     parsed = _parse(parser, words)
@@ -289,7 +292,7 @@ def audit(words: Sequence[str]) -> None:
     """check a run folder: hashes, splits, leakage, results against predictions, the control with shuffled labels"""
     from graphssl.experiment.audit import as_records, audit_run, audit_text
 
-    parser = _parser()
+    parser = _parser(audit)
     parser.add_argument("run", type=str, help="run folder")
     parser.add_argument(
         "--cohort", type=str | None, default=None, help="cohort folder that the run was of; what its configuration names when left out"
@@ -308,7 +311,7 @@ def methods(words: Sequence[str]) -> None:
     from graphssl.methods import as_records, as_text
     from graphssl.methods import methods as find
 
-    parser = _parser()
+    parser = _parser(methods)
     parser.add_argument("--family", type=str | None, default=None, help="methods of one family, such as contrastive")
     parsed = _parse(parser, words)
     chosen = find(parsed.family)
@@ -319,7 +322,7 @@ def info(words: Sequence[str]) -> None:
     """say what this installation is and has: versions, extras, devices, and data found in the folders of GRAPHSSL_… variables"""
     from graphssl.experiment.info import report_info
 
-    parsed = _parse(_parser(), words)
+    parsed = _parse(_parser(info), words)
     text, record = report_info()
     print(json.dumps(record) if parsed.json else text)
 
@@ -328,18 +331,22 @@ def completion(words: Sequence[str]) -> None:
     """print the script with which bash, zsh or fish complete verbs, options and files"""
     from graphssl.experiment.completion import Shell, completion_script
 
-    parser = _parser()
+    parser = _parser(completion)
     parser.add_argument("shell", type=Shell, help="bash, zsh or fish")
     parsed = _parse(parser, words)
     script = completion_script(VERBS, parsed.shell, OTHER_OPTIONS)
     print(json.dumps({"shell": parsed.shell, "script": script}) if parsed.json else script)
 
 
-# Verbs that take other options where a configuration asks for something else.
-OTHER_OPTIONS: dict[str, Callable[[Sequence[str]], None]] = {"evaluate": _evaluate_study}
+def _name(verb: Verb) -> str:
+    return verb.__name__.replace("_", "-")
 
-VERBS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
-    verb.__name__.replace("_", "-"): (verb, (verb.__doc__ or "").strip())
+
+# Verbs that take other options where a configuration asks for something else.
+OTHER_OPTIONS: dict[str, Verb] = {"evaluate": _evaluate_study}
+
+VERBS: dict[str, tuple[Verb, str]] = {
+    _name(verb): (verb, (verb.__doc__ or "").strip())
     for verb in (
         demo,
         validate,
@@ -368,6 +375,15 @@ def _usage() -> str:
     return f"{usage}\n{_FIRST_STEPS}"
 
 
+def _verb(word: str) -> Verb:
+    if word in VERBS:
+        return VERBS[word][0]
+    from graphssl.experiment.parser import nearest
+
+    meant = nearest(word, [*VERBS, "--help", "--version"])
+    raise ConfigError(f"Expected a verb among {', '.join(VERBS)}; found {word!r}.{meant} See graphssl --help.")
+
+
 def _fail(error: Exception, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
@@ -394,16 +410,16 @@ def _close_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _parser() -> "Parser":
+def _parser(verb: Verb) -> "Parser":
     from graphssl.experiment.parser import Parser
 
-    return _with_common(Parser(allow_abbrev=False))
+    return _with_common(Parser(allow_abbrev=False), verb)
 
 
-def _experiment_parser() -> "Parser":
+def _experiment_parser(verb: Verb) -> "Parser":
     from graphssl.experiment.config import experiment_parser
 
-    return _with_smoke(_with_common(experiment_parser()))
+    return _with_smoke(_with_common(experiment_parser(), verb))
 
 
 def _with_smoke(parser: "Parser") -> "Parser":
@@ -411,17 +427,19 @@ def _with_smoke(parser: "Parser") -> "Parser":
     return parser
 
 
-def _with_common(parser: "Parser") -> "Parser":
+def _with_common(parser: "Parser", verb: Verb) -> "Parser":
+    name = _name(verb)
+    parser.prog, parser.description = f"graphssl {name}", VERBS[name][1]
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
-def _source_parser() -> "Parser":
+def _source_parser(verb: Verb) -> "Parser":
     from graphssl.experiment.sources import Source
 
-    parser = _parser()
+    parser = _parser(verb)
     parser.add_argument("path", type=str, help="folder of files, or a saved cohort")
     parser.add_class_arguments(Source, None, skip={"path"})
     return parser
@@ -444,8 +462,8 @@ def _parse(parser: "Parser", words: Sequence[str]) -> "Namespace":
     return parser.parse_args(with_shipped(words))
 
 
-def _experiment(words: Sequence[str], more: Callable[["Parser"], None] | None = None) -> tuple["Experiment", str, "Namespace"]:
-    parser = _experiment_parser()
+def _experiment(verb: Verb, words: Sequence[str], more: Callable[["Parser"], None] | None = None) -> tuple["Experiment", str, "Namespace"]:
+    parser = _experiment_parser(verb)
     if more is not None:
         more(parser)
     parsed = _parse(parser, words)

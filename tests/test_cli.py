@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from graphssl import __version__
-from graphssl.cli import main
+from graphssl.cli import VERBS, main
 from graphssl.data import Cohort
 from graphssl.results import read_results
 from graphssl.training import Model
@@ -37,9 +37,30 @@ def scans(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_version_is_told(capsys):
-    assert main(["--version"]) == 0
+@pytest.mark.parametrize("word", ["--version", "-V"])
+def test_the_version_is_told(capsys, word):
+    assert main([word]) == 0
     assert capsys.readouterr().out == f"graphssl {__version__}\n"
+
+
+@pytest.mark.parametrize(("word", "hint"), [("pretain", "Did you mean 'pretrain'? "), ("--verison", "Did you mean '--version'? "), ("zzz", "")])
+def test_a_wrong_verb_names_the_nearest(capsys, word, hint):
+    assert refused(capsys, main([word])).endswith(f"; found {word!r}. {hint}See graphssl --help.")
+
+
+def test_help_is_given_however_it_is_asked_for(capsys):
+    asked = [["--help"], ["-h"], ["help"]]
+    assert len({main(words) or capsys.readouterr().out for words in asked}) == 1
+    asked = [["audit", "--help"], ["help", "audit"]]
+    assert len({main(words) or capsys.readouterr().out for words in asked}) == 1
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_says_how_it_is_called_and_what_it_does(capsys, verb):
+    assert main([verb, "--help"]) == 0
+    usage, _, what, *_ = capsys.readouterr().out.splitlines()
+    assert usage.startswith(f"usage: graphssl {verb} [options]")
+    assert VERBS[verb][1].startswith(what)
 
 
 def build(*more):

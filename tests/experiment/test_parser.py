@@ -34,6 +34,28 @@ def test_an_option_like_no_other_has_no_hint(parser):
     assert "Did you mean" not in str(caught.value)
 
 
+def test_what_must_be_given_stands_in_usage_and_error():
+    made = Parser(prog="graphssl embed")
+    made.add_argument("run", type=str)
+    made.add_argument("other", type=str | None, nargs="?")
+    for name in ("--out", "--more"):
+        made.add_argument(name, type=str, required=name == "--out")
+    with pytest.raises(ConfigError, match=r"^Expected RUN and --out, found none of them\. See graphssl embed --help\.$"):
+        made.parse_args([])
+    with pytest.raises(ConfigError, match=r"^Expected --out, found none\."):
+        made.parse_args(["here"])
+    assert made.usage == "graphssl embed [options] RUN [OTHER] --out OUT"
+
+
+def test_what_a_configuration_lacks_is_asked_for_with_a_configuration():
+    made = Parser(prog="graphssl pretrain")
+    made.add_argument("--config", action="config")
+    made.add_argument("--name", type=str, required=True)
+    with pytest.raises(ConfigError, match=r"^Expected a configuration that has name, found none\. Give it with --config FILE; see graphssl pretrain"):
+        made.parse_args([])
+    assert made.usage == "graphssl pretrain [options] --config FILE"
+
+
 def test_a_value_of_another_type(parser):
     with pytest.raises(ConfigError, match=r"\"seeds\": Expected a <class 'int'>\. Got value: many"):
         parser.parse_args(["--seeds", "many"])

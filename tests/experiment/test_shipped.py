@@ -44,3 +44,8 @@ def test_the_command_line_finds_it(capsys):
     assert "no_such_key" in capsys.readouterr().err
     assert cli.main(["pretrain", "--config", "configs/absent.yaml"]) == cli.WRONG_INPUT
     assert "absent.yaml" in capsys.readouterr().err
+
+
+def test_a_shipped_study_is_known_as_one(capsys):
+    assert cli.main(["evaluate", "--config", "configs/studies/scale.yaml", "--help"]) == cli.DONE
+    assert "YAML file of the study" in capsys.readouterr().out
