@@ -173,7 +173,8 @@ def pretrain(words: Sequence[str]) -> None:
 
 def meta_train(words: Sequence[str]) -> None:
     """learn from several cohorts what a small one is to start from, and adapt to that"""
-    from graphssl.experiment.meta import instantiate_meta, meta_parser, run_meta_train
+    from graphssl.experiment.meta import run_meta_train
+    from graphssl.experiment.meta_config import instantiate_meta, meta_parser
 
     parser = _with_smoke(_with_common(meta_parser(), meta_train))
     parsed = _parse(parser, words)

@@ -6,7 +6,8 @@ from typing import Any
 
 from graphssl.experiment.audit_check import NotCheckedError, expect_none
 from graphssl.experiment.audit_configuration import check_readable
-from graphssl.experiment.meta import instantiate_meta, meta_parser, shared_with
+from graphssl.experiment.meta import shared_with
+from graphssl.experiment.meta_config import instantiate_meta, meta_parser
 from graphssl.training.meta import Source
 
 

@@ -9,8 +9,7 @@ import pytest
 import yaml
 
 from graphssl.cli import main
-from graphssl.errors import ConfigError
-from graphssl.experiment.meta import Dataset, MetaExperiment, instantiate_meta, meta_parser
+from graphssl.experiment.meta_config import instantiate_meta, meta_parser
 from graphssl.training import Model, finetune
 
 
@@ -130,15 +129,6 @@ def _experiment(settings, smoke=False):
     return instantiate_meta(parser, parser.parse_object(settings), smoke=smoke)[0]
 
 
-def test_sites_are_chosen_by_name():
-    dataset = Dataset(_experiment(SOURCES).sources[0].cohort, "diagnosis", without_sites=("site-2",), name="all")
-    assert [source.name for source in dataset.load()] == ["all site-1", "all site-3"]
-    one = Dataset(dataset.cohort, "diagnosis", sites=("site-2",))
-    assert [source.name for source in one.load()] == ["site-2"]
-    with pytest.raises(ConfigError, match=r"Expected sites of 'simulated' \(site-1, site-2, site-3\), found 'site2'\. Did you mean 'site-2'"):
-        Dataset(dataset.cohort, "diagnosis", sites=("site2",)).load()
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -165,31 +155,3 @@ def test_wrong_input_is_refused_and_nothing_is_written(change, message, tmp_path
     said = capsys.readouterr().err
     assert re.search(message, said), said
     assert not (tmp_path / "runs" / "tiny").exists()
-
-
-@pytest.mark.parametrize(
-    "reader",
-    [
-        {"builder": {}},
-        {"columns": {}},
-        {"timeline": {}},
-        {"events": {}},
-        {"population": {"tokenizer": {"class_path": "TimelineTokenizer"}}},
-        {"images": {}},
-    ],
-    ids=lambda one: next(iter(one)),
-)
-def test_simulated_cohorts_take_the_place_of_absent_ones(reader):
-    absent = {"cohort": {"path": "nowhere"}, "target": "outcome"}
-    experiment = _experiment({"name": "small", "sources": [absent, absent], "target": absent, **reader}, smoke=True)
-    sources, (target,) = experiment.load_sources(), experiment.load_targets()
-    assert len(sources) == 3
-    assert target.name.startswith("target")
-    assert min(*target.counts, *(count for source in sources for count in source.counts)) >= 4
-    ids = [f"{source.cohort.name} {subject}" for source in (*sources, target) for subject in source.labels]
-    assert len(set(ids)) == len(ids)
-
-
-def test_an_experiment_needs_a_source():
-    with pytest.raises(ConfigError, match="at least one dataset"):
-        MetaExperiment("empty", [])

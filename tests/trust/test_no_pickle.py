@@ -302,7 +302,7 @@ COVERED = {
     "read_selection",
 }
 # Tried elsewhere: seals in tests/experiment/test_audit.py, checkpoints above and in tests/trust/test_tampered.py, downloads as what they fetch.
-ELSEWHERE = {"read_seal", "broken", "seal", "read_checkpoint", "fetch_atlas", "fetch_abide", "fetch_medmnist"}
+ELSEWHERE = {"read_seal", "broken", "seal", "seal_replaced", "read_checkpoint", "fetch_atlas", "fetch_abide", "fetch_medmnist"}
 # What takes a path and reads no file of a user: why, and which.
 NO_READERS = {
     "writes only": {
