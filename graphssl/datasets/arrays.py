@@ -13,8 +13,9 @@ import pandas as pd
 
 from graphssl.datasets.cifti import read_cifti
 from graphssl.datasets.graph_files import read_edge_list, read_graphml
-from graphssl.datasets.labelled import Array, LabelledArray, Names, Page, with_points
+from graphssl.datasets.labelled import Array, LabelledArray, Names, Page
 from graphssl.datasets.matlab import read_matlab, read_matlab_pages, real_numbers, the_only
+from graphssl.datasets.text_files import MISSING, decoded, with_points
 from graphssl.errors import DataError, InputError
 
 # Formats looked for in a folder. A .txt is read where a pattern asks for it: folders hold a README too.
@@ -63,6 +64,8 @@ def read_labelled(path: str | os.PathLike[str] | Page, *, variable: str | None =
         found = reader(source, variable)
     except InputError:
         raise
+    except UnicodeDecodeError as error:
+        raise DataError(f"Expected text in {source}, found bytes of another encoding ({error}). Save it again as UTF-8.") from error
     except Exception as error:  # damaged bytes make the readers of others fail in any way
         if "allow_pickle" in str(error):
             raise DataError(f"Expected plain numbers in {source}, found pickled objects, which are never read. Save the numbers alone.") from error
@@ -100,7 +103,7 @@ def _read_text(path: Path, variable: str | None) -> LabelledArray:
 
 def _lines(path: Path) -> tuple[list[str], list[str]]:
     """Comment lines at the top, and the lines below that are not blank."""
-    lines = [line for line in path.read_bytes().decode("utf-8-sig").splitlines() if line.strip()]
+    lines = [line for line in decoded(path.read_bytes()).splitlines() if line.strip()]
     n_comments = next((k for k, line in enumerate(lines) if not line.startswith("#")), len(lines))
     if n_comments == len(lines):
         raise DataError(f"Expected rows of numbers in {path}, found none. Copy or make it again.")
@@ -135,7 +138,7 @@ def _is_header(first: list[str], second: list[str]) -> bool:
 
 
 def _is_number(cell: str) -> bool:
-    if cell.lower() in _MISSING:
+    if cell.lower() in MISSING:
         return True
     try:
         float(cell)
@@ -224,7 +227,6 @@ _ONE_EACH = "Save one array a subject, or those of all as numpy.savez('all.npz',
 # A first line of this many rising whole numbers is one of label ids, whatever stands below.
 _MIN_RISING = 8
 _WHOLE_NUMBER = re.compile(r"-?\d+")
-_MISSING = ("", "n/a", "na", "nan", "null", "none", "<na>", "#n/a")
 _READERS: dict[str, Callable[[Path, str | None], LabelledArray]] = {
     ".1d": _read_text,
     ".tsv": _read_text,

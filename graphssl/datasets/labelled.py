@@ -1,6 +1,5 @@
 """What one file holds: an array, and the names of its rows and columns where it carries any; and where in a file an array is."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +30,6 @@ class LabelledArray:
         return LabelledArray(np.ascontiguousarray(self.values.T), self.rows, self.columns)
 
 
-def with_points(text: str) -> str:
-    """Numbers with a decimal comma, as spreadsheets of many countries write them between tabs or semicolons, with a point."""
-    return _DECIMAL_COMMA.sub(r"\1.\2", text)
-
-
 @dataclass(frozen=True)
 class Page:
     """One of the matrices that a file holds for several subjects; it has what readers ask of a path.
@@ -61,6 +55,3 @@ class Page:
 
 # Where the array of one subject is.
 Place = Path | Page
-
-# A whole cell of digits, a comma and digits.
-_DECIMAL_COMMA = re.compile(r"(?<![^;\t ])([+-]?\d+),(\d+(?:[eE][+-]?\d+)?)(?![^;\t ])")

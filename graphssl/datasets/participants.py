@@ -1,11 +1,8 @@
 """The table of participants: ids read as text, columns as what they hold."""
 
 import difflib
-import gzip
-import io
 import os
 import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +12,8 @@ import pandas as pd
 from graphssl.data.cohort import check_ids
 from graphssl.data.schema import Role
 from graphssl.datasets.data_dictionary import read_data_dictionary
-from graphssl.datasets.labelled import with_points
-from graphssl.errors import DataError, SchemaError
+from graphssl.datasets.text_files import MISSING, check_names_differ, read_text_table
+from graphssl.errors import DataError, InputError, SchemaError
 
 
 def read_participants(
@@ -41,7 +38,7 @@ def read_participants(
 
     Raises:
         DataError: If the file is missing, empty or cannot be read.
-        SchemaError: If the id column is absent, or ids are numbers, empty or repeated, or a session is empty.
+        SchemaError: If the id column is absent, ids are numbers, empty or repeated, a session is empty, or two columns have one name.
     """
     from_text = False
     if isinstance(source, pd.DataFrame):
@@ -50,6 +47,7 @@ def read_participants(
         path = Path(source)
         from_text = path.suffix.lower() != ".parquet"
         table = _read_file(path)
+    check_names_differ(list(table.columns), "the table" if isinstance(source, pd.DataFrame) else source)
     table = _indexed(table, id_column)
     if from_text:
         table.index = table.index.str.strip()
@@ -106,34 +104,11 @@ def _read_file(path: Path) -> pd.DataFrame:
         raise DataError(f"Expected the participants in a .tsv, .csv, .txt or .parquet file, found {path}. Export or convert it to one of them.")
     try:
         return pd.read_parquet(path) if suffix == ".parquet" else read_text_table(path)
+    except InputError:
+        raise
     except (OSError, ValueError, pd.errors.ParserWarning) as error:
         remedy = "Copy or make it again." if suffix == ".parquet" else "Save it again as UTF-8."
         raise DataError(f"Expected a table of participants in {path}, found a file that cannot be read ({error}). {remedy}") from error
-
-
-def read_text_table(path: Path, n_rows: int | None = None) -> pd.DataFrame:
-    """A text file, or a gzipped one, or its first rows, as text: tabs, semicolons or commas between columns, no blanks around names of columns."""
-    content = path.read_bytes()
-    text = (gzip.decompress(content) if path.suffix.lower() == ".gz" else content).decode("utf-8-sig")
-    marks = ",;\t" if ".csv" in path.name.lower() else "\t;,"
-    separator = next((mark for mark in marks if mark in text.partition("\n")[0]), marks[0])
-    with warnings.catch_warnings():
-        # pandas warns where rows are longer than the header, and would cut them.
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        # Everything as text first: a number would lose the zeros of an id.
-        table = pd.read_csv(
-            io.StringIO(text), sep=separator, dtype="str", keep_default_na=False, skipinitialspace=True, index_col=False, nrows=n_rows
-        )
-    if separator != ",":  # between commas, 1,000 may be a thousand
-        table = table.apply(_with_points)
-    return table.rename(columns=str.strip)
-
-
-def _with_points(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    """A column of numbers with decimal commas with points instead; any other as it is."""
-    text = column.map(with_points)
-    are_numbers = pd.to_numeric(text, errors="coerce").notna() | column.str.strip().str.lower().isin((*_MISSING, "?"))
-    return text if are_numbers.all() else column
 
 
 def _indexed(table: pd.DataFrame, id_column: str) -> pd.DataFrame:
@@ -190,27 +165,26 @@ def _text(column: "pd.Series[Any]") -> "pd.Series[Any]":
     if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
         column = column.astype("Int64")
     text = column.astype("str").str.strip()
-    return text.mask(column.isna() | text.str.lower().isin(_MISSING))
+    return text.mask(column.isna() | text.str.lower().isin(MISSING))
 
 
 def as_numbers(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    """Text as numbers where all of it is, without leading zeros; else as text."""
+    """Text as numbers where all of it is, without leading zeros or more digits than a double has; else as text."""
     return _by_value(column, _numbers)
 
 
 def _numbers(column: "pd.Series[Any]") -> "pd.Series[Any]":
     text = _text(column)
     numbers = pd.to_numeric(text, errors="coerce")
-    has_zeros = text.str.contains(r"^-?0\d", na=False).any()
-    if text.isna().all() or has_zeros or numbers.isna().sum() > text.isna().sum():
+    # No double has more digits than these: ids of that length would become one another.
+    is_code = text.str.contains(rf"^-?(?:0\d|\d{{{_MAX_DIGITS + 1},}}$)", na=False).any()
+    if text.isna().all() or is_code or numbers.isna().sum() > text.isna().sum():
         return text
     return numbers
 
 
 # Column of the person where a row is a scan or a session, and that of the session, as BIDS calls it.
 PERSON, SESSION = "person", "session_id"
-_MAX_CLASSES = 10
+_MAX_CLASSES, _MAX_DIGITS = 10, 15
 # What columns of ids are called, as a word of its own or before another.
 ID_WORDS = re.compile(r"(?:^|[\W_])(?:id|code|nr|no)(?:$|[\W_])|subj|participant|patient|proband", re.IGNORECASE)
-# What the field writes for "not known" (BIDS: n/a).
-_MISSING = ("", "n/a", "na", "nan", "null", "none", "<na>", "#n/a")

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import pandas as pd
 import pyarrow as pa
 
-from graphssl.datasets.table_files import stacked, tight
+from graphssl.datasets.table_files import exact, stacked, tight
 from graphssl.errors import DataError, SchemaError
 from graphssl.extras import require
 
@@ -57,8 +57,8 @@ class PostgresTables:
         with self._cursor(f"the table {called!r}") as cursor:
             cursor.execute(f"SELECT {listed} FROM {_quoted(self.schema)}.{_quoted(called)}")  # noqa: S608 - names are quoted
             reader = cursor.fetch_record_batch()
-            empty = reader.schema.empty_table().to_pandas(date_as_object=False)
-            parts = [tight(batch.to_pandas(date_as_object=False)) for batch in reader]
+            empty = exact(reader.schema.empty_table())
+            parts = [tight(exact(batch)) for batch in reader]
         return stacked(parts or [tight(empty)]).set_axis(list(columns), axis=1)
 
     def _names(self) -> dict[str, tuple[str, dict[str, str]]]:

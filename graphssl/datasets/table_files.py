@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from graphssl.datasets.participants import as_numbers, read_text_table
-from graphssl.errors import DataError, SchemaError
+from graphssl.datasets.participants import as_numbers
+from graphssl.datasets.text_files import check_names_differ, read_text_table
+from graphssl.errors import DataError, InputError, SchemaError
 from graphssl.folders import ordinary
 from graphssl.progress import tracked
 
@@ -28,14 +30,14 @@ def read_table_files(path: Path, *, without: Collection[str] = (), as_text: Coll
 
     Raises:
         DataError: If there is no such file or folder, or a file cannot be read; names every shard that cannot.
-        SchemaError: If shards have different columns, or a column to leave out is absent.
+        SchemaError: If shards have different columns, a column to leave out is absent, a name repeats, or cells of Parquet hold lists or bytes.
     """
     if path.is_dir():
-        return read_shards(sorted(path.rglob("*.parquet")), without=without)
+        return read_shards(sorted(path.rglob("*.parquet")), without=without, nested=False)
     if not path.is_file():
         raise DataError(f"Expected a table at {path}, found no such file. Check the path.")
     if path.suffix.lower() == ".parquet":
-        return read_shards([path], without=without)
+        return read_shards([path], without=without, nested=False)
     if not path.name.lower().endswith(TEXT_ENDINGS):
         raise DataError(f"Expected a table in a .parquet, {', '.join(TEXT_ENDINGS)} file, found {path}. Export or convert it to one of them.")
     table = read_text_file(path, n_rows)
@@ -51,6 +53,8 @@ def read_text_file(path: Path, n_rows: int | None = None) -> pd.DataFrame:
     """
     try:
         return read_text_table(path, n_rows)
+    except InputError:
+        raise
     except (OSError, EOFError, ValueError, pd.errors.ParserWarning) as error:
         raise DataError(f"Expected a table in {path}, found a file that cannot be read ({error}). Save it again as UTF-8.") from error
 
@@ -59,20 +63,26 @@ def columns_without(names: Sequence[str], without: Collection[str]) -> list[str]
     """The names but those to leave out.
 
     Raises:
-        SchemaError: If one to leave out is absent.
+        SchemaError: If one to leave out is absent, or a name repeats.
     """
+    check_names_differ(names, "the table")
     absent = sorted(set(without) - set(names))
     if absent:
         raise SchemaError(f"Expected the columns to leave out in the table, found none called {absent}. It has {list(names)[:10]}.")
     return [name for name in names if name not in without]
 
 
-def read_shards(paths: Sequence[Path], *, without: Collection[str] = ()) -> pd.DataFrame:
+def read_shards(paths: Sequence[Path], *, without: Collection[str] = (), nested: bool = True) -> pd.DataFrame:
     """Rows of all shards, in their order. One row group at a time is held as it is on the disk: texts become categories, numbers the smallest type.
+
+    Args:
+        paths: The files.
+        without: Columns that are not read.
+        nested: Whether cells may hold lists, records or bytes, which become their text.
 
     Raises:
         DataError: If there is none, or some cannot be read; all are looked at first and these are named.
-        SchemaError: If shards have different columns, or a column to leave out is absent.
+        SchemaError: If shards have different columns, a column to leave out is absent, a name repeats, or cells hold lists and must not.
     """
     files: dict[Path, pq.ParquetFile] = {}
     broken = []
@@ -87,6 +97,8 @@ def read_shards(paths: Sequence[Path], *, without: Collection[str] = ()) -> pd.D
             f"Expected whole Parquet files, found {found}. Copy or make {'them' if broken else 'some'} again; the others were not touched."
         )
     names = columns_without(_same_columns(files), without)
+    if not nested:
+        _check_single_values(files, names)
     parts = [tight(group) for path, file in tracked(files.items(), "Reading shards") for group in _groups(path, file, names)]
     return stacked(parts)
 
@@ -95,12 +107,45 @@ def _groups(path: Path, file: pq.ParquetFile, names: Sequence[str]) -> Iterator[
     for number in range(max(file.num_row_groups, 1)):
         try:
             group = file.read_row_group(number, columns=names) if file.num_row_groups else file.schema_arrow.empty_table().select(names)
-            table = group.to_pandas(split_blocks=True)
+            table = exact(group)
         except Exception as error:  # damaged bytes make a reader fail in any way
             raise DataError(
                 f"Expected a whole Parquet file in {path}, found a damaged one ({error}). Copy it again; the others were not touched."
             ) from error
         yield table
+
+
+def exact(table: pa.Table | pa.RecordBatch) -> pd.DataFrame:
+    """A table of Arrow for pandas: decimals as numbers, and whole numbers beside missing ones as text where a double would change them."""
+    columns = {name: _exact_column(table.column(place)) for place, name in enumerate(table.schema.names)}
+    made: pd.DataFrame = pa.table(columns).to_pandas(split_blocks=True, date_as_object=False)
+    return made
+
+
+def _exact_column(column: Any) -> Any:
+    if isinstance(column.type, pa.BaseExtensionType):  # a database's own types, such as numerics of any length
+        return column.cast(column.type.storage_type)
+    if pa.types.is_decimal(column.type):
+        return column.cast(pa.float64())
+    if column.type in (pa.int64(), pa.uint64()) and column.null_count:
+        ends = pc.min_max(column).as_py()
+        return column.cast(pa.string()) if max(map(abs, filter(None, ends.values())), default=0) > _LARGEST_EXACT else column
+    return column
+
+
+def _check_single_values(files: dict[Path, pq.ParquetFile], names: Sequence[str]) -> None:
+    types = {name: file.schema_arrow.field(name).type for file in files.values() for name in names}
+    odd = {name: str(kind) for name, kind in types.items() if pa.types.is_nested(kind) or _is_bytes(kind)}
+    if odd:
+        name, kind = next(iter(odd.items()))
+        raise SchemaError(
+            f"Expected one value in each cell, found {kind} in column {name!r}{f' and others: {list(odd)[1:6]}' if len(odd) > 1 else ''}. Leave them "
+            f"out (drop=[{', '.join(map(repr, odd))}]), or write a column for each value."
+        )
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 
 def _same_columns(files: dict[Path, pq.ParquetFile]) -> list[str]:
@@ -127,7 +172,8 @@ def _tight_column(column: "pd.Series[Any]") -> "pd.Series[Any]":
         return pd.to_numeric(column, downcast="integer")
     if pd.api.types.is_float_dtype(column):
         values = column.to_numpy(dtype="float64")
-        whole_and_large = (np.abs(values) >= 2**24) & (values % 1 == 0)  # single precision has no odd numbers there: an id would change
+        with np.errstate(invalid="ignore"):  # the infinite have no remainder
+            whole_and_large = (np.abs(values) >= 2**24) & (values % 1 == 0)  # single precision has no odd numbers there: an id would change
         small = values.astype("float32") if not whole_and_large.any() else values
         return pd.Series(small, index=column.index)
     if pd.api.types.is_string_dtype(column) or column.dtype == object:
@@ -154,3 +200,7 @@ def stacked(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
         else:
             columns[name] = pd.concat(pieces, ignore_index=True)
     return pd.DataFrame(columns)
+
+
+# Up to here every whole number is a double.
+_LARGEST_EXACT = 2**53

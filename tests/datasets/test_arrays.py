@@ -264,8 +264,8 @@ def test_rows_of_other_lengths(tmp_path):
 
 
 def test_bytes_that_are_no_text(tmp_path):
-    (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00\x01" * 5)
-    with pytest.raises(DataError, match=r"found a file that cannot be read \(.*utf-8"):
+    (tmp_path / "a.csv").write_bytes("Zürich;1\n".encode("cp1252"))
+    with pytest.raises(DataError, match=r"Expected text in .*a\.csv, found bytes of another encoding \(.*utf-8.*Save it again as UTF-8"):
         read_array(tmp_path / "a.csv")
 
 

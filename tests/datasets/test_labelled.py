@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from graphssl.datasets.labelled import LabelledArray, Page, with_points
+from graphssl.datasets.labelled import LabelledArray, Page
 
 
 def test_transposing_swaps_values_and_names():
@@ -14,20 +13,6 @@ def test_transposing_swaps_values_and_names():
     np.testing.assert_array_equal(turned.values, found.values.T)
     assert (turned.columns, turned.rows) == (("x", "y"), ("a", "b", "c"))
     assert turned.values.flags.c_contiguous
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("1,5;-2,25;3", "1.5;-2.25;3"),
-        ("0,5\t1,5e-3", "0.5\t1.5e-3"),
-        ("a,b;1,2,3;x1,5", "a,b;1,2,3;x1,5"),
-        ("1.5;2", "1.5;2"),
-        ("", ""),
-    ],
-)
-def test_decimal_commas_become_points(text, expected):
-    assert with_points(text) == expected
 
 
 def test_a_page_is_called_by_its_place():

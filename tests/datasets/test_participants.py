@@ -158,8 +158,20 @@ def test_files_that_are_no_table(tmp_path):
 
 
 def test_rows_longer_than_the_header_are_refused(tmp_path):
-    with pytest.raises(DataError, match="found a file that cannot be read"):
+    with pytest.raises(DataError, match="Expected as many cells in every row"):
         read_participants(write(tmp_path / "a.csv", "participant_id,age\na,1,2\nb,1,2\n"))
+
+
+def test_two_columns_of_one_name(tmp_path):
+    twice = pd.DataFrame([["a", 1, 2]], columns=["participant_id", "age", "age"])
+    with pytest.raises(SchemaError, match=r"Expected another name for every column of the table, found \['age'\] repeated"):
+        read_participants(twice)
+
+
+def test_long_numbers_keep_every_digit(tmp_path):
+    text = "participant_id,family\na,1152921504606846976\nb,1152921504606846977\nc,\n"
+    table = read_participants(write(tmp_path / "a.csv", text))
+    assert table["family"].dropna().tolist() == ["1152921504606846976", "1152921504606846977"], "a double would make them one family"
 
 
 def test_roles():

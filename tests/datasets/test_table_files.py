@@ -2,6 +2,7 @@
 
 import gzip
 import os
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from graphssl.datasets.table_files import read_shards, read_table_files, stacked, tight
+from graphssl.datasets.table_files import exact, read_shards, read_table_files, stacked, tight
 from graphssl.errors import DataError, SchemaError
 
 
@@ -116,3 +117,32 @@ def test_a_pipe_is_no_shard(tmp_path):
 def test_parts_of_other_columns_are_not_stacked():
     with pytest.raises(SchemaError, match=r"same columns in all parts of a table, found only in some: \['b', 'c'\]"):
         stacked([pd.DataFrame({"a": [1], "b": [1]}), pd.DataFrame({"a": [1], "c": [1]})])
+
+
+def test_decimals_are_numbers_and_ids_keep_every_digit(tmp_path):
+    large = [2**60, 2**60 + 1, None]
+    made = pa.table({"cost": [Decimal("1.25"), None, Decimal("-3.50")], "family": large, "n": [1, 2, None], "whole": [2**60, 2**60 + 1, 3]})
+    found = exact(made)
+    np.testing.assert_array_equal(found["cost"], [1.25, np.nan, -3.5])
+    assert found["family"].dropna().tolist() == [str(2**60), str(2**60 + 1)], "a double would make them one"
+    np.testing.assert_array_equal(found["n"], [1, 2, np.nan])
+    assert found["whole"].tolist() == [2**60, 2**60 + 1, 3]
+    numeric = pa.ExtensionArray.from_storage(pa.opaque(pa.string(), "numeric", "PostgreSQL"), pa.array(["1.5", None]))
+    assert exact(pa.record_batch({"x": numeric}))["x"].tolist()[0] == "1.5"
+    pq.write_table(made, tmp_path / "a.parquet")
+    assert read_table_files(tmp_path / "a.parquet")["family"].nunique() == 2
+
+
+def test_cells_of_several_values_and_columns_of_one_name(tmp_path):
+    pq.write_table(pa.table({"id": ["a"], "x": [[1, 2]], "y": [{"a": 1}], "z": [b"\0"]}), tmp_path / "a.parquet")
+    with pytest.raises(SchemaError, match=r"Expected one value in each cell, found list<.*> in column 'x' and others: \['y', 'z'\]\. Leave them out"):
+        read_table_files(tmp_path / "a.parquet")
+    assert read_table_files(tmp_path / "a.parquet", without=["x", "y", "z"]).columns.tolist() == ["id"]
+    assert read_shards([tmp_path / "a.parquet"]).shape == (1, 4), "tables of records may hold what nobody reads"
+    pq.write_table(pa.table([pa.array(["a"]), pa.array([1]), pa.array([2])], names=["id", "x", "x"]), tmp_path / "b.parquet")
+    with pytest.raises(SchemaError, match=r"Expected another name for every column of the table, found \['x'\] repeated"):
+        read_table_files(tmp_path / "b.parquet")
+
+
+def test_infinite_numbers_stay_what_they_are():
+    assert tight(pd.DataFrame({"x": [np.inf, 1.5, -np.inf]}))["x"].tolist() == [np.inf, 1.5, -np.inf]
