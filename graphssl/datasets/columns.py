@@ -11,8 +11,8 @@ from graphssl.data import Column, Schema
 from graphssl.data.events import read_times
 from graphssl.data.schema import Role
 from graphssl.data.units import unit_in_name
-from graphssl.datasets.participants import ID_WORDS, as_text, is_class
-from graphssl.errors import DataError
+from graphssl.datasets.participants import as_text, is_class
+from graphssl.errors import DataError, SchemaError
 
 
 def guess_schema(table: pd.DataFrame, roles: Mapping[str, Role]) -> Schema:
@@ -49,8 +49,23 @@ def with_categories(schema: Schema, table: pd.DataFrame) -> Schema:
 
 
 def find_ids(table: pd.DataFrame) -> str | None:
-    """The first column that is called as ids are and has another one in every row, or None."""
-    return next((str(name) for name in table.columns if ID_WORDS.search(_spaced(name)) and _are_ids(table[name])), None)
+    """The first column that is called as ids of rows are and has another one in every row, or None.
+
+    Raises:
+        SchemaError: If ids of such a column differ, and some rows have none.
+    """
+    named = [str(name) for name in table.columns if _ROW_ID.search(_spaced(name))]
+    found = next((name for name in named if _are_ids(table[name])), None)
+    if found is None:
+        gaps = {name: table[name].isna() for name in named if not table[name].dropna().empty and _are_ids(table[name].dropna())}
+        name = next((name for name, lacks in gaps.items() if 2 * int(lacks.sum()) < len(lacks)), None)
+        if name is not None:
+            rows = gaps[name].to_numpy()
+            raise SchemaError(
+                f"Expected an id in every row of column {name!r}, found none in {int(rows.sum())} of {len(rows)}, the first being row "
+                f"{int(rows.argmax()) + 1}. Fill them in, take rows out that are no subjects, drop the column, or name another with id_column=…"
+            )
+    return found
 
 
 def _role(name: str, values: "pd.Series[Any]", roles: Mapping[str, Role]) -> Role | None:
@@ -58,7 +73,7 @@ def _role(name: str, values: "pd.Series[Any]", roles: Mapping[str, Role]) -> Rol
         return None
     if _PERSON.search(_spaced(name)) and values.dropna().duplicated().any():
         return "group"
-    if ID_WORDS.search(_spaced(name)) and _are_ids(values):
+    if (_ROW_ID.search(_spaced(name)) or _NUMBER_OF.search(_spaced(name))) and _are_ids(values):
         return "identifier"
     if _SITE.fullmatch(name) and "site" not in roles.values() and values.notna().all() and 1 < values.nunique() <= _MAX_SITES:
         return "site"
@@ -138,6 +153,14 @@ _NAMES = ("categorical", "binary", "ordinal")
 _PERSON = re.compile(
     r"\b(?:patient|subject|person|participant|family|mrn)\b.*\b(?:id|nr|nbr|no|num|number|key)\b|^(?:subject|person|patient)?id$|^mrn$", re.IGNORECASE
 )
+# Columns of ids of rows: the word itself, or people and cases with or without a word for their number. An age or weight of a patient is none.
+_ROW = "subj(?:ect)?|participant|pat(?:ient(?:en)?)?|proband(?:en)?|person|case|stay|visit|record|admission|encounter"
+_ROW_ID = re.compile(
+    rf"\bid\b|^(?:{_ROW})\w*id$|^(?:{_ROW})(?:[ .-]?(?:code|nr|nbr|no|num|number|key|pseudonym)\.?)?$"
+    r"|^(?:code|nr|no|number|key|mrn|[ps]id|pseudonym)$",
+    re.IGNORECASE,
+)
+_NUMBER_OF = re.compile(r"\b(?:code|nr|nbr|no|key)$", re.IGNORECASE)
 _SITE = re.compile(r"(?:site|hospital|cent(?:er|re)|institution|clinic)(?:_?id)?", re.IGNORECASE)
 _CODE = re.compile(r"\b(?:id|code|type|class|category|cat)$", re.IGNORECASE)
 _AGE = re.compile(r"\bage\b", re.IGNORECASE)

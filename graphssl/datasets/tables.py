@@ -13,9 +13,10 @@ from graphssl.data.cohort import EXCLUDED_COLUMNS
 from graphssl.data.schema import Role
 from graphssl.datasets.columns import as_declared, find_ids, guess_schema, with_categories
 from graphssl.datasets.listing import Listing
-from graphssl.datasets.participants import ID_WORDS, as_text, drop_empty_columns, roles_of
+from graphssl.datasets.participants import ID_WORDS, as_numbers, as_text, drop_empty_columns, roles_of
 from graphssl.datasets.table_files import TEXT_ENDINGS, columns_without, read_table_files, tight
-from graphssl.errors import ConfigError, DataError, SchemaError
+from graphssl.datasets.text_files import header_of
+from graphssl.errors import ConfigError, InputError, SchemaError
 
 # Values that stand for nothing, everywhere or by column name.
 Missing = Sequence[str | float] | Mapping[str, Sequence[str | float]]
@@ -93,18 +94,26 @@ def is_table(listing: Listing) -> bool:
         return False
     try:
         table = read_table_files(listing.path, n_rows=_LOOKED_AT)
-    except DataError:
-        return False
+    except InputError:
+        return any(map(_is_usual, header_of(listing.path)))
     return any(_is_usual(str(column)) for column in table.columns) or any(not pd.api.types.is_numeric_dtype(table[c]) for c in table.columns[1:])
 
 
 def _read(source: str | os.PathLike[str] | pd.DataFrame, drop: Sequence[str], roles: Mapping[str, Role], id_column: str | None) -> pd.DataFrame:
     if not isinstance(source, pd.DataFrame):
         kept = [column for column, role in roles.items() if role in ("site", "group")]
-        return read_table_files(Path(source), without=drop, as_text=[*kept, *([id_column] if id_column else [])])
+        table = read_table_files(Path(source), without=drop, as_text=[*kept, *([id_column] if id_column else [])])
+        return _with_unnamed_index(table)
     table = source[columns_without([str(column) for column in source.columns], drop)]
     named = source.index.name is not None and source.index.name not in source.columns
     return tight(table.reset_index() if named else table.reset_index(drop=not pd.api.types.is_string_dtype(source.index), names="subject_id"))
+
+
+def _with_unnamed_index(table: pd.DataFrame) -> pd.DataFrame:
+    """What pandas writes into Parquet as an index without a name: ids where it is text, else the numbers of rows."""
+    if _INDEX not in table.columns:
+        return table
+    return table.drop(columns=_INDEX) if pd.api.types.is_numeric_dtype(table[_INDEX]) else table.rename(columns={_INDEX: "subject_id"})
 
 
 def _check_names(table: pd.DataFrame, names: Collection[str | None]) -> None:
@@ -144,21 +153,20 @@ def _without(table: pd.DataFrame, missing: Missing) -> pd.DataFrame:
 
 
 def _odd(missing: Missing, name: str) -> set[str]:
-    values = missing.get(name, ()) if isinstance(missing, Mapping) else missing
-    return {f"{value:g}" if isinstance(value, (int, float)) else str(value) for value in values}
+    return {str(value) for value in (missing.get(name, ()) if isinstance(missing, Mapping) else missing)}
 
 
 def _nothing_as_missing(column: "pd.Series[Any]", odd: set[str]) -> "pd.Series[Any]":
+    """The column without values that are one of the odd ones, as text or as numbers: -9999.0 is -9999."""
+    numbers = pd.to_numeric(pd.Series(sorted(odd), dtype="str"), errors="coerce").dropna()
     if pd.api.types.is_numeric_dtype(column):
-        numbers = pd.to_numeric(pd.Series(sorted(odd), dtype="str"), errors="coerce").dropna()
-        found = column.isin(numbers)
+        # In the precision of the column, where 99.9 is another number.
+        found = column.isin(numbers.astype(column.dtype) if pd.api.types.is_float_dtype(column) else numbers)
         return column.mask(found) if found.any() else column
-    found = column.astype("str").str.strip().isin(odd)
-    if not found.any():
-        return column
-    text = as_text(column).mask(found)
-    numbers = pd.to_numeric(text, errors="coerce")
-    return text if text.isna().all() or numbers.isna().sum() > text.isna().sum() else numbers
+    text = as_text(column)
+    is_code = text.str.contains(r"^-?0\d", na=False)
+    found = text.isin(odd) | (pd.to_numeric(text, errors="coerce").isin(numbers) & ~is_code)
+    return as_numbers(text.mask(found)) if found.any() else column
 
 
 def _one_against_all(table: pd.DataFrame, schema: Schema, positive: Sequence[str]) -> tuple[pd.DataFrame, Schema]:
@@ -183,4 +191,5 @@ def _is_usual(name: str) -> bool:
 
 
 _LOOKED_AT = 100
+_INDEX = "__index_level_0__"
 _USUAL = ("age", "sex", "gender", "diagnosis", "bmi")

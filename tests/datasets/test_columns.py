@@ -81,7 +81,27 @@ def test_values_as_declared():
         ({"x": [1, 2], "id": [5, 5]}, None),
         ({"code": [0.5, 1.5]}, None),
         ({"fluid": [1, 2]}, None),
+        ({"patient_age": [34, 45], "patient_weight": [70, 80]}, None),
+        ({"postal code": [10115, 80331], "no of children": [0, 2]}, None),
+        ({"Patienten_ID": [5, 6]}, "Patienten_ID"),
+        ({"patientunitstayid": [5, 6]}, "patientunitstayid"),
+        ({"Pat.-Nr": [5, 6], "mrn": [7, 8]}, "mrn"),
+        ({"patient": ["a", "b"]}, "patient"),
+        ({"Subject No.": [1, 2]}, "Subject No."),
     ],
 )
 def test_find_ids(columns, found):
     assert find_ids(pd.DataFrame(columns)) == found
+
+
+def test_a_row_without_an_id():
+    table = pd.DataFrame({"patient_id": ["a", "b", None, "c"], "x": 0.5})
+    with pytest.raises(SchemaError, match=r"Expected an id in every row of column 'patient_id', found none in 1 of 4, the first being row 3\."):
+        find_ids(table)
+    assert find_ids(table.assign(visit_id=[1, 2, 3, 4])) == "visit_id"
+    assert find_ids(table.assign(patient_id=["a", "a", None, "b"])) is None, "ids of people, whose rows repeat"
+
+
+def test_an_age_of_patients_is_a_feature_and_a_number_of_theirs_is_none():
+    schema = guess_schema(pd.DataFrame({"patient_age": [34, 45, 56], "lab nr": [1, 5, 7], "stays": [1, 2, 3]}), {})
+    assert [schema[name].role for name in ("patient_age", "lab nr", "stays")] == ["feature", "identifier", "feature"]

@@ -46,6 +46,22 @@ def test_missing_by_column(csv):
         load_tables(csv, missing={"chol": [0]})
 
 
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize("odd", [99.9, 9999999, 9999999.0, "99.9", -9999])
+def test_what_stands_for_nothing_is_found_in_every_type(tmp_path, ending, odd):
+    """Single precision holds another 99.9, and seven digits are no power of ten."""
+    table = pd.DataFrame({"id": list("abcd"), "x": [36.6, float(odd), 37.5, float(odd)], "y": ["?", f"{float(odd):.1f}", "2.5", "00"]})
+    getattr(table, f"to_{ending}")(tmp_path / f"t.{ending}", index=False)
+    cohort = load_tables(tmp_path / f"t.{ending}", missing=["?", odd])
+    assert cohort.subjects["x"].isna().tolist() == [False, True, False, True]
+    assert cohort.subjects["y"].isna().tolist() == [True, True, False, False]
+
+
+def test_codes_keep_their_zeros_beside_what_stands_for_nothing():
+    table = pd.DataFrame({"id": list("abc"), "ward": ["01", "?", "00"]})
+    assert load_tables(table, missing=["?", 0]).subjects["ward"].dropna().tolist() == ["01", "00"]
+
+
 def test_a_schema_is_corrected_and_used(csv, tmp_path):
     load_tables(csv).schema.save(tmp_path / "schema.yaml")
     assert load_tables(csv, schema=tmp_path / "schema.yaml").schema == load_tables(csv).schema
@@ -121,15 +137,22 @@ def test_a_table_in_memory_parquet_and_text_agree(tmp_path):
     (tmp_path / "shards").mkdir()
     table.reset_index().iloc[:1].to_parquet(tmp_path / "shards" / "0.parquet")
     table.reset_index().iloc[1:].to_parquet(tmp_path / "shards" / "1.parquet")
-    cohorts = [
-        load_tables(source, name="t") for source in (table, table.rename_axis(None), *(tmp_path / name for name in ("t.csv", "t.parquet", "shards")))
-    ]
+    table.to_parquet(tmp_path / "index.parquet")
+    table.rename_axis(None).to_parquet(tmp_path / "unnamed.parquet")
+    files = ("t.csv", "t.parquet", "shards", "index.parquet", "unnamed.parquet")
+    cohorts = [load_tables(source, name="t") for source in (table, table.rename_axis(None), *(tmp_path / name for name in files))]
     for cohort in cohorts:
         assert cohort.ids == ["a", "b", "c"]
         assert cohort.schema == cohorts[0].schema
         pd.testing.assert_frame_equal(cohort.subjects, cohorts[0].subjects, check_dtype=False)
     again = Cohort.load(cohorts[3].save(tmp_path / "cohort"))
     assert again.hash == cohorts[3].hash
+
+
+def test_numbers_of_rows_that_parquet_keeps_are_no_ids(tmp_path):
+    pd.DataFrame({"x": [0.5, 1.5, 2.5]}).iloc[[0, 2]].to_parquet(tmp_path / "t.parquet")
+    cohort = load_tables(tmp_path / "t.parquet")
+    assert (cohort.ids, list(cohort.subjects.columns)) == (["row-0000000", "row-0000001"], ["x"])
 
 
 def test_rows_without_ids_are_numbered_and_columns_dropped():
@@ -150,6 +173,9 @@ def test_recognised(csv, tmp_path):
     assert recognise(series).name == "timeseries", "numbers under names of regions are no table of people"
     pd.DataFrame({"x": [1.0]}).to_parquet(tmp_path / "x.parquet")
     assert recognise(tmp_path / "x.parquet").name == "table"
+    damaged = tmp_path / "damaged.csv"
+    damaged.write_text("patient_id,age\n1,2,3\n")
+    assert recognise(damaged).name == "table", "so that what is said is said of a table"
 
 
 def test_an_atlas_or_an_option_of_scans_does_not_apply(csv, make_cohort):
