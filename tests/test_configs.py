@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,12 @@ def test_a_configuration_pre_trains_for_one_step(path, tmp_path, monkeypatch, ca
     assert (tmp_path / record["encoder"] / "model.safetensors").is_file()
     has_teacher = any(f"objectives.{name}\n" in path.read_text(encoding="utf-8") for name in ("BYOL", "DINO", "MoCo", "SliceVolumeDistillation"))
     assert (tmp_path / record["encoder"]).with_name("target_encoder").is_dir() == has_teacher
+
+
+def test_encoders_that_make_trains_say_what_the_licence_of_their_data_asks():
+    paths = re.findall(r"pretrain --config (\S+)", (FOLDER.parent / "Makefile").read_text(encoding="utf-8"))
+    assert len(paths) == 4
+    assert all(yaml.safe_load((FOLDER.parent / path).read_text(encoding="utf-8"))["cohort"]["licence"] for path in paths)
 
 
 @pytest.mark.parametrize("path", META, ids=named)

@@ -398,6 +398,13 @@ def _entry(key: str, value: Any) -> list[str]:
     return [f"- **{key}**:", *(f"    {place}. {item}" for place, item in enumerate(items, start=1))]
 
 
+_USE = (
+    "For research: to start a model of data of the same kind, or to embed them. Not for the care of patients: it is no medical device, and no output is a "
+    "diagnosis. What it does with subjects unlike those it learned from (age, sex, scanner, hospital) nobody has measured; score it on yours first."
+)
+_LICENCE = "Weights derive from the training data: what the licence of the data asks goes on to the weights. Read it before you pass the model on."
+
+
 def _model_card(model: Model) -> str:
     imaging = {ImageBuilder: "medical-imaging", MixedImageBuilder: "medical-imaging"}
     kinds = {ConnectomeBuilder: "connectome", MultimodalBuilder: "multimodal", **imaging}
@@ -406,5 +413,16 @@ def _model_card(model: Model) -> str:
     lines = ["---", "library_name: graphssl", f"tags: [{what}, {type(model.encoder).__name__}, self-supervised]", "---", "", "# " + repr(model), ""]
     lines += [line for key, value in model.card.items() for line in _entry(key, value)]
     lines += [*(f"- **{key}**: {value}" for key, value in model.builder.describe().items()), ""]
-    lines += ["Load with `graphssl.load(folder)`. Check the licence of the training data before sharing: weights derive from them.", ""]
+    lines += [
+        f"Load with `graphssl.load(folder)`; made with graphssl {version('graphssl')}.",
+        "",
+        "## Use",
+        "",
+        _USE,
+        "",
+        "## Licence",
+        "",
+        _LICENCE,
+        "",
+    ]
     return "\n".join(lines)

@@ -102,8 +102,10 @@ def trained(
     """
     fitted = fit(model.encoder, objective, *batches, settings, seed=seed, folder=folder, label="pre-training", watch=watch)
     n_validation = len(set(batches[1].subject_ids))
+    how = f"learning rate {settings.learning_rate:g}, weight decay {settings.weight_decay:g}, patience {settings.patience}"
     card = {
-        "epoch kept": f"{fitted.best_epoch} of {len(fitted.history)}, validation loss {fitted.best_score:.4f} on {n_validation} subjects",
+        "training": f"at most {settings.max_epochs} epochs of minibatches of {settings.batch_size} rows, {how}",
+        "epoch kept": f"{fitted.best_epoch + 1} of {len(fitted.history)}, validation loss {fitted.best_score:.4f} on {n_validation} subjects",
         "seed": seed,
     }
     target = None if objective.target_encoder is None else objective.target_encoder.eval()

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from graphssl import __version__
 from graphssl.data import Cohort, ColumnTokenizer, Schema
 from graphssl.encoders import GIN, BrainNetworkTransformer, GraphTransformer, LinearEncoder, PlaceEncoder, TableTransformer
 from graphssl.errors import AtlasError, CheckpointError, DataError, InputError, RunFolderError, SchemaError
@@ -227,6 +228,15 @@ def test_the_card_names_data_and_atlas(folder, tuned):
     assert card.startswith("---\nlibrary_name: graphssl\ntags: [connectome, GraphTransformer, self-supervised]\n---")
     assert tuned.card["fine-tuned on"] in card
     assert f"12 regions, hash {tuned.builder.atlases_['toy'].hash}" in card
+
+
+def test_the_card_says_how_it_was_trained_and_what_it_is_not_for(folder, tuned):
+    card = (folder / "README.md").read_text()
+    assert tuned.card["training"] in card
+    assert "epochs of minibatches of" in tuned.card["training"]
+    assert f"made with graphssl {__version__}" in card
+    assert [line for line in card.splitlines() if line.startswith("## ")] == ["## Use", "## Licence"]
+    assert "no medical device" in card
 
 
 # Saving

@@ -153,7 +153,7 @@ def test_families_are_not_split_between_training_and_validation(families, make_e
 
 def test_the_epoch_kept_is_that_of_the_history(pretrained):
     best = pretrained.history["validation_loss"].idxmin()
-    assert pretrained.card["epoch kept"].startswith(f"{best} of 2, validation loss {pretrained.history['validation_loss'][best]:.4f} on ")
+    assert pretrained.card["epoch kept"].startswith(f"{best + 1} of 2, validation loss {pretrained.history['validation_loss'][best]:.4f} on ")
 
 
 def test_untrained_is_where_pre_training_starts(make_cohort, make_encoder, make_settings):
