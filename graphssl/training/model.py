@@ -399,8 +399,8 @@ def _entry(key: str, value: Any) -> list[str]:
 
 
 _USE = (
-    "For research: to start a model of data of the same kind, or to embed them. Not for the care of patients: it is no medical device, and no output is a "
-    "diagnosis. What it does with subjects unlike those it learned from (age, sex, scanner, hospital) nobody has measured; score it on yours first."
+    "For research: to start a model of data of the same kind, or to embed them. Not for the care of patients: it is no medical device, and no output "
+    "is a diagnosis. What it does with subjects unlike those it learned from (age, sex, scanner, hospital) nobody measured; score it on yours first."
 )
 _LICENCE = "Weights derive from the training data: what the licence of the data asks goes on to the weights. Read it before you pass the model on."
 
