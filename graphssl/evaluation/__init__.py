@@ -2,6 +2,7 @@
 
 from graphssl.evaluation.audits import site_probe
 from graphssl.evaluation.baselines import BASELINES, make_baseline
+from graphssl.evaluation.cell import Cell, CellSettings
 from graphssl.evaluation.challenges import CHALLENGE_SCORES
 from graphssl.evaluation.explain import Saliency, integrated_gradients, saliency
 from graphssl.evaluation.few_shot import few_shot_baselines
@@ -17,7 +18,7 @@ from graphssl.evaluation.rollout import attention_rollout
 from graphssl.evaluation.segmentation import evaluate_segmentation, segmentation_scores
 from graphssl.evaluation.segmenter import MeanMask, Segmenter
 from graphssl.evaluation.shares import Share
-from graphssl.evaluation.studies import Cell, CellSettings, Study, run_study
+from graphssl.evaluation.studies import Study, run_study
 from graphssl.evaluation.tuning import Tuned
 from graphssl.evaluation.voting import CrossVoting, confirmed, probability_grids
 

@@ -14,8 +14,10 @@ from jsonargparse import Namespace
 from graphssl.data.cohort import Cohort
 from graphssl.data.union import union_of_labels
 from graphssl.errors import ConfigError
+from graphssl.evaluation.cell import Cell, CellSettings
+from graphssl.evaluation.cell_start import without_subjects
 from graphssl.evaluation.shares import Share
-from graphssl.evaluation.studies import Cell, CellSettings, Study, grid, merged, others, run_study
+from graphssl.evaluation.studies import Study, run_study
 from graphssl.experiment.cohort_source import CohortSource
 from graphssl.experiment.config import Experiment, experiment_parser, instantiate, known_keys
 from graphssl.experiment.evaluation_settings import EvaluationSettings
@@ -23,6 +25,7 @@ from graphssl.experiment.methods import objective_of
 from graphssl.experiment.parser import Parser, instantiated, nearest, resolved
 from graphssl.experiment.runs import RunFolder
 from graphssl.experiment.smoke import instantiate_small
+from graphssl.experiment.study_axes import grid, merged
 from graphssl.folders import file_written_whole
 from graphssl.reports import write_study_report
 from graphssl.statistics.grid import axes_of
@@ -313,7 +316,7 @@ class _CellReader:
             cohort = self._cohort(own)
             return replace(cohort, name=f"{cohort.name} in place of the source")
         target = self._cohort(own)
-        return union_of_labels([others(self._cohort(source), target) for source in sources]) if sources else None
+        return union_of_labels([without_subjects(self._cohort(source), target) for source in sources]) if sources else None
 
 
 # Keys of a cell's configuration that are none of an experiment.
