@@ -8,6 +8,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,72 @@ def test_every_verb_is_on_the_page_of_the_command_line():
 
     page = (DOCS / "reference" / "cli.md").read_text()
     assert [verb for verb in VERBS if f"| `{verb}` |" not in page] == []
+
+
+# Names (of data sets, tools, methods with a page of their own, file formats and licences), and what everybody with a computer knows.
+NAMES = {
+    "NT",
+    "SwAV",
+    "DINO",
+    "BYOL",
+    "MONAI",
+    "MIMIC",
+    "UNETR",
+    "MAML",
+    "USCL",
+    "CC",
+    "BY",
+    "TADPOLE",
+    "SCARF",
+    "DAFT",
+    "DVME",
+    "TIP",
+    "CSPR",
+    "XCP",
+    "NC",
+}
+NAMES |= {
+    "NaN",
+    "GiB",
+    "FiLM",
+    "PAC",
+    "ABIDE",
+    "BiT",
+    "HCP",
+    "DGL",
+    "SLURM",
+    "TIFF",
+    "PNG",
+    "NPZ",
+    "JSON",
+    "CPU",
+    "GPU",
+    "MB",
+    "GB",
+    "III",
+    "MR",
+    "CT",
+    "SGD",
+    "SA",
+}
+
+
+def test_abbreviations_of_several_pages_are_in_the_glossary():
+    """Those in capitals that stand in the text of three pages or more, outside of code, links and lists of sources."""
+    glossary = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    pages = Counter()
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```|`[^`\n]+`|\]\([^)]*\)", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        pages.update(set(re.findall(r"\b[A-Z][a-z]?[A-Z]+\b", re.split(r"^## (?:Sources?|References?)$", text, flags=re.MULTILINE)[0])))
+    lacking = {word for word, n in pages.items() if n > 2 and not re.search(rf"\b{word}\b", glossary)}
+    assert lacking - NAMES == set()
+
+
+def test_the_glossary_is_in_order_and_explains_each_word_once():
+    for section in re.split(r"^## ", (DOCS / "glossary.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        words = [word.lower() for word in re.findall(r"^(\S[^\n]*)\n:   ", section, re.MULTILINE)]
+        assert len(words) > 3
+        assert words == sorted(set(words))
 
 
 def test_every_layout_has_its_section():
