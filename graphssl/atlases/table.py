@@ -1,4 +1,4 @@
-"""Atlases from tables of centroids: comma or tab separated, and the node files of BrainNet Viewer."""
+"""Atlases from tables of centroids, delimited by commas, semicolons or tabs, and the node files of BrainNet Viewer."""
 
 import os
 from collections.abc import Iterable
@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from graphssl.data import Atlas
-from graphssl.errors import AtlasError
+from graphssl.data.text_files import read_text_table
+from graphssl.errors import AtlasError, InputError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".node")
 
@@ -130,14 +131,11 @@ def _check_there(path: Path) -> None:
 def _read_text_table(path: Path) -> pd.DataFrame:
     _check_there(path)
     try:
-        raw = pd.read_csv(path, sep="," if path.suffix.lower() == ".csv" else "\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise AtlasError(f"Expected a table of regions in {path}, found something else ({error}).") from error
-    if isinstance(raw.index, pd.MultiIndex) or not isinstance(raw.index, pd.RangeIndex):
-        raise AtlasError(
-            f"Expected as many entries in each row of {path} as in its header, found more. Is the separator right (comma in .csv, tab in .tsv)?"
-        )
-    return raw.fillna("")
+        return read_text_table(path)
+    except InputError as error:
+        raise AtlasError(str(error)) from error
+    except (ValueError, OSError) as error:
+        raise AtlasError(f"Expected a table of regions in {path}, found something else ({error}). Save it again as UTF-8.") from error
 
 
 def _read_nodes(path: Path) -> pd.DataFrame:

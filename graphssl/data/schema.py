@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -163,7 +164,7 @@ class Schema:
         """Check a table against the schema.
 
         Raises:
-            SchemaError: If a column is absent, is not of its kind, or holds values out of range or out of its categories.
+            SchemaError: If a column is absent, is not of its kind, or holds values that are infinite, out of range or out of its categories.
         """
         absent = [column.name for column in self if column.name not in table.columns]
         if absent:
@@ -243,6 +244,12 @@ def _check_column(column: Column, values: pd.Series) -> None:
         if len(present) and not pd.api.types.is_numeric_dtype(values):
             odd = present[pd.to_numeric(present, errors="coerce").isna()].astype(str).unique().tolist()
             raise SchemaError(f"Expected numbers in column {column.name!r}, found {odd[:3] or 'numbers stored as text'}.")
+        n_infinite = int(np.isinf(present.to_numpy(dtype="float64")).sum())
+        if n_infinite:
+            raise SchemaError(
+                f"Expected finite numbers in column {column.name!r}, found infinite ones in {n_infinite} of {len(values)} rows. Leave such cells "
+                "empty, or name them as missing=['inf', '-inf']."
+            )
         if column.valid_range is not None and len(present):
             low, high = column.valid_range
             outside = present[(present < low) | (present > high)]

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from graphssl.data.text_files import MISSING, decoded, with_points
 from graphssl.datasets.cifti import read_cifti
 from graphssl.datasets.graph_files import read_edge_list, read_graphml
 from graphssl.datasets.labelled import Array, LabelledArray, Names, Page
 from graphssl.datasets.matlab import read_matlab, read_matlab_pages, real_numbers, the_only
-from graphssl.datasets.text_files import MISSING, decoded, with_points
 from graphssl.errors import DataError, InputError
 
 # Formats looked for in a folder. A .txt is read where a pattern asks for it: folders hold a README too.
@@ -148,12 +148,15 @@ def _is_number(cell: str) -> bool:
 
 
 def _check_width(lines: list[str], separator: str, path: Path) -> None:
-    first, last = len(_cells(lines[0], separator)), len(_cells(lines[-1], separator))
-    if first != last:
-        raise DataError(
-            f"Expected rows of one length in {path}, found {first} cells in the first and {last} in the last. The file is cut off or damaged: "
-            "copy or make it again."
-        )
+    """Check that no line is short: pandas fills such a line up with what is not there."""
+    first = len(_cells(lines[0], separator))
+    for number, line in enumerate(lines, start=1):
+        n_cells = len(_cells(line, separator)) if '"' in line else len(line.split(None if separator == " " else separator))
+        if n_cells < first:
+            raise DataError(
+                f"Expected rows of one length in {path}, found {first} cells in the first and {n_cells} in row {number} of {len(lines)}. The file is "
+                "cut off or damaged: copy or make it again."
+            )
 
 
 def _parse(lines: list[str], separator: str, path: Path) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -207,9 +208,12 @@ def find_files(folder: Path, pattern: str | None = None, leave_out: str | os.Pat
 
     Raises:
         DataError: If the folder is absent or no file fits.
+        ConfigError: If the pattern is empty, or a whole path.
     """
     if not folder.is_dir():
         raise DataError(f"Expected a folder at {folder}, found none. Check the path.")
+    if pattern is not None and (not pattern or Path(pattern).is_absolute()):
+        raise ConfigError(f"Expected a pattern of names below the folder, such as '**/*_fc.csv', found {pattern!r}. Leave the folder out of it.")
     known = {suffix.lower() for suffix in SUFFIXES} | ({".txt"} if pattern is not None else set())
     candidates = folder.iterdir() if pattern is None else folder.glob(pattern)
     tables = [folder / "participants.tsv", folder / "participants.csv", *([Path(leave_out)] if leave_out is not None else [])]
@@ -250,6 +254,7 @@ def match_files(files: Sequence[Path], ids: Sequence[str]) -> Matches:
     """
     known = {subject.removeprefix("sub-").replace("_ses-", mark): subject for mark in ("_", "_ses-") for subject in ids}
     known |= {subject: subject for subject in ids}
+    known = {_composed(name): subject for name, subject in known.items()}
     by_id: defaultdict[str, list[Path]] = defaultdict(list)
     strangers = []
     for path in files:
@@ -281,6 +286,7 @@ def unmatched_rows(matches: Matches) -> list[tuple[str, str, str]]:
 
 def _ids_in_name(stem: str, known: Mapping[str, str]) -> list[str]:
     """Subjects that a file name fits: none, one, or several whose ids are of one length. `known` gives the subject by what it may be called."""
+    stem = _composed(stem)
     if stem in known:
         return [known[stem]]
     tokens = list(_TOKEN.finditer(stem))
@@ -291,6 +297,11 @@ def _ids_in_name(stem: str, known: Mapping[str, str]) -> list[str]:
     fitting = sorted(spans & known.keys())
     longest = max(map(len, fitting), default=0)
     return list(dict.fromkeys(known[name] for name in fitting if len(name) == longest))
+
+
+def _composed(name: str) -> str:
+    """A name with letters and their accents as one: file systems of Apple write them as two, tables as one."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _check_zeros(ids: Sequence[str], files: Sequence[Path]) -> None:

@@ -11,8 +11,8 @@ import pandas as pd
 
 from graphssl.data.cohort import check_ids
 from graphssl.data.schema import Role
+from graphssl.data.text_files import MISSING, check_names_differ, read_text_table
 from graphssl.datasets.data_dictionary import read_data_dictionary
-from graphssl.datasets.text_files import MISSING, check_names_differ, read_text_table
 from graphssl.errors import DataError, InputError, SchemaError
 
 

@@ -18,10 +18,11 @@ from graphssl.errors import DataError
 
 
 def is_pickled(path: Path) -> bool:
-    """Whether a `.npy` file holds pickled objects instead of numbers."""
+    """Whether a `.npy` file holds a pickled container instead of an array."""
     try:
         with path.open("rb") as file:
-            return _header(file)[1].hasobject
+            shape, dtype = _header(file)
+            return dtype.hasobject and len(shape) < 2  # a table of objects is the array of one subject, saved as no numbers
     except Exception:  # noqa: BLE001 - damaged bytes make the reader of headers fail in any way
         return False
 

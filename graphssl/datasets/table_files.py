@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from graphssl.data.text_files import check_names_differ, read_text_table
 from graphssl.datasets.participants import as_numbers
-from graphssl.datasets.text_files import check_names_differ, read_text_table
 from graphssl.errors import DataError, InputError, SchemaError
 from graphssl.folders import ordinary
 from graphssl.progress import tracked

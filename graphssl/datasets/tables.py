@@ -11,11 +11,11 @@ import pandas as pd
 from graphssl.data import Cohort, Column, Schema
 from graphssl.data.cohort import EXCLUDED_COLUMNS
 from graphssl.data.schema import Role
+from graphssl.data.text_files import header_of
 from graphssl.datasets.columns import as_declared, find_ids, guess_schema, with_categories
 from graphssl.datasets.listing import Listing
 from graphssl.datasets.participants import ID_WORDS, as_numbers, as_text, drop_empty_columns, roles_of
 from graphssl.datasets.table_files import TEXT_ENDINGS, columns_without, read_table_files, tight
-from graphssl.datasets.text_files import header_of
 from graphssl.errors import ConfigError, InputError, SchemaError
 
 # Values that stand for nothing, everywhere or by column name.

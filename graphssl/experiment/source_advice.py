@@ -74,7 +74,7 @@ def _labels_advice(cohort: Cohort) -> list[str]:
 
 
 def _values_advice(cohort: Cohort) -> list[str]:
-    """What tables of many hands hold: one word in several spellings, and numbers that stand for nothing."""
+    """What tables of many hands hold: one word in several spellings, numbers that stand for nothing, and numbers that are none."""
     found = []
     for column in cohort.schema:
         values = cohort.subjects[column.name].dropna()
@@ -88,6 +88,24 @@ def _values_advice(cohort: Cohort) -> list[str]:
             odd = values[values.isin(_SENTINELS)]
             if len(odd) and (values.drop(odd.index) >= 0).all():
                 found.append(f"{column.name!r} holds {odd.iloc[0]:g} ({len(odd)}), which looks like a missing value: leave such cells empty")
+    return [*found, *_words_advice(cohort)]
+
+
+def _words_advice(cohort: Cohort) -> list[str]:
+    """Columns of numbers that are read as words, for some cells are none (`<0.5`, `pending`, 12,000)."""
+    found = []
+    for column in cohort.schema:
+        if column.kind not in ("text", "categorical") or column.role not in ("feature", "covariate"):
+            continue
+        text = cohort.subjects[column.name].dropna().astype(str)
+        words = text[pd.to_numeric(text, errors="coerce").isna()]
+        if len(words) and pd.to_numeric(text.str.replace(",", ""), errors="coerce").notna().all():
+            found.append(f"{column.name!r} holds numbers with commas, which are read as words: write them with a decimal point, or without the comma")
+        elif 0 < 2 * len(words) <= len(text) and words.nunique() <= SHOWN:
+            found.append(
+                f"{column.name!r} is read as words, for {len(words)} of {len(text)} cells are no numbers: correct them, or say with --missing which "
+                "words stand for nothing"
+            )
     return found
 
 

@@ -50,6 +50,8 @@ def test_code_is_preferred_to_the_row_number(tmp_path: Path) -> None:
         ("a.csv", "\ufefflabel,region,mni_x,mni_y,mni_z\n10.0,Thalamus,-9.8,-19.6,8.9\n", [10], ("Thalamus",), ("",)),
         ("a.node", "#two nodes\n-38.65\t-5.68\t50.94\t4\t3\tPreCG.L\n\n0 -46 -32 1.0 1.0 -\n", [1, 2], ("PreCG.L", ""), ("", "")),
         ("a.node", "1 2 3 4 5\n", [1], ("",), ("",)),
+        ("a.csv", "label;name;x;y;z\n4;links, vorn;-1,5;2;3,25\n", [4], ("links, vorn",), ("",)),
+        ("a.csv", "label\tname\tx\ty\tz\n4\tleft\t-1\t2\t3\n", [4], ("left",), ("",)),
     ],
 )
 def test_layouts_of_the_field_are_read(
@@ -94,8 +96,8 @@ def test_labels_and_places_survive_a_round_trip(tmp_path_factory: pytest.TempPat
         ("a.csv", "label,x,y,z\n1,1,,3\n", r"coordinates of every region in .*a.csv, found none for labels \[1\]"),
         ("a.csv", "label,x,y,z\n1,1,left,3\n", "Expected numbers in column 'y' of .*a.csv, found 'left'"),
         ("a.csv", "label,x,y,z\n7,1,400,3\n", r"within ±150\) in .*a.csv, found \[1.0, 400.0, 3.0\] for label 7"),
-        ("a.csv", "label,x,y\n1,1,2,3\n2,3,4,5\n", "as many entries in each row of .*a.csv as in its header"),
-        ("a.csv", "label,x,y,z\n1,1,2,3\n2,3,4,5,6,7\n", "Expected a table of regions in .*a.csv, found something else"),
+        ("a.csv", "label,x,y\n1,1,2,3\n2,3,4,5\n", "as many cells in every row of .*a.csv as in its header"),
+        ("a.csv", "label,x,y,z\n1,1,2,3\n2,3,4,5,6,7\n", "Expected as many cells in every row of .*a.csv as in its header"),
         ("a.node", "1 2 3\n", "x, y, z, colour, size and name in each row of .*a.node, found '1 2 3'"),
         ("a.node", "1 2 left 4 5 V1\n", "Expected numbers .* of .*a.node, found 'left'"),
     ],
@@ -114,7 +116,7 @@ def test_missing_files_are_refused(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(("name", "message"), [("a.csv", "Expected a table of regions"), ("a.node", "Expected a BrainNet Viewer node file")])
 def test_binary_files_are_refused(tmp_path: Path, name: str, message: str) -> None:
     path = tmp_path / name
-    path.write_bytes(bytes([0xFF, 0xFE, 0x80, 0x00]) * 20)
+    path.write_bytes(bytes([0xFF, 0x80, 0xFE, 0x00]) * 20)
     with pytest.raises(AtlasError, match=message):
         atlas_from_table(path)
 

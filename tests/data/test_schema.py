@@ -212,3 +212,12 @@ def test_a_description_is_for_people(tmp_path):
     assert Schema.load(tmp_path / "schema.yaml")["K last"].description == "Potassium, last"
     assert Schema.from_dict(schema.to_dict())["K last"].description == "Potassium, last"
     assert schema == Schema([Column("K last", "continuous", unit="mmol/L")])
+
+
+def test_infinite_numbers_are_refused():
+    table = pd.DataFrame({"ratio": [0.5, np.inf, None, -np.inf]})
+    with pytest.raises(
+        SchemaError, match=r"Expected finite numbers in column 'ratio', found infinite ones in 2 of 4 rows\. .* missing=\['inf', '-inf'\]"
+    ):
+        Schema([Column("ratio", "continuous")]).check(table)
+    Schema([Column("ratio", "continuous")]).check(table.astype("Float64").replace([np.inf, -np.inf], pd.NA))

@@ -254,8 +254,16 @@ def test_booleans_are_text(tmp_path):
 
 
 def test_file_that_is_cut_off(tmp_path):
-    with pytest.raises(DataError, match=r"found 5 cells in the first and 2 in the last. The file is cut off"):
+    with pytest.raises(DataError, match=r"found 5 cells in the first and 2 in row \d+ of \d+. The file is cut off"):
         read_array(write(tmp_path / "a.tsv", rows() + "0.5\t0.1"))
+
+
+@pytest.mark.parametrize("mark", ["\t", " ", ",", ";"])
+def test_a_row_that_is_cut_off_in_the_middle(tmp_path, mark):
+    """It is no scan whose time points have to be censored."""
+    cells = [["0.5", "0.1", "0.25"], ["0.5", "0.1"], ["0.3", "0.2", "0.1"]]
+    with pytest.raises(DataError, match=r"found 3 cells in the first and 2 in row 2 of 3\. The file is cut off"):
+        read_array(write(tmp_path / "a.csv", "\n".join(map(mark.join, cells))))
 
 
 def test_rows_of_other_lengths(tmp_path):

@@ -1,5 +1,7 @@
 """Files and subjects put together by name: what fits, what is left out, and what is refused rather than guessed."""
 
+import re
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
@@ -30,6 +32,8 @@ def matched(names, ids):
         ("sub-01_ses-2_timeseries.tsv", "sub-01_ses-2"),
         ("sub-CMU_a_0050642_relmat.tsv", "CMU_a_0050642"),
         ("Übung-7.npy", "Übung-7"),
+        (unicodedata.normalize("NFD", "Übung-7_fc.npy"), "Übung-7"),
+        ("Übung-7_fc.npy", unicodedata.normalize("NFD", "Übung-7")),
     ],
 )
 def test_an_id_is_found_in_its_file_name(name, subject):
@@ -140,6 +144,9 @@ def test_no_folder_and_no_files(tmp_path):
         find_files(tmp_path)
     with pytest.raises(DataError, match=r"Expected files that fit '\*\.npy' in"):
         find_files(tmp_path, "*.npy")
+    for pattern in ("", "/data/*.npy"):
+        with pytest.raises(ConfigError, match=f"Expected a pattern of names below the folder, .*found '{re.escape(pattern)}'. Leave the folder out"):
+            find_files(tmp_path, pattern)
 
 
 def test_options_are_checked():

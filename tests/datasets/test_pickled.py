@@ -90,6 +90,8 @@ def test_plain_numbers_are_not_pickled(tmp_path):
     (tmp_path / "c.npy").write_bytes(b"PK")
     assert not is_pickled(tmp_path / "c.npy")
     assert not is_pickled(tmp_path / "none.npy")
+    np.save(tmp_path / "d.npy", np.eye(2).astype(object), allow_pickle=True)
+    assert not is_pickled(tmp_path / "d.npy"), "numbers saved as objects are the array of one subject, which is told so where it is read"
 
 
 # What is refused

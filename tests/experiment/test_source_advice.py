@@ -64,6 +64,24 @@ def test_numbers_that_stand_for_nothing(cohort, values, expected):
     assert all(line == "'age' holds -9999 (4), which looks like a missing value: leave such cells empty" for line in found)
 
 
+@pytest.mark.parametrize(
+    ("kind", "words", "expected"),
+    [
+        ("categorical", ["1.5", "<0.5", "2", "3"], "'crp' is read as words, for 2 of 8 cells are no numbers: correct them, or say with --missing"),
+        ("text", ["1.5", "pending", "2", None], "'crp' is read as words, for 2 of 6 cells are no numbers: correct them"),
+        ("text", ["12,000", "1,500", "90", "2"], "'crp' holds numbers with commas, which are read as words: write them with a decimal point"),
+        ("categorical", ["a", "b", "c", "1"], None),
+        ("categorical", ["1", "2", "3", "4"], None),
+        ("text", [None, None, None, None], None),
+    ],
+)
+def test_numbers_that_are_read_as_words(cohort, kind, words, expected):
+    made = cohort.with_column(Column("crp", kind), pd.Series(words * 2, index=cohort.subjects.index, dtype="str"))
+    found = advice(made)
+    assert len(found) == (expected is not None)
+    assert all(line.startswith(expected) for line in found)
+
+
 def test_an_atlas_that_is_asked_for():
     line = atlas_advice(stand_in("Sim3", ("a", "b", "c"), 3))
     assert line.startswith("Files of 'Sim3' have 3 regions, called a, b, c, and say not where these are.")

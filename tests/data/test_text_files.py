@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from graphssl.datasets.text_files import check_names_differ, decoded, delimiter, header_of, read_text_table, with_points
+from graphssl.data.text_files import check_names_differ, decoded, delimiter, header_of, read_text_table, with_points
 from graphssl.errors import DataError, SchemaError
 
 GERMAN = "Fall;Klinik;Größe\n1;Köln;1,5\n2;Ulm, West;2\n"
