@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from graphssl.training.meta import MAML, MetaSettings, Source
     from graphssl.training.meta.meta_train import meta_train
     from graphssl.training.pretrain import pretrain
-    from graphssl.training.stages import Stage, pretrain_stages
+    from graphssl.training.stage import Stage
+    from graphssl.training.stages import pretrain_stages
     from graphssl.training.transfer import transfer
 
     __version__: str

@@ -30,7 +30,8 @@ from graphssl.training.fit import TrainingSettings
 from graphssl.training.model import Model
 from graphssl.training.pretrain import pretrain, untrained
 from graphssl.training.selection import PoolSelection
-from graphssl.training.stages import Stage, pretrain_stages
+from graphssl.training.stage import Stage
+from graphssl.training.stages import pretrain_stages
 
 WITHHELD = -1
 _TARGET = "estimator_target"

@@ -25,7 +25,7 @@ from graphssl.statistics.metrics import score_all
 from graphssl.training.by_steps import SCORE, finetune_by_steps, segment_by_steps
 from graphssl.training.finetune import finetune
 from graphssl.training.model import Model
-from graphssl.training.stages import OBJECTIVE
+from graphssl.training.stage_folder import OBJECTIVE
 
 
 def score(unit: Unit, alone: bool) -> None:

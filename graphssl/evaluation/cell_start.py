@@ -10,7 +10,8 @@ from graphssl.evaluation.protocols import one_thread
 from graphssl.training.carry import carried
 from graphssl.training.model import Model
 from graphssl.training.pretrain import untrained
-from graphssl.training.stages import Stage, pretrain_stages
+from graphssl.training.stage import Stage
+from graphssl.training.stages import pretrain_stages
 
 
 def prepare_stage(unit: Unit, stage: int, alone: bool) -> None:

@@ -31,7 +31,7 @@ from graphssl.objectives.supervised import ClassWeight
 from graphssl.training.finetune import FINETUNING
 from graphssl.training.fit import TrainingSettings
 from graphssl.training.segment import SegmentationSettings
-from graphssl.training.stages import Stage
+from graphssl.training.stage import Stage
 from graphssl.views.base import AbstractView
 
 PRETRAINING = TrainingSettings()

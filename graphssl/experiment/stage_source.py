@@ -17,7 +17,7 @@ from graphssl.graphs.population_builder import PopulationBuilder
 from graphssl.initializers.dimension import Inflation
 from graphssl.objectives.base import AbstractObjective
 from graphssl.training.fit import TrainingSettings
-from graphssl.training.stages import Stage, check_stage
+from graphssl.training.stage import Stage, check_stage
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from graphssl.errors import LeakageError
 from graphssl.experiment.config import Experiment
 from graphssl.experiment.runs import RunFolder
 from graphssl.training.probe import Probe
-from graphssl.training.stages import Stage
+from graphssl.training.stage import Stage
 
 
 def check_stages_apart(stages: Sequence[Stage], cohort: Cohort) -> None:

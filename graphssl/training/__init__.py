@@ -8,7 +8,8 @@ from graphssl.training.pretrain import pretrain, untrained
 from graphssl.training.probe import Probe
 from graphssl.training.segment import SegmentationSettings, finetune_segmentation
 from graphssl.training.selection import Pool, PoolSelection, Selection, SelectionSettings, select_nearest
-from graphssl.training.stages import Chain, Stage, pretrain_stages
+from graphssl.training.stage import Stage
+from graphssl.training.stages import Chain, pretrain_stages
 from graphssl.training.transfer import Transfer, transfer
 from graphssl.training.transfer_images import transfer_images
 

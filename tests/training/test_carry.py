@@ -17,15 +17,11 @@ SMALL = {"width": 4, "blocks": (1, 1), "stem": "small"}
 TABLE = {"width": 8, "depth": 1, "heads": 2}
 
 
-def same(model, other):
-    return all(torch.equal(value, other.encoder.state_dict()[name]) for name, value in model.encoder.state_dict().items())
-
-
-def test_connectomes_of_another_cohort_take_all_weights(make_cohort, make_encoder):
+def test_connectomes_of_another_cohort_take_all_weights(make_cohort, make_encoder, same_weights):
     model = untrained(make_cohort(), encoder=make_encoder(), seed=3)
     other = make_cohort(n_regions=10, seed=5)
     ready = carried(model, other, encoder=make_encoder())
-    assert same(model, ready)
+    assert same_weights(model, ready)
     assert ready.encoder is not model.encoder
     assert len(ready.connectomes.atlases_["toy"]) == 10
     with pytest.raises(CheckpointError, match=r"of GraphTransformer and of no other, found .*\[8\] in place of \[16\]"):
@@ -34,10 +30,10 @@ def test_connectomes_of_another_cohort_take_all_weights(make_cohort, make_encode
         carried(model, other, encoder=make_encoder(depth=2))
 
 
-def test_regions_known_by_row_are_of_one_atlas(make_cohort):
+def test_regions_known_by_row_are_of_one_atlas(make_cohort, same_weights):
     encoder = BrainNetworkTransformer("toy", 12, width=8, depth=1, heads=2)
     model = untrained(make_cohort(), encoder=encoder)
-    assert same(model, carried(model, make_cohort(seed=1)))
+    assert same_weights(model, carried(model, make_cohort(seed=1)))
     with pytest.raises(AtlasError, match="Expected atlas 'toy' with 12 regions"):
         carried(model, make_cohort(n_regions=10))
 
@@ -51,24 +47,24 @@ def test_images_are_carried_to_volumes():
         carried(model, volumes, encoder=ResNet(3, **{**SMALL, "width": 8}))
 
 
-def test_columns_are_met_by_name():
+def test_columns_are_met_by_name(same_weights):
     cohort = simulate_table(n_subjects=40, columns=4).cohort
     names = list(cohort.schema.named("feature"))
     model = untrained(cohort, encoder=TableTransformer(**TABLE), builder=ColumnTokenizer())
     fewer = carried(model, cohort, encoder=TableTransformer(**TABLE), builder=ColumnTokenizer(columns=names[:2]))
-    assert same(carried(model, cohort), model)
+    assert same_weights(carried(model, cohort), model)
     assert same_columns(model, carried(model, cohort))
     assert not same_columns(model, fewer)
     with pytest.raises(CheckpointError, match="Expected the TableTransformer .* found a TableTransformer with width 16 in place of 8"):
         carried(model, cohort, encoder=TableTransformer(**{**TABLE, "width": 16}), builder=ColumnTokenizer())
 
 
-def test_a_population_of_other_columns_is_refused_by_their_names():
+def test_a_population_of_other_columns_is_refused_by_their_names(same_weights):
     cohort = simulate_table(n_subjects=40, columns=4).cohort
     names = list(cohort.schema.named("feature"))
     tokens = [PopulationBuilder(tokenizer=ColumnTokenizer(columns=chosen), n_neighbors=3) for chosen in (names, names[1:])]
     model = untrained(cohort, encoder=PopulationTransformer(**TABLE), builder=tokens[0])
-    assert same(model, carried(model, cohort, encoder=PopulationTransformer(**TABLE), builder=tokens[0]))
+    assert same_weights(model, carried(model, cohort, encoder=PopulationTransformer(**TABLE), builder=tokens[0]))
     with pytest.raises(CheckpointError, match="Expected the columns, codes and categories that the weights belong to, found .* in place of"):
         carried(model, cohort, encoder=PopulationTransformer(**TABLE), builder=tokens[1])
 

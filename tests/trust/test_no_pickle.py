@@ -315,13 +315,14 @@ NO_READERS = {
             "write_explanation",
             "write_results",
             "save_objective",
+            "keep_stage",
         ),
         *("write_conversion_report", "write_page", "write_shards", "written_whole", "file_written_whole", "storing", "unseal", "held"),
         *("simulate_images", "simulate_modalities", "simulate_multimodal", "draw_images", "images_folder"),
     },
     "trains into a folder, and reads what it left there as a checkpoint or model": {
         *("evaluate", "refit_saliencies", "run_study", "finetune", "fit", "meta_train", "pretrain", "trained", "finetune_segmentation"),
-        *("pretrain_stages", "EpochCheckpoint", "Stage", "prepared_pool"),
+        *("pretrain_stages", "EpochCheckpoint", "Stage", "StageRun", "prepared_pool"),
     },
     "a verb, which reads a run or a model by what is tried": {
         *("embed", "explain_run", "explain_model", "write_report", "write_meta_report", "write_study_report", "write_selection_page"),
@@ -360,7 +361,7 @@ NO_READERS = {
     "a step of a reader that is tried": {
         *("atlas_from_table", "atlas_from_volume", "label_centroids", "array_names", "array_of", "volume_of", "find_arrays", "look_at"),
         *("matlab_variables", "hdf5_shapes", "whole", "read_optional", "read_mapping", "read_text", "read_connectome", "read_manifest"),
-        *("check_readable", "EvaluationAudit", "EvaluationAudit.read_data", "MetaAudit"),
+        *("check_readable", "EvaluationAudit", "EvaluationAudit.read_data", "MetaAudit", "finished_stage", "read_objective", "header_of"),
     },
 }
 
