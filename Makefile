@@ -42,7 +42,7 @@ lint: $(INSTALLED)  ## check format, style, the floors and the types
 docs: $(INSTALLED)  ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-bench: $(INSTALLED)  ## measure ours beside peers and write the table of docs/reference/performance.md (ARGS="--smoke" for a quick look)
+bench: $(INSTALLED)  ## measure ours beside peers, half an hour, and write the table of docs/reference/performance.md (ARGS="--smoke" for a quick look)
 	@$(MAKE) peers || echo "A peer could not be installed: the rows beside it stay empty" >&2
 	$(BIN)/python benchmarks $(ARGS)
 
