@@ -226,14 +226,14 @@ def find_files(folder: Path, pattern: str | None = None, leave_out: str | os.Pat
 
 
 def match_stems(files: Sequence[Path]) -> Matches:
-    """Every file is a subject; its name without the ending is the id.
+    """Every file is a subject; its name without the ending is the id, or that of its folder where all files are called alike (`H01/fc.csv`).
 
     Raises:
         DataError: If two files have one name with different endings.
     """
     by_id: defaultdict[str, list[Path]] = defaultdict(list)
-    for path in files:
-        by_id[path.stem].append(path)
+    for path, called in _called(files).items():
+        by_id[called].append(path)
     return Matches(_one_each(by_id))
 
 
@@ -242,7 +242,7 @@ def match_files(files: Sequence[Path], ids: Sequence[str]) -> Matches:
 
     An id fits a name that equals it, or that holds it as a whole token (`Olin_0050102_rois_cc200` holds `0050102` and `Olin_0050102`); the longest
     id that fits counts; `0012_ses-baseline` is also found as `0012_baseline`. In a BIDS name (`sub-01_task-rest_run-1`) it is what follows `sub-`, so
-    that a run is not taken for a subject.
+    that a run is not taken for a subject. Where all files are called alike (`H01/fc.csv`), the names of their folders are looked at instead.
 
     Args:
         files: The files.
@@ -257,8 +257,9 @@ def match_files(files: Sequence[Path], ids: Sequence[str]) -> Matches:
     known = {_composed(name): subject for name, subject in known.items()}
     by_id: defaultdict[str, list[Path]] = defaultdict(list)
     strangers = []
-    for path in files:
-        fitting = _ids_in_name(path.stem, known)
+    names = _called(files)
+    for path, called in names.items():
+        fitting = _ids_in_name(called, known)
         if len(fitting) > 1:
             both = " and ".join(map(repr, fitting))
             raise DataError(f"Expected one subject a file, found {path.name} to fit {both}. Rename it, or leave it out with a pattern.")
@@ -267,12 +268,12 @@ def match_files(files: Sequence[Path], ids: Sequence[str]) -> Matches:
         else:
             strangers.append(path)
     without = [subject for subject in ids if subject not in by_id]
-    _check_zeros(without, strangers)
+    _check_zeros(without, [(path, names[path]) for path in strangers])
     if not by_id:
-        _check_case(without, strangers)
+        _check_case(without, [(path, names[path]) for path in strangers])
         raise DataError(
             f"Expected file names that hold subject ids of the table, found none among {len(files)} files and {len(ids)} subjects: "
-            f"files such as {_examples([path.name for path in files])}; ids such as {_examples(list(ids))}. "
+            f"files such as {_examples(_shown(files))}; ids such as {_examples(list(ids))}. "
             "Name the column that the files are called by with id_column=…"
         )
     return Matches(_one_each({subject: by_id[subject] for subject in ids if subject in by_id}), tuple(without), tuple(strangers))
@@ -281,7 +282,20 @@ def match_files(files: Sequence[Path], ids: Sequence[str]) -> Matches:
 def unmatched_rows(matches: Matches) -> list[tuple[str, str, str]]:
     """What did not meet, as rows of a cohort's list of things left out."""
     rows = [("subject", subject, "in the table, without a file") for subject in matches.ids_without_file]
-    return rows + [("subject", path.name, "a file, without a row in the table") for path in matches.files_without_id]
+    shown = dict(zip(all_files := [*matches.files_without_id, *matches.files.values()], _shown(all_files), strict=True))
+    return rows + [("subject", shown[path], "a file, without a row in the table") for path in matches.files_without_id]
+
+
+def _called(files: Sequence[Path]) -> dict[Path, str]:
+    """By what each file is known: its name without the ending; that of its folder where all files are called alike."""
+    by_folder = len(files) > 1 and len({path.name for path in files}) == 1
+    return {path: path.parent.name if by_folder else path.stem for path in files}
+
+
+def _shown(files: Sequence[Path]) -> list[str]:
+    """Names of files for a message, with their folder where names repeat."""
+    names = [path.name for path in files]
+    return [path.name if names.count(path.name) == 1 else f"{path.parent.name}/{path.name}" for path in files]
 
 
 def _ids_in_name(stem: str, known: Mapping[str, str]) -> list[str]:
@@ -304,9 +318,10 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _check_zeros(ids: Sequence[str], files: Sequence[Path]) -> None:
+def _check_zeros(ids: Sequence[str], files: Sequence[tuple[Path, str]]) -> None:
     bare_ids = {_bare(subject): subject for subject in ids if _bare(subject)}
-    pairs = [(bare_ids[_bare(token)], token, path.name) for path in files for token in _numeric_tokens(path.stem) if _bare(token) in bare_ids]
+    tokens = [(path, token) for path, called in files for token in _numeric_tokens(called)]
+    pairs = [(bare_ids[_bare(token)], token, path.name) for path, token in tokens if _bare(token) in bare_ids]
     if pairs:
         subject, token, name = pairs[0]
         raise SchemaError(
@@ -316,9 +331,9 @@ def _check_zeros(ids: Sequence[str], files: Sequence[Path]) -> None:
         )
 
 
-def _check_case(ids: Sequence[str], files: Sequence[Path]) -> None:
+def _check_case(ids: Sequence[str], files: Sequence[tuple[Path, str]]) -> None:
     plain = {name.casefold(): subject for subject in ids for name in (subject.removeprefix(_BIDS), subject)}
-    pairs = [(path.name, fitting[0]) for path in files if (fitting := _ids_in_name(path.stem.casefold(), plain))]
+    pairs = [(path.name, fitting[0]) for path, called in files if (fitting := _ids_in_name(called.casefold(), plain))]
     if pairs:
         raise SchemaError(
             f"Expected ids as they stand in the file names, found id {pairs[0][1]!r} in the table for {pairs[0][0]}: another use of capitals, as in "
@@ -342,7 +357,7 @@ def _one_each(by_id: dict[str, list[Path]]) -> dict[str, Path]:
     several = {subject: paths for subject, paths in by_id.items() if len(paths) > 1}
     if several:
         subject, paths = next(iter(several.items()))
-        names = ", ".join(path.name for path in paths[:3])
+        names = ", ".join(_shown(paths)[:3])
         raise DataError(
             f"Expected one file a subject, found {len(several)} subjects with more, such as {subject!r}: {names}. "
             'Choose files with a pattern such as pattern="*_run-1_*"; repeated scans need a row and an id each, and a group column.'
@@ -356,7 +371,7 @@ def _check_all_matched(matches: Matches) -> None:
         raise DataError(
             f"Expected a file for every subject and a subject for every file, found {n_ids} subjects without a file "
             f"({_examples(list(matches.ids_without_file))}) and {n_files} files without a subject "
-            f'({_examples([path.name for path in matches.files_without_id])}). Mend the table, or pass on_unmatched="exclude" to leave them out.'
+            f'({_examples(_shown(matches.files_without_id))}). Mend the table, or pass on_unmatched="exclude" to leave them out.'
         )
 
 

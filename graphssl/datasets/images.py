@@ -21,7 +21,7 @@ from graphssl.datasets.image_scan import Damaged, EmptyMasks, look_at
 from graphssl.datasets.listing import Listing, list_files
 from graphssl.datasets.participants import ID_WORDS, PERSON, as_text, drop_empty_columns, roles_of
 from graphssl.datasets.table_files import TEXT_ENDINGS, read_table_files
-from graphssl.errors import DataError, SchemaError
+from graphssl.errors import DataError, InputError, SchemaError
 
 _PATHS = ("image", "image_path", "path", "file", "filename", "file_name", "image_file", "filepath", "img", "img_path", "video", "volume")
 _MASK_PATHS = ("mask", "mask_path", "segmentation", "seg", "label_path", "mask_file")
@@ -135,7 +135,7 @@ def is_images(listing: Listing) -> bool:
 def _is_table_of_images(path: Path) -> bool:
     try:
         table = read_table_files(path, n_rows=_LOOKED_AT)
-    except DataError:
+    except InputError:
         return False
     column = _path_column(table, _PATHS)
     return column is not None and any((path.parent / str(value)).exists() for value in table[column].dropna())

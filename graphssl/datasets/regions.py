@@ -137,7 +137,7 @@ def read_regions(files: Mapping[str, Place], layout: FileFormat, missing_regions
     Raises:
         AtlasError: If no file fits the atlas.
         DataError: If some files cannot be read or do not fit, regions lack a signal and are not to be masked, or files differ in what can hide a
-            mixture: some name their regions and some do not, or some correlations have ones and some the infinity of a Fisher z on the diagonal.
+            mixture: some name their regions and some do not, or some correlations have ones and some more, as a Fisher z has, on the diagonal.
     """
     layout = replace(layout, partial=missing_regions == "mask", _orders={}, _pages={})
     values: dict[str, Array] = {}
@@ -199,7 +199,7 @@ def measured(
         names: What to call each subject's file.
 
     Raises:
-        DataError: If some correlations have ones and some the infinity of a Fisher z on the diagonal.
+        DataError: If some correlations have ones and some more, as a Fisher z has, on the diagonal.
     """
     if provenance.kind == "timeseries":
         lengths = [len(series) for series in values.values()]
@@ -207,11 +207,13 @@ def measured(
     by_diagonal: dict[str, str] = {}
     for subject, matrix in values.items():
         by_diagonal.setdefault(_diagonal(matrix.diagonal()[observed[subject]]), subject)
-    if provenance.kind in HOLLOW_KINDS and {"one", "infinite"} <= by_diagonal.keys():
-        one, infinite = (names[by_diagonal[what]] for what in ("one", "infinite"))
+    is_z = (s for s, matrix in values.items() if (matrix.diagonal()[observed[s]] > _ABOVE_ONE).all() and observed[s].any())
+    z = next(is_z, None) if provenance.kind in HOLLOW_KINDS and "one" in by_diagonal else None
+    if z is not None:
+        there = "infinity" if np.isinf(values[z].diagonal()[observed[z]]).all() else "more"
         raise DataError(
-            f"Expected correlations or Fisher z in all files, found ones on the diagonal of {one} (correlations) and infinity on that of {infinite} "
-            "(Fisher z). Read them apart, or transform one of them."
+            f"Expected correlations or Fisher z in all files, found ones on the diagonal of {names[by_diagonal['one']]} (correlations) and {there} "
+            f"on that of {names[z]} (Fisher z). Read them apart, or transform one of them."
         )
     return replace(provenance, diagonal=", ".join(sorted(by_diagonal.keys() - {""})))
 
@@ -293,9 +295,11 @@ def _check_names(found: list[Any], expected: list[Any], what: str, atlas: Atlas)
 def _gathered(problems: list[tuple[Place, InputError]], n_files: int) -> InputError:
     """One error for all files: of the atlas where no file fits it, else of the data."""
     by_reason: defaultdict[str, list[str]] = defaultdict(list)
+    are_alike = len(problems) > 1 and len({path.name for path, _ in problems}) == 1  # `H01/fc.csv`: known by their folders
     for path, error in problems:
         # What several files have in common is said once, without the name of each.
-        by_reason[re.sub(rf" for subject '[^']*'| in {re.escape(str(path))}", "", str(error))].append(path.name)
+        reason = re.sub(rf" for subject '[^']*'| in {re.escape(str(path))}", "", str(error))
+        by_reason[reason].append(f"{path.parent.name}/{path.name}" if are_alike else path.name)
     shown = " | ".join(f"{_some(names, _SHOWN)}: {reason}" for reason, names in list(by_reason.items())[:_SHOWN])
     n_more = sum(len(names) for names in list(by_reason.values())[_SHOWN:])
     more = f" | and {n_more} more" if n_more else ""
@@ -310,4 +314,6 @@ def _some(values: list[Any], n_shown: int = 8) -> str:
 
 
 _SHOWN = 3
+# What stands on the diagonal of a Fisher z that was cut off before its infinity.
+_ABOVE_ONE = 1.01
 _NETWORK_PREFIX = re.compile(r"^(7|17)networks_")

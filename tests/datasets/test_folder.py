@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphssl.datasets.folder import OnUnmatched, People, check_option, find_files, match_files, match_stems
+from graphssl.datasets.folder import OnUnmatched, People, check_option, find_files, match_files, match_stems, unmatched_rows
 from graphssl.errors import ConfigError, DataError, SchemaError
 
 
@@ -102,6 +102,16 @@ def test_lost_zeros_are_named_not_guessed(subject, name, width):
         SchemaError, match=rf"found id '{subject}' in the table and '\d+' in {name}: one number with other leading zeros.*zfill\({width}\)"
     ):
         matched([name, "good.npy"], [subject, "good"])
+
+
+def test_files_called_alike_are_known_by_their_folders():
+    names = ["H01/fc.csv", "H02_baseline/fc.csv", "H03/fc.csv"]
+    assert match_stems([Path(name) for name in names]).files["H02_baseline"] == Path(names[1])
+    found = match_files([Path(name) for name in names], ["H02", "H01"])
+    assert {subject: str(path) for subject, path in found.files.items()} == {"H02": names[1], "H01": names[0]}
+    assert unmatched_rows(found) == [("subject", "H03/fc.csv", "a file, without a row in the table")]
+    with pytest.raises(DataError, match=r"found 1 subjects with more, such as 'H01': a/H01\.csv, b/H01\.csv"):
+        match_stems([Path("a/H01.csv"), Path("b/H01.csv"), Path("b/H02.csv")])
 
 
 def test_nothing_fits():

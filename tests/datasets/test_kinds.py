@@ -29,6 +29,21 @@ def test_kind_by_its_numbers():
         kind_of(R_MATRIX * 9, None, "x")
 
 
+@pytest.mark.parametrize("diagonal", [1.0, 0.9995, 0.0, np.nan])
+def test_correlations_with_themselves_are_one_or_left_out(diagonal):
+    made = R_MATRIX.copy()
+    np.fill_diagonal(made, diagonal)
+    assert kind_of(made, None, "x") == ("correlation", False)
+
+
+@pytest.mark.parametrize("made", [R_MATRIX * 0.3, (np.abs(R_MATRIX) > 0.1) * (1.0 - np.eye(5)), -R_MATRIX, np.arctanh(R_MATRIX * 0.999)])
+def test_numbers_within_one_may_be_no_correlations(made):
+    """Covariances of small variances, edges that are there or not, and Fisher z that was cut off."""
+    with pytest.raises(ChoiceError, match=r"Expected matrices whose kind is plain, found values .* on the diagonal from .*Say what they are"):
+        kind_of(made, None, "x")
+    assert kind_of(made, True, "x") == ("correlation", True)
+
+
 @pytest.mark.parametrize("shape", [(3, 4), (0, 0)])
 def test_what_is_no_square_matrix_is_refused(shape):
     for told in (lambda matrix: is_fisher_z(matrix), lambda matrix: kind_of(matrix, None, "a.csv")):

@@ -183,3 +183,8 @@ def test_damaged_files_end_with_one_sentence_and_no_cohort(name, write_layout, c
     assert files[0].name in lines[0]
     assert "Traceback" not in lines[0]
     assert {path.name for path in folder.parent.iterdir()} == {name}
+
+
+def test_series_whose_first_numbers_are_alike_are_series(tmp_path):
+    np.savetxt(tmp_path / "one.csv", np.ones((12, 4)), delimiter=",")
+    assert recognise(tmp_path / "one.csv").name == "timeseries"

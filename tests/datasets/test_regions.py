@@ -238,6 +238,9 @@ def test_r_and_z_in_one_folder(tmp_path):
     z = np.arctanh(MATRIX * (1 - np.eye(5, dtype=np.float32)))
     np.fill_diagonal(z, np.inf)
     files = {"a": save(tmp_path / "a.csv", MATRIX), "b": save(tmp_path / "b.csv", z)}
+    cut = {"a": files["a"], "c": save(tmp_path / "c.csv", np.arctanh(MATRIX * 0.9999))}
+    with pytest.raises(DataError, match=r"ones on the diagonal of a\.csv \(correlations\) and more on that of c\.csv \(Fisher z\)"):
+        read_regions(cut, CORRELATION)
     with pytest.raises(DataError, match=r"ones on the diagonal of a\.csv \(correlations\) and infinity on that of b\.csv \(Fisher z\)"):
         read_regions(files, FileFormat(ATLAS, Provenance("correlation", fisher_z=True)))
 
