@@ -322,7 +322,7 @@ NO_READERS = {
     },
     "trains into a folder, and reads what it left there as a checkpoint or model": {
         *("evaluate", "refit_saliencies", "run_study", "finetune", "fit", "meta_train", "pretrain", "trained", "finetune_segmentation"),
-        *("pretrain_stages", "EpochCheckpoint", "Stage", "StageRun", "prepared_pool"),
+        *("pretrain_stages", "EpochCheckpoint", "Stage", "StageRun", "MetaTrainer", "prepared_pool"),
     },
     "a verb, which reads a run or a model by what is tried": {
         *("embed", "explain_run", "explain_model", "write_report", "write_meta_report", "write_study_report", "write_selection_page"),

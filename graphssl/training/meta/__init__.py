@@ -14,13 +14,15 @@ from graphssl.training.meta.inner import (
     query_losses,
     support_gradients,
 )
+from graphssl.training.meta.labelled_loss import LabelledLoss
 from graphssl.training.meta.learn2learn import learn2learn_algorithm, load_learn2learn
 from graphssl.training.meta.maml import ANIL, MAML, MetaSGD
-from graphssl.training.meta.meta_train import LabelledLoss, MetaSettings, meta_train
+from graphssl.training.meta.meta_train import meta_train
 from graphssl.training.meta.protonet import ProtoNet, prototypes
 from graphssl.training.meta.reptile import reptile_gradients
 from graphssl.training.meta.reweighting import AbstractWeighting, EqualWeights, GradientAgreement, UncertaintyWeights
 from graphssl.training.meta.sample_weights import MetaContrast, PairWeights
+from graphssl.training.meta.settings import MetaSettings
 from graphssl.training.meta.similarity import Similarity, gradient_cosine, representation_similarity, task_gradients, transfer_matrix
 from graphssl.training.meta.source_batches import SourceBatches, centred_on
 from graphssl.training.meta.source_rates import rates_by_source

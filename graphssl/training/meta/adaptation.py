@@ -17,7 +17,7 @@ from graphssl.errors import ConfigError, DataError
 from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.statistics.metrics import auroc
 from graphssl.training.meta.inner import GradientStep, InnerLoop, Parameters, Update, adapt, as_function
-from graphssl.training.meta.meta_train import LabelledLoss
+from graphssl.training.meta.labelled_loss import LabelledLoss
 from graphssl.training.meta.source_batches import centred_on
 from graphssl.training.meta.tasks import Source, Task, TaskSampler
 from graphssl.training.model import Model

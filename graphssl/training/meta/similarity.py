@@ -15,8 +15,10 @@ from graphssl.errors import DataError
 from graphssl.progress import tracked
 from graphssl.training.meta.adaptation import adaptation_curve, builder_for
 from graphssl.training.meta.inner import as_function, support_gradients
-from graphssl.training.meta.meta_train import LabelledLoss, MetaSettings, meta_train
+from graphssl.training.meta.labelled_loss import LabelledLoss
+from graphssl.training.meta.meta_train import meta_train
 from graphssl.training.meta.reweighting import flat_gradients
+from graphssl.training.meta.settings import MetaSettings
 from graphssl.training.meta.source_batches import SourceBatches
 from graphssl.training.meta.strategies import SingleSource
 from graphssl.training.meta.tasks import Source, TaskSampler

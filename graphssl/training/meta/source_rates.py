@@ -7,7 +7,7 @@ import pandas as pd
 from graphssl.errors import ConfigError
 from graphssl.training.meta.generator import AdaptiveStep, rates_of_tasks
 from graphssl.training.meta.inner import as_function
-from graphssl.training.meta.meta_train import LabelledLoss
+from graphssl.training.meta.labelled_loss import LabelledLoss
 from graphssl.training.meta.source_batches import SourceBatches
 from graphssl.training.meta.tasks import Source, TaskSampler
 from graphssl.training.model import Model

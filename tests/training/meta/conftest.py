@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from graphssl.data import Atlas, Cohort, Column, Provenance, RegionData, Schema
-from graphssl.training.meta import Source
+from graphssl.training.meta import MetaSettings, Source, sources_by_site
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +28,16 @@ def planted(name, into, seed, n_subjects=48, n_regions=12):
     table = pd.DataFrame({"ill": np.where(ill, "yes", "no")}, index=pd.Index(list(series), dtype="str"))
     schema = Schema([Column("ill", "binary", "target", categories=("no", "yes"))])
     return Source(name, Cohort(name, table, schema, {"toy": RegionData(atlas, series, Provenance("timeseries"))}), "ill")
+
+
+@pytest.fixture(scope="session")
+def settings():
+    """Factory of short meta-trainings: `settings(max_epochs=…)`."""
+    short = {"max_epochs": 2, "steps_per_epoch": 3, "n_support": 3, "n_query": 3, "learning_rate": 3e-3, "accelerator": "cpu"}
+    return lambda **changes: MetaSettings(**{**short, **changes})
+
+
+@pytest.fixture(scope="module")
+def sources(make_cohort):
+    """Three sites of the small cohort, each a source."""
+    return sources_by_site(make_cohort(n_subjects=36, n_sites=3, effect=2.0), target="diagnosis")

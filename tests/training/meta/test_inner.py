@@ -14,6 +14,7 @@ from graphssl.training.meta import (
     EncoderLoss,
     GradientStep,
     InnerLoop,
+    LabelledLoss,
     adapt,
     adapted_parameters,
     as_function,
@@ -22,18 +23,6 @@ from graphssl.training.meta import (
     query_losses,
     stack,
 )
-
-
-class LabelLoss(nn.Module):
-    """Cross-entropy of a linear head on an encoder; labels lie beside the batch."""
-
-    def __init__(self, encoder):
-        super().__init__()
-        self.encoder, self.head = encoder, nn.Linear(encoder.pooled_width, 2)
-
-    def forward(self, labelled):
-        batch, labels = labelled
-        return F.cross_entropy(self.head(self.encoder(batch).pooled), labels)
 
 
 def squared(parameters, batch):
@@ -121,7 +110,7 @@ def test_adapted_parameters_are_those_of_ordinary_gradient_descent():
 @pytest.mark.parametrize("kind", [GraphTransformer, MLP])
 def test_all_tasks_at_once_give_the_numbers_of_one_after_the_other(make_batch, kind, first_order):
     torch.manual_seed(0)
-    module = LabelLoss(kind(width=8, depth=1, spacing_mm=40.0, dropout=0.0))
+    module = LabelledLoss(kind(width=8, depth=1, spacing_mm=40.0, dropout=0.0), 2)
     loss, parameters = as_function(module, first_order=first_order)
     support = labelled(make_batch, (0, 1), regions=6) + labelled(make_batch, (2,), regions=9)
     query = labelled(make_batch, (3, 4, 5), n=2, regions=7)
@@ -135,7 +124,7 @@ def test_all_tasks_at_once_give_the_numbers_of_one_after_the_other(make_batch, k
 @pytest.mark.parametrize("kind", [GCN, GAT])
 def test_sparse_encoders_go_one_after_the_other(make_batch, kind):
     torch.manual_seed(0)
-    module = LabelLoss(kind(width=8, depth=1, spacing_mm=40.0, dropout=0.0).double()).double()
+    module = LabelledLoss(kind(width=8, depth=1, spacing_mm=40.0, dropout=0.0).double(), 2).double()
     loss, parameters = as_function(module)
 
     def double(tasks):
@@ -171,7 +160,7 @@ def assert_directional_derivative(loss, parameters, support, query, inner, gradi
 @pytest.mark.parametrize("path", ["vmap", "sequential"])
 def test_attention_has_a_second_derivative_in_training_and_evaluation(make_batch, path, training, dropout):
     torch.manual_seed(0)
-    module = LabelLoss(GraphTransformer(width=8, depth=2, spacing_mm=40.0, dropout=dropout)).train(training)
+    module = LabelledLoss(GraphTransformer(width=8, depth=2, spacing_mm=40.0, dropout=dropout), 2).train(training)
     loss, parameters = as_function(module)
     support, query = labelled(make_batch, (0, 1)), labelled(make_batch, (2, 3))
     _, second = meta_gradient(loss, parameters, support, query, InnerLoop(GradientStep(0.5)), path)
@@ -233,7 +222,7 @@ def test_only_the_chosen_tensors_adapt_and_all_are_trained():
 
 
 def test_frozen_parameters_stay_out(make_batch, make_encoder):
-    module = LabelLoss(make_encoder())
+    module = LabelledLoss(make_encoder(), 2)
     module.encoder.requires_grad_(False)
     loss, parameters = as_function(module)
     assert set(parameters) == {"head.weight", "head.bias"}

@@ -31,6 +31,7 @@ from graphssl.training.meta import (
     meta_train,
     sources_by_site,
 )
+from graphssl.training.meta.meta_trainer import MetaTrainer
 
 module = importlib.import_module("graphssl.training.meta.meta_train")
 SETTINGS = MetaSettings(max_epochs=2, steps_per_epoch=2, n_support=3, n_query=3, learning_rate=3e-3, accelerator="cpu")
@@ -64,14 +65,14 @@ def in_one_of_two_processes(folder):
         trained(cohort, "maml", f"{folder}/{('two/maml', 'none')[rank]}", devices=2)
     except GraphSSLError as error:
         print(f"\n{rank} found: {error}", flush=True)
-    take = module.SourceBatches.take
+    take = SourceBatches.take
     if rank == 1:
-        module.SourceBatches.take = spoiled(take)
+        SourceBatches.take = spoiled(take)
     try:
         trained(cohort, "joint", f"{folder}/spoiled", devices=2)
     except GraphSSLError as error:
         print(f"\n{rank} met: {error}", flush=True)
-    module.SourceBatches.take = take
+    SourceBatches.take = take
     from graphssl.cli import main
 
     os.chdir(folder)
@@ -157,7 +158,7 @@ def test_the_verb_writes_in_the_first_process_alone(two):
 
 def stop_after_an_epoch(cohort, folder):
     """Train alone, and be interrupted in the second meta-epoch."""
-    note = module._Run._note
+    note = MetaTrainer._note
 
     def interrupted(self, epoch, *rest):
         if epoch == 1:
@@ -165,7 +166,7 @@ def stop_after_an_epoch(cohort, folder):
         note(self, epoch, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module._Run, "_note", interrupted)
+        patch.setattr(MetaTrainer, "_note", interrupted)
         with pytest.raises(KeyboardInterrupt):
             trained(cohort, "maml", folder)
     assert len(read_checkpoint(folder / "last.ckpt")["history"]) == 1

@@ -5,7 +5,7 @@ import torch
 
 from graphssl.errors import ConfigError
 from graphssl.training.meta import JointTraining, MetaLearning, MetaSettings, SourceBatches, TaskSampler, meta_train, rates_by_source, sources_by_site
-from graphssl.training.meta.meta_train import LabelledLoss
+from graphssl.training.meta.labelled_loss import LabelledLoss
 
 SETTINGS = MetaSettings(max_epochs=2, steps_per_epoch=2, n_support=3, n_query=3, learning_rate=3e-3, accelerator="cpu")
 
