@@ -61,7 +61,7 @@ class Events:
 
         Raises:
             SchemaError: If one of the first three columns is absent, or an id or a code is missing.
-            DataError: If a time cannot be read, times are of several zones, or a value is no number.
+            DataError: If a time cannot be read, times are of several zones, or a value is no number or infinite.
         """
         absent = [name for name in COLUMNS[:3] if name not in table.columns]
         if absent:
@@ -279,9 +279,17 @@ def _numbers(table: pd.DataFrame) -> "np.ndarray[Any, np.dtype[np.float32]]":
     if "numeric_value" not in table.columns:
         return np.full(len(table), np.nan, np.float32)
     try:
-        return table["numeric_value"].astype("float32").to_numpy()
+        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused as such
+            numbers: np.ndarray[Any, np.dtype[np.float32]] = table["numeric_value"].astype("float32").to_numpy()
     except (TypeError, ValueError) as error:
         raise DataError(f"Expected numbers in numeric_value, found text ({error}). Put words into text_value.") from error
+    n_infinite = int(np.isinf(numbers).sum())
+    if n_infinite:
+        raise DataError(
+            f"Expected finite numbers in numeric_value, found infinite ones, or such beyond single precision, in {n_infinite} of {len(numbers)} "
+            "events. Leave these values empty, or correct them."
+        )
+    return numbers
 
 
 _DTYPES = {"subject_id": "category", "time": "datetime64[us]", "code": "category", "numeric_value": "float32", "text_value": "category"}

@@ -6,7 +6,7 @@ import pandas as pd
 
 from graphssl.datasets.listing import Listing
 from graphssl.datasets.table_files import read_shards, read_text_file
-from graphssl.errors import SchemaError
+from graphssl.errors import DataError, SchemaError
 
 
 class FileTables:
@@ -25,13 +25,19 @@ class FileTables:
 
         Raises:
             SchemaError: If a column is absent.
-            DataError: If a file cannot be read.
+            DataError: If a file cannot be read, or there are several of which one has to be chosen.
         """
         names = [name for name in self.listing.names if table_name(name) == table]
         if not names:
             return None
+        shards = [name for name in names if name.lower().endswith(".parquet")]
+        if len(names) > 1 and (len(shards) < len(names) or len({name.rpartition("/")[0] for name in names}) > 1):
+            raise DataError(
+                f"Expected one file of the table {table!r} in {self.place}, or shards in one folder, found {len(names)}: {', '.join(names[:5])}. "
+                "Leave one of them, or put their rows together."
+            )
         paths = [self.listing.root / name for name in names]
-        whole = read_shards(paths) if names[0].endswith(".parquet") else read_text_file(paths[0])
+        whole = read_shards(paths) if shards else read_text_file(paths[0])
         whole = whole.rename(columns=str.lower)
         absent = [column for column in columns if column not in whole.columns]
         if absent:

@@ -48,6 +48,8 @@ def test_whole_numbers_are_ids_and_only_three_columns_are_needed():
         ({"code": None}, SchemaError, r"Expected a code for every event, found none in row 0\. Fill it in"),
         ({"subject_id": 1.5}, SchemaError, "Expected subject_id as text or whole numbers, found 1.5"),
         ({"numeric_value": "high"}, DataError, "Expected numbers in numeric_value, found text .*Put words into text_value"),
+        ({"numeric_value": np.inf}, DataError, r"Expected finite numbers in numeric_value, found infinite ones.* in \d+ of \d+ events\. Leave"),
+        ({"numeric_value": 1e300}, DataError, "Expected finite numbers in numeric_value, found infinite ones, or such beyond single precision"),
         ({"time": "yesterday"}, DataError, r"found \['yesterday'\] \(first in row 0\)\. Write them as year-month-day"),
         ({"time": 12}, DataError, "found numbers such as 12. Add them to the time they count from"),
     ],

@@ -5,7 +5,7 @@ import pytest
 
 from graphssl.datasets.listing import list_files
 from graphssl.datasets.record_files import FileTables, table_name
-from graphssl.errors import SchemaError
+from graphssl.errors import DataError, SchemaError
 
 
 def test_text_and_shards(tmp_path):
@@ -19,6 +19,15 @@ def test_text_and_shards(tmp_path):
     assert tables.read("visits", ["id"]) is None
     with pytest.raises(SchemaError, match=r"Expected the columns \['age'\] in .*PERSON\.csv, found \['person_id', 'sex'\]. Correct the mapping"):
         tables.read("person", ["age"])
+
+
+@pytest.mark.parametrize("other", ["VITALS.csv.gz", "site-b/vitals.csv", "site-b/vitals/0.parquet", "vitals.parquet"])
+def test_a_table_of_two_files_is_not_read_by_half(tmp_path, other):
+    (tmp_path / "vitals.csv").write_text("id,x\na,1\n")
+    (tmp_path / other).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / other).write_bytes(b"")
+    with pytest.raises(DataError, match="Expected one file of the table 'vitals' in .*, found 2: .*Leave one of them, or put their rows together"):
+        FileTables(list_files(tmp_path)).read("vitals", ["id"])
 
 
 def test_names():
