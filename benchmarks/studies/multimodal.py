@@ -57,8 +57,10 @@ from graphssl.encoders import (
 )
 from graphssl.estimators import ConnectomeClassifier
 from graphssl.evaluation import EmbeddingBoosting, LateAverage, MissingAtTest, ModalityClassifier, make_baseline
+from graphssl.evaluation.fit_and_score import fit_and_score
 from graphssl.evaluation.missing_modality import missing_name
-from graphssl.evaluation.protocols import fit_and_score, make_splits, make_task
+from graphssl.evaluation.protocol_splits import make_splits
+from graphssl.evaluation.task import make_task
 from graphssl.graphs import ConnectomeBuilder, PopulationBuilder
 from graphssl.objectives import AbstractObjective, NTXent
 from graphssl.results import Result, read_results, write_results

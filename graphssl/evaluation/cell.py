@@ -8,8 +8,8 @@ from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError
-from graphssl.evaluation.protocols import Task, make_mask_task, make_task
 from graphssl.evaluation.segmentation import SCORES
+from graphssl.evaluation.task import Task, make_mask_task, make_task
 from graphssl.objectives.base import AbstractObjective
 from graphssl.objectives.restoration import Restoration
 from graphssl.objectives.supervised import ClassWeight

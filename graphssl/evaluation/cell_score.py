@@ -17,8 +17,9 @@ from graphssl.errors import DataError
 from graphssl.evaluation.cell import rare_class
 from graphssl.evaluation.cell_start import n_pretrained, start_of
 from graphssl.evaluation.cell_unit import Unit
-from graphssl.evaluation.protocols import one_thread, without_labels
+from graphssl.evaluation.parallel import one_thread
 from graphssl.evaluation.segmentation import evaluate_segmentation, mean_scores
+from graphssl.evaluation.task import without_labels
 from graphssl.folders import file_written_whole
 from graphssl.statistics import bhattacharyya, late_spread, mean_height, recall_by_class
 from graphssl.statistics.metrics import score_all

@@ -6,7 +6,7 @@ from graphssl.data.cohort import Cohort
 from graphssl.errors import ConfigError
 from graphssl.evaluation.cell import Cell
 from graphssl.evaluation.cell_unit import Unit, stage_settings
-from graphssl.evaluation.protocols import one_thread
+from graphssl.evaluation.parallel import one_thread
 from graphssl.training.carry import carried
 from graphssl.training.model import Model
 from graphssl.training.pretrain import untrained

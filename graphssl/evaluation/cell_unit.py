@@ -11,8 +11,10 @@ import joblib
 from graphssl.data.cohort import Cohort
 from graphssl.data.splits import Split
 from graphssl.evaluation.cell import Cell, CellSettings, rare_class
-from graphssl.evaluation.protocols import ProtocolName, Task, described, make_splits, without_labels
+from graphssl.evaluation.described import described
+from graphssl.evaluation.protocol_splits import ProtocolName, make_splits
 from graphssl.evaluation.shares import Share
+from graphssl.evaluation.task import Task, without_labels
 from graphssl.training.fit import TrainingSettings
 
 

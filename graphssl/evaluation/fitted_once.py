@@ -7,7 +7,7 @@ import numpy.typing as npt
 from sklearn.base import clone
 
 from graphssl.data.cohort import Cohort
-from graphssl.evaluation.protocols import described
+from graphssl.evaluation.described import described
 
 
 def fitted_once(method: Any, cohort: Cohort, labels: npt.NDArray[Any], groups: object = None) -> Any:

@@ -9,7 +9,10 @@ from sklearn.base import clone
 
 from graphssl.data.cohort import Cohort
 from graphssl.data.splits import Split
-from graphssl.evaluation.protocols import ProtocolName, Task, fit_and_score, make_splits, make_task, one_thread, shuffle_labels
+from graphssl.evaluation.fit_and_score import fit_and_score
+from graphssl.evaluation.parallel import one_thread
+from graphssl.evaluation.protocol_splits import ProtocolName, make_splits
+from graphssl.evaluation.task import Task, make_task, shuffle_labels
 from graphssl.statistics.metrics import LOWER_IS_BETTER
 from graphssl.statistics.permutation import PermutationTest, against_permutations
 

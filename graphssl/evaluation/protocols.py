@@ -4,38 +4,31 @@ import json
 import math
 import os
 import re
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import torch
 from sklearn.base import clone
 
-from graphssl.data.classes import classes_of
-from graphssl.data.cohort import Cohort, check_before_outcome
-from graphssl.data.splits import Split, k_fold, label_fraction, leave_one_site_out, published, stratum, time_ordered
-from graphssl.errors import ConfigError, DataError
-from graphssl.estimators import WITHHELD
-from graphssl.evaluation.challenges import challenge_scores, check_scores_fit
+from graphssl.data.cohort import Cohort
+from graphssl.data.splits import Split
+from graphssl.errors import ConfigError
+from graphssl.evaluation.challenges import check_scores_fit
+from graphssl.evaluation.described import described
 from graphssl.evaluation.ensemble import check_members, ensemble
-from graphssl.evaluation.segmentation import mean_scores
+from graphssl.evaluation.fit_and_score import fit_and_score
+from graphssl.evaluation.parallel import one_thread, shown
+from graphssl.evaluation.protocol_splits import ProtocolName, make_splits
+from graphssl.evaluation.task import Task, make_mask_task, make_task, shuffle_labels
 from graphssl.folders import file_written_whole
-from graphssl.progress import progress_shown
 from graphssl.results import Result
-from graphssl.statistics.metrics import score_all
-from graphssl.training.segment import subjects_with_masks
 
 SHUFFLED = "|shuffled_labels"
 CHOICES = ("method", "split", "seed", "label_fraction", "parameter", "value", "inner_score")
-
-ProtocolName = Literal["leave_one_site_out", "k_fold", "published", "time_ordered"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,27 +52,6 @@ class Evaluation:
         from graphssl.reports.notebook import results_card
 
         return results_card(pd.DataFrame([asdict(result) for result in self.results]))
-
-
-@dataclass(frozen=True)
-class Task:
-    """What to predict, and under which names it is written down.
-
-    Attributes:
-        cohort: Name of the cohort.
-        target: Name of the task in the results.
-        protocol: Name of the protocol in the results.
-        labels: Class index by subject id.
-        classes: Names of the classes, in order of their index.
-        masks: Name of the images whose masks are predicted, voxel by voxel; labels are then 0 for all who have some. None for classes of subjects.
-    """
-
-    cohort: str
-    target: str
-    protocol: str
-    labels: Mapping[str, int]
-    classes: tuple[str, ...]
-    masks: str | None = None
 
 
 def evaluate(
@@ -153,143 +125,6 @@ def evaluate(
     predictions = pd.concat([predictions, *(rows for _, rows in joint)], ignore_index=True)
     choices = pd.DataFrame([choice for part in parts for choice in part.choices], columns=list(CHOICES))
     return Evaluation(results, predictions, splits, choices)
-
-
-def make_task(cohort: Cohort, target: str | None, classes: Sequence[str] | None, protocol: str) -> Task:
-    """The task of predicting a column.
-
-    Raises:
-        DataError: If a label is not among the classes, or there is one class.
-        LeakageError: If the cohort has events with a time, and no prediction times that keep them from the outcome.
-    """
-    check_before_outcome(cohort)
-    names, numbers = classes_of(cohort, target, classes)
-    return Task(cohort.name, str(cohort.target(target).name), protocol, numbers, names)
-
-
-def make_mask_task(cohort: Cohort, protocol: str, images: str | None = None) -> Task:
-    """The task of predicting the masks of images.
-
-    Args:
-        cohort: The cohort.
-        protocol: Name of the protocol.
-        images: Name of the images; the only ones with masks when left out.
-
-    Raises:
-        DataError: If there are no images with masks, or several kinds and none is named.
-    """
-    known = {name: data for name, data in cohort.images.items() if data.has_masks and images in (None, name)}
-    if len(known) != 1:
-        raise DataError(f"Expected one kind of images with segmentation masks in {cohort.name!r}, found {list(known) or 'none'}.")
-    ((name, data),) = known.items()
-    return Task(cohort.name, f"masks of {name}", protocol, dict.fromkeys(subjects_with_masks(cohort, name), 0), data.classes[1:], name)
-
-
-def make_splits(cohort: Cohort, task: Task, protocol: str, n_splits: int = 5) -> list[Split]:
-    """Splits of the labelled subjects; unlabelled ones join the training side of each, unless their site or family is held out.
-
-    Raises:
-        ConfigError: If the protocol is unknown.
-        DataError: If the cohort has no sites to leave out or no times to order by, or a training side holds one class only.
-        LeakageError: If a family spans two sides.
-    """
-    labelled = cohort.select([subject for subject in cohort.ids if subject in task.labels])
-    # Two labelled subjects may be linked through one without a label.
-    groups, sites = cohort.groups[labelled.ids].tolist(), labelled.sites
-    if protocol == "leave_one_site_out":
-        if sites is None:
-            raise DataError(f"Expected {cohort.name!r} to have a column with the role 'site', found none. Use k-fold cross-validation.")
-        splits = leave_one_site_out(labelled.ids, sites.tolist(), groups=groups)
-    elif protocol == "k_fold":
-        strata = [str(task.labels[subject]) for subject in labelled.ids]
-        both = strata if sites is None else stratum(strata, sites.tolist())
-        enough = pd.Series(both).value_counts().min() >= n_splits
-        splits = k_fold(labelled.ids, both if enough else strata, groups=groups, n_splits=n_splits)
-    elif protocol == "published":
-        names = cohort.schema.named("split")
-        if not names:
-            raise DataError(f"Expected {cohort.name!r} to have a column with the role 'split', found none. Use k-fold cross-validation.")
-        splits = [published(labelled.ids, labelled.subjects[name].tolist(), name=name, groups=groups) for name in names]
-    elif protocol == "time_ordered":
-        times = labelled.prediction_times
-        if times is None:
-            raise DataError(f"Expected {cohort.name!r} to have a column with the role 'prediction_time', found none. Use k-fold cross-validation.")
-        splits = time_ordered(labelled.ids, times.tolist(), groups=groups, n_splits=n_splits)
-    else:
-        raise ConfigError(f"Expected the protocol to be one of {', '.join(map(repr, get_args(ProtocolName)))}; found {protocol!r}.")
-    if task.masks is None:
-        _check_training_classes(task, splits)
-    return [_with_unlabelled(cohort, task, split, protocol) for split in splits]
-
-
-def fit_and_score(
-    method: Any, cohort: Cohort, task: Task, split: Split, seed: int, fraction: float, name: str, extra: Sequence[str] = ()
-) -> tuple[list[Result], pd.DataFrame]:
-    """Fit one method on one split and score its test subjects; the cohorts it sees have no labels in their tables. `extra` names challenge scores."""
-    train, y_train = training_side(cohort, task, split, seed, fraction)
-    test = without_labels(cohort.select(split.test), task)
-    n_train = int((y_train != WITHHELD).sum())
-    started = time.perf_counter()
-    method.fit(train, y_train, train.groups.to_numpy())
-    seconds = time.perf_counter() - started
-    if task.masks is not None:
-        table = method.score_masks(test)
-        where = (task.cohort, task.target, task.protocol, name, split.name, seed, fraction)
-        named = {"split": split.name, "seed": seed, "method": name, "label_fraction": fraction}
-        found = mean_scores(table, task.classes)
-        return [Result(*where, metric, value, n_train, len(split.test), seconds) for metric, value in found.items()], table.assign(**named)
-    y_test = np.asarray([task.labels[s] for s in split.test])
-    probability = _in_all_classes(np.asarray(method.predict_proba(test)), getattr(method, "classes_", None), len(task.classes))
-    scores = score_all(y_test, probability[:, 1] if len(task.classes) == 2 else probability)
-    scores |= challenge_scores(extra, method, train, y_train, test, y_test, probability[:, 1], seed=seed)
-    results = [
-        Result(task.cohort, task.target, task.protocol, name, split.name, seed, fraction, metric, value, n_train, len(split.test), seconds)
-        for metric, value in scores.items()
-    ]
-    rows = _prediction_rows(task, split, seed, fraction, name, y_test, probability)
-    sites = test.sites
-    return results, rows if sites is None else rows.assign(site=sites.to_numpy())
-
-
-def training_side(cohort: Cohort, task: Task, split: Split, seed: int = 0, fraction: float = 1.0) -> tuple[Cohort, npt.NDArray[np.int64]]:
-    """The training subjects of a split, without labels in their table, and their class indices `[n]`, `-1` where a label is withheld.
-
-    Args:
-        cohort: The cohort.
-        task: What to predict.
-        split: The split.
-        seed: Seed of the draw of labels.
-        fraction: Share of the labels to use.
-    """
-    labelled = [subject for subject in split.train if subject in task.labels]
-    kept = set(label_fraction(labelled, [task.labels[s] for s in labelled], fraction, seed=seed))
-    y = np.asarray([task.labels[s] if s in kept else WITHHELD for s in split.train])
-    return without_labels(cohort.select(split.train), task), y
-
-
-def shuffle_labels(cohort: Cohort, task: Task, seed: int) -> Task:
-    """The task with labels shuffled within each site, so that nothing but their meaning is lost."""
-    ids = pd.Series(list(task.labels), dtype="str")
-    sites = cohort.sites
-    members_of = pd.Series("all", index=ids.index) if sites is None else pd.Series([sites[i] for i in ids])
-    generator = np.random.default_rng(seed)
-    shuffled: dict[str, int] = {}
-    for _, members in ids.groupby(members_of.to_numpy()):
-        values = generator.permutation([task.labels[subject] for subject in members])
-        shuffled.update(zip(members, values.tolist(), strict=True))
-    return replace(task, labels=shuffled)
-
-
-@contextmanager
-def one_thread(active: bool = True) -> Any:
-    """One torch thread inside, so that processes side by side do not fight for cores."""
-    before = torch.get_num_threads()
-    if active:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)
@@ -380,28 +215,6 @@ def _write_unit(path: Path, part: _Part) -> None:
         aside.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
 
 
-def described(value: Any) -> Any:
-    """What decides a method's numbers, as plain values in a fixed order: estimators, encoders and objectives by name and arguments."""
-    if isinstance(value, type):
-        return value.__name__
-    if hasattr(value, "arguments"):
-        return [type(value).__name__, described(value.arguments())]
-    if hasattr(value, "get_params"):
-        return [type(value).__name__, described(value.get_params(deep=False))]
-    if isinstance(value, Mapping):
-        return [(str(name), described(value[name])) for name in sorted(value, key=str)]
-    if isinstance(value, (list, tuple)):
-        return [described(entry) for entry in value]
-    return value
-
-
-def without_labels(cohort: Cohort, task: Task) -> Cohort:
-    """The cohort with its target column emptied: a method gets labels as `y`, or not at all."""
-    if task.target not in cohort.schema:
-        return cohort
-    return cohort.with_column(cohort.schema[task.target], pd.Series(np.nan, index=cohort.subjects.index))
-
-
 def _check_arguments(methods: Mapping[str, Any], seeds: Sequence[int], label_fractions: Sequence[float], audited: Sequence[str]) -> None:
     empty = [what for what, values in (("method", methods), ("seed", seeds), ("label fraction", label_fractions)) if len(values) == 0]
     if empty:
@@ -409,54 +222,3 @@ def _check_arguments(methods: Mapping[str, Any], seeds: Sequence[int], label_fra
     absent = sorted(set(audited) - set(methods))
     if absent:
         raise ConfigError(f"Expected audited methods among {', '.join(methods)}; found {absent}. Add them to the methods, or audit others.")
-
-
-def _check_training_classes(task: Task, splits: Sequence[Split]) -> None:
-    for split in splits:
-        found = sorted({task.labels[subject] for subject in split.train})
-        if len(found) < 2:
-            raise DataError(
-                f"Expected at least two classes among the training subjects of split {split.name!r}, found only {task.classes[found[0]]!r}: "
-                f"every other class is in its test set. Use k-fold cross-validation, or leave subjects of {split.name!r} out."
-            )
-
-
-def _in_all_classes(probability: np.ndarray, known: Sequence[int] | None, n_classes: int) -> np.ndarray:
-    """Columns for all classes of the task; one that no training subject had gets probability zero."""
-    if known is None or len(known) == n_classes:
-        return probability
-    spread = np.zeros((len(probability), n_classes))
-    spread[:, np.asarray(known)] = probability
-    return spread
-
-
-def _with_unlabelled(cohort: Cohort, task: Task, split: Split, protocol: str) -> Split:
-    groups, sites = cohort.groups, cohort.sites
-    held_groups = set(groups[list(split.test)])
-    extra = [s for s in cohort.ids if s not in task.labels and groups[s] not in held_groups]
-    if protocol == "leave_one_site_out" and sites is not None:
-        extra = [s for s in extra if sites[s] != split.name]
-    times = cohort.prediction_times
-    if protocol == "time_ordered" and times is not None:
-        extra = [s for s in extra if times[s] < times[list(split.test)].min()]
-    return Split(split.name, (*split.train, *extra), split.test)
-
-
-def _prediction_rows(task: Task, split: Split, seed: int, fraction: float, name: str, y_test: np.ndarray, probability: np.ndarray) -> pd.DataFrame:
-    table = pd.DataFrame({"subject_id": list(split.test), "split": split.name, "seed": seed, "method": name, "label_fraction": fraction})
-    table["y_true"] = y_test
-    for k in range(probability.shape[1]):
-        table[f"p_{k}"] = probability[:, k]
-    return table.assign(task=task.target, protocol=task.protocol)
-
-
-def shown(parts: Iterable[Any], total: int, label: str, progress: bool) -> Iterator[Any]:
-    """Parts of a work as they come, with a bar on stderr where progress is to be shown; loops within them then show none of their own."""
-    if not progress:
-        yield from parts
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    with progress_shown(False):
-        yield from track(parts, description=label, total=total, console=Console(stderr=True))

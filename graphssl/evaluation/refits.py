@@ -13,8 +13,11 @@ from sklearn.base import clone
 from graphssl.data.cohort import Cohort
 from graphssl.data.splits import Split
 from graphssl.estimators import ConnectomeClassifier
+from graphssl.evaluation.described import described
 from graphssl.evaluation.explain import saliency
-from graphssl.evaluation.protocols import Task, described, one_thread, training_side
+from graphssl.evaluation.fit_and_score import training_side
+from graphssl.evaluation.parallel import one_thread
+from graphssl.evaluation.task import Task
 from graphssl.folders import file_written_whole
 from graphssl.progress import tracked
 

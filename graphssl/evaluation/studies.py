@@ -16,7 +16,8 @@ from graphssl.evaluation.cell import Cell
 from graphssl.evaluation.cell_score import score
 from graphssl.evaluation.cell_start import prepare_stage
 from graphssl.evaluation.cell_unit import Unit, of_share, units_of
-from graphssl.evaluation.protocols import ProtocolName, shown
+from graphssl.evaluation.parallel import shown
+from graphssl.evaluation.protocol_splits import ProtocolName
 from graphssl.evaluation.shares import Share
 from graphssl.training.by_steps import SCORE
 

@@ -18,8 +18,11 @@ from graphssl.data.splits import Split
 from graphssl.data.streamed_cohort import StreamedCohort
 from graphssl.evaluation.baselines import BASELINES, make_baseline
 from graphssl.evaluation.challenges import CHALLENGE_SCORES
-from graphssl.evaluation.protocols import SHUFFLED, Task, fit_and_score, make_mask_task, make_splits, make_task, shuffle_labels
+from graphssl.evaluation.fit_and_score import fit_and_score
+from graphssl.evaluation.protocol_splits import make_splits
+from graphssl.evaluation.protocols import SHUFFLED
 from graphssl.evaluation.segmentation import mean_scores
+from graphssl.evaluation.task import Task, make_mask_task, make_task, shuffle_labels
 from graphssl.experiment.audit_check import FoundError, NotCheckedError, expect_none
 from graphssl.experiment.audit_configuration import check_readable
 from graphssl.experiment.config import Experiment, read_experiment

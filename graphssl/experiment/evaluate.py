@@ -5,7 +5,8 @@ from typing import Any
 
 from graphssl.data.cohort import Cohort
 from graphssl.evaluation.audits import leading_components, site_probe
-from graphssl.evaluation.protocols import evaluate, make_splits
+from graphssl.evaluation.protocol_splits import make_splits
+from graphssl.evaluation.protocols import evaluate
 from graphssl.experiment.config import Experiment
 from graphssl.experiment.evaluation_settings import EvaluationSettings
 from graphssl.experiment.explanation import write_explanation

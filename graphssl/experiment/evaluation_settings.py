@@ -7,7 +7,7 @@ from graphssl.errors import ConfigError
 from graphssl.evaluation.baselines import BASELINES
 from graphssl.evaluation.challenges import CHALLENGE_SCORES
 from graphssl.evaluation.ensemble import check_members
-from graphssl.evaluation.protocols import ProtocolName
+from graphssl.evaluation.protocol_splits import ProtocolName
 from graphssl.experiment.parser import nearest
 from graphssl.objectives.base import AbstractObjective
 

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from graphssl.data.cohort import Cohort
 from graphssl.errors import RunFolderError
 from graphssl.estimators import ConnectomeClassifier
-from graphssl.evaluation.protocols import make_splits, make_task
+from graphssl.evaluation.protocol_splits import make_splits
 from graphssl.evaluation.refits import refit_saliencies
+from graphssl.evaluation.task import make_task
 from graphssl.experiment.config import Experiment, read_experiment
 from graphssl.experiment.explanation import write_explanation
 from graphssl.experiment.methods import make_method

@@ -13,7 +13,7 @@ from graphssl.encoders import (
     AbstractImageEncoder,
 )
 from graphssl.errors import AtlasError, ConfigError
-from graphssl.evaluation.protocols import Task, make_mask_task, make_task
+from graphssl.evaluation.task import Task, make_mask_task, make_task
 from graphssl.experiment.config import Experiment
 from graphssl.experiment.pretrain import json_card, pretrained, shared_folder
 from graphssl.experiment.runs import RunFolder

@@ -1,4 +1,4 @@
-"""What the tests of studies share: small images, others to learn from before, and cells of them."""
+"""What tests of this folder share: three small sites; for studies, small images, others to learn from before, and cells of them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +11,12 @@ from graphssl.encoders import ResNet
 from graphssl.evaluation import Cell, CellSettings
 from graphssl.objectives import AbstractObjective, Restoration
 from graphssl.training import StepSettings, TrainingSettings
+
+
+@pytest.fixture(scope="session")
+def cohort(make_cohort: Callable[..., Cohort]) -> Cohort:
+    """Twenty-four subjects of three sites, of eight regions each."""
+    return make_cohort(n_subjects=24, n_regions=8, n_sites=3, n_timepoints=20)
 
 
 @pytest.fixture(scope="session")

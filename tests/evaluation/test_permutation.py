@@ -5,7 +5,9 @@ import pytest
 
 from graphssl.errors import DataError
 from graphssl.evaluation import make_baseline, refit_permutation_test
-from graphssl.evaluation.protocols import fit_and_score, make_splits, make_task, shuffle_labels
+from graphssl.evaluation.fit_and_score import fit_and_score
+from graphssl.evaluation.protocol_splits import make_splits
+from graphssl.evaluation.task import make_task, shuffle_labels
 
 
 def test_it_is_the_loop_over_shuffled_tasks(make_cohort):

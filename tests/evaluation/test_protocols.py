@@ -9,21 +9,22 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from numpy.testing import assert_allclose
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 
 from graphssl.data import Cohort, Column
-from graphssl.data.events import Events
 from graphssl.data.splits import Split, label_fraction
 from graphssl.encoders import GraphTransformer
 from graphssl.errors import ConfigError, DataError, LeakageError
 from graphssl.estimators import WITHHELD, ConnectomeClassifier
 from graphssl.evaluation import evaluate, make_baseline
 from graphssl.evaluation.baselines import LabelledOnly, RidgeProbability, SharedConnectivity
-from graphssl.evaluation.protocols import SHUFFLED, fit_and_score, make_splits, make_task, one_thread, shuffle_labels
+from graphssl.evaluation.fit_and_score import fit_and_score
+from graphssl.evaluation.protocol_splits import make_splits
+from graphssl.evaluation.protocols import SHUFFLED
+from graphssl.evaluation.task import make_task
 from graphssl.objectives import MaskedRegions
 from graphssl.results import FIELDS, Result, read_results, write_results
 from graphssl.statistics import METRICS, scored_splits
@@ -71,11 +72,6 @@ class Plain(Spy):
 def fresh_spies():
     SEEN.clear()
     STOP.clear()
-
-
-@pytest.fixture(scope="module")
-def cohort(make_cohort):
-    return make_cohort(n_subjects=24, n_regions=8, n_sites=3, n_timepoints=20)
 
 
 def with_column(cohort, name, kind, role, values):
@@ -284,11 +280,6 @@ def test_a_class_that_was_not_named(cohort):
         evaluate(cohort, {"spy": Spy()}, classes=["patient", "healthy"])
 
 
-def test_unknown_protocol(cohort):
-    with pytest.raises(ConfigError, match="Expected the protocol to be one of 'leave_one_site_out', .*; found 'leave_one_out'"):
-        evaluate(cohort, {"spy": Spy()}, protocol="leave_one_out")
-
-
 @pytest.mark.parametrize(("changes", "missing"), [({"methods": {}}, "method"), ({"seeds": ()}, "seed"), ({"label_fractions": ()}, "label fraction")])
 def test_nothing_to_evaluate(cohort, changes, missing):
     with pytest.raises(ConfigError, match=f"at least one {missing} to evaluate, found none"):
@@ -298,16 +289,6 @@ def test_nothing_to_evaluate(cohort, changes, missing):
 def test_audited_methods_are_among_the_methods(cohort):
     with pytest.raises(ConfigError, match=r"audited methods among spy; found \['ridge'\]"):
         evaluate(cohort, {"spy": Spy()}, audited=["ridge"])
-
-
-def test_events_that_may_be_later_than_the_outcome_are_refused(cohort):
-    rows = [(subject, "2130-01-01 08:00", "DISCHARGE//died", 1.0) for subject in cohort.ids]
-    events = Events.of(pd.DataFrame(rows, columns=["subject_id", "time", "code", "numeric_value"]))
-    late = replace(cohort, events=events)
-    with pytest.raises(LeakageError, match="Expected prediction times in 'toy', whose events may be later than its outcome 'diagnosis'; found none"):
-        evaluate(late, {"spy": Spy()})
-    times = pd.Series(pd.Timestamp("2130-01-01 07:00"), index=cohort.ids)
-    assert len(evaluate(late.predict_at(times), {"spy": Spy()}).splits) == 3
 
 
 # Numbers
@@ -424,26 +405,7 @@ def test_task_and_splits_by_hand_are_those_of_evaluate(cohort):
     pd.testing.assert_frame_equal(table, expected)
 
 
-def test_a_task_under_another_name_than_its_column(cohort):
-    task = replace(make_task(cohort, None, None, "k_fold"), target="autism")
-    results, _ = fit_and_score(Spy(), cohort, task, make_splits(cohort, task, "k_fold", 2)[0], 0, 1.0, "spy")
-    assert {result.task for result in results} == {"autism"}
-
-
 # Shuffled labels
-
-
-def test_shuffling_keeps_the_counts_of_every_site_and_nothing_else(cohort):
-    labels = ["patient" if k % 3 == 0 or k > 20 else "control" for k in range(24)]
-    task = make_task(with_labels(cohort, labels), None, None, "leave_one_site_out")
-    shuffled = shuffle_labels(cohort, task, seed=0)
-    assert shuffled.labels != task.labels
-    assert (shuffled.target, shuffled.classes, set(shuffled.labels)) == (task.target, task.classes, set(task.labels))
-    for site in ("site-0", "site-1", "site-2"):
-        members = cohort.sites.index[cohort.sites == site]
-        assert sorted(shuffled.labels[s] for s in members) == sorted(task.labels[s] for s in members)
-    assert shuffle_labels(cohort, task, seed=0).labels == shuffled.labels
-    assert shuffle_labels(cohort, task, seed=1).labels != shuffled.labels
 
 
 def test_audited_methods_are_fitted_once_more_for_the_first_seed(cohort):
@@ -566,21 +528,6 @@ def test_sites_may_be_called_anything(cohort, tmp_path):
 # Processes
 
 
-def test_threads_are_given_back():
-    before = torch.get_num_threads()
-    with one_thread():
-        assert torch.get_num_threads() == 1
-    torch.set_num_threads(2)
-    try:
-        with one_thread(active=False):
-            assert torch.get_num_threads() == 2
-        with pytest.raises(RuntimeError, match="inside"), one_thread():
-            raise RuntimeError("inside")
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
-
-
 @pytest.mark.slow
 def test_two_processes_find_what_one_finds(cohort):
     methods = {"logistic_correlation": make_baseline("logistic_correlation"), "covariates": make_baseline("covariates")}
@@ -599,20 +546,6 @@ def test_a_bar_goes_to_stderr_only(cohort, capsys):
     assert re.search("leave_one_site_out, 1 methods", err)
 
 
-def test_published_splits_are_columns_of_the_table(make_cohort):
-    cohort = make_cohort(n_subjects=12)
-    parts = pd.Series(["train", "train", "val", "test"] * 3, index=cohort.ids)
-    for name, values in (("first", parts), ("second", parts[::-1].set_axis(cohort.ids))):
-        cohort = cohort.with_column(Column(name, "categorical", "split", categories=("test", "train", "val")), values)
-    task = make_task(cohort, None, None, "published")
-    splits = make_splits(cohort, task, "published")
-    assert [split.name for split in splits] == ["first", "second"]
-    assert splits[0].test == tuple(parts.index[parts == "test"])
-    assert set(splits[0].train) == set(parts.index[parts != "test"])
-    with pytest.raises(DataError, match="column with the role 'split', found none"):
-        make_splits(make_cohort(n_subjects=12), task, "published")
-
-
 def test_an_ensemble_is_scored_beside_its_members(cohort):
     methods = {"spy": Spy("ensemble one"), "other": make_baseline("ridge_correlation")}
     found = evaluate(cohort, methods, protocol="k_fold", n_splits=2, seeds=(0, 1), ensembles={"both": ("spy", "other")})
@@ -621,22 +554,3 @@ def test_an_ensemble_is_scored_beside_its_members(cohort):
     assert set(found.predictions["method"]) == {"spy", "other", "both"}
     with pytest.raises(ConfigError, match="Expected two or more"):
         evaluate(cohort, methods, protocol="k_fold", n_splits=2, ensembles={"both": ("spy",)})
-
-
-def test_a_method_trained_on_the_past_sees_nothing_that_came_later(make_cohort):
-    cohort = make_cohort(n_subjects=40)
-    times = pd.Series(pd.date_range("2020-01-01", periods=len(cohort), freq="D"), index=cohort.ids)
-    dated = cohort.with_column(Column("seen", "timestamp", "prediction_time"), times)
-    target = dated.schema.named("target")[0]
-    labels = dated.target(None).where(np.arange(len(dated)) % 5 > 0)  # some without a label
-    dated = dated.with_column(dated.schema[target], labels)
-    task = make_task(dated, None, None, "time_ordered")
-    splits = make_splits(dated, task, "time_ordered", 3)
-    assert [split.name for split in splits] == ["period-1", "period-2", "period-3"]
-    for split in splits:
-        assert times[list(split.train)].max() < times[list(split.test)].min()
-        assert set(split.train) - set(task.labels)  # who has no label trains, where it was seen before
-    found = evaluate(dated, {"ridge": make_baseline("ridge_correlation")}, protocol="time_ordered", n_splits=3)
-    assert {result.split for result in found.results} == {"period-1", "period-2", "period-3"}
-    with pytest.raises(DataError, match="role 'prediction_time', found none"):
-        make_splits(cohort, make_task(cohort, None, None, "time_ordered"), "time_ordered")

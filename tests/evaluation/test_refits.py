@@ -7,7 +7,8 @@ from numpy.testing import assert_array_equal
 from graphssl.encoders import GraphTransformer
 from graphssl.estimators import ConnectomeClassifier
 from graphssl.evaluation import refit_saliencies, saliency
-from graphssl.evaluation.protocols import make_splits, make_task
+from graphssl.evaluation.protocol_splits import make_splits
+from graphssl.evaluation.task import make_task
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ from graphssl.encoders import ResNet
 from graphssl.errors import ConfigError, DataError
 from graphssl.estimators import ConnectomeClassifier
 from graphssl.evaluation import MeanMask, Segmenter, evaluate, segmentation_scores
-from graphssl.evaluation.protocols import make_mask_task, make_splits
+from graphssl.evaluation.protocol_splits import make_splits
 from graphssl.evaluation.segmentation import mean_scores
+from graphssl.evaluation.task import make_mask_task
 from graphssl.training import SegmentationSettings, TrainingSettings
 
 QUICK = TrainingSettings(max_epochs=1, batch_size=8, learning_rate=1e-2, accelerator="cpu")

@@ -10,7 +10,8 @@ from graphssl import estimators
 from graphssl.data import Cohort, Column
 from graphssl.datasets import simulate_images
 from graphssl.errors import LeakageError
-from graphssl.evaluation.protocols import make_splits, make_task
+from graphssl.evaluation.protocol_splits import make_splits
+from graphssl.evaluation.task import make_task
 from graphssl.experiment.cohort_source import CohortSource
 from graphssl.experiment.evaluate import run_evaluate
 from graphssl.experiment.pretrain import run_pretrain
