@@ -238,7 +238,8 @@ class Cohort:
             return None
         values = self.subjects[named[0]]
         if values.isna().any():
-            raise DataError(f"Expected a site for every subject, found none for {values.index[values.isna()].tolist()[:5]}.")
+            absent = values.index[values.isna()].tolist()
+            raise DataError(f"Expected a site for every subject, found none for {absent[:5]}. Fill it in, or leave these subjects out.")
         return values.astype(str)
 
     @property

@@ -71,7 +71,7 @@ def run_evaluate(experiment: Experiment, configuration: str, *, progress: bool =
             seeds=settings.seeds,
             label_fractions=settings.label_fractions,
             n_splits=settings.n_splits,
-            audited=settings.audited,
+            audited=settings.to_audit,
             scores=settings.scores,
             ensembles=settings.ensembles,
             folder=folder.path / "units",
@@ -106,7 +106,7 @@ def _served(experiment: Experiment, cohort: Cohort) -> tuple[EvaluationSettings,
         return without, dict.fromkeys((*settings.baselines, *settings.tuned, *settings.scores, *settings.ensembles), why)
     if "covariates" not in settings.baselines or any(cohort.schema.named("covariate")):
         return settings, {}
-    baselines, audited = (tuple(name for name in names if name != "covariates") for names in (settings.baselines, settings.audited))
+    baselines, audited = (tuple(name for name in names if name != "covariates") for names in (settings.baselines, settings.to_audit))
     ensembles = {name: members for name, members in settings.ensembles.items() if "covariates" not in members}
     return replace(settings, baselines=baselines, audited=audited, ensembles=ensembles), {
         "covariates": "no column of the table has the role 'covariate'"

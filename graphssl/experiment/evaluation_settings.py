@@ -50,7 +50,7 @@ class EvaluationSettings:
         tuned: Methods and baselines to score once more, as `<name>_tuned`, with settings chosen on inner folds of the training subjects: values to
             choose from, by parameter, by name (see `graphssl.evaluation.Tuned`). A value may be a class with its `init_args`.
         n_inner: Inner folds; they hold out sites under `leave_one_site_out`, else subjects.
-        audited: Methods that are also fitted on shuffled labels.
+        audited: Methods that are also fitted on shuffled labels; when left out, `pretrained_probe` and `logistic_correlation` where they are run.
         scores: Scores of challenges beside the metrics: `physionet2012_event1` (its threshold chosen on training subjects, by one more fit),
             `physionet2012_event1_best_threshold` (chosen on the test subjects: an upper bound), `physionet2012_event2`, `physionet2019_utility`.
         ensembles: Methods and baselines that also predict together, each counting alike, by the name of the ensemble; a name that begins with
@@ -66,7 +66,7 @@ class EvaluationSettings:
     protocol: ProtocolName = "leave_one_site_out"
     methods: tuple[str, ...] = ("pretrained", "pretrained_probe", "scratch", "no_edges")
     baselines: tuple[str, ...] = ("logistic_correlation", "ridge_correlation", "logistic_tangent", "ridge_tangent", "covariates", "majority")
-    audited: tuple[str, ...] = ("pretrained_probe", "logistic_correlation")
+    audited: tuple[str, ...] | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     label_fractions: tuple[float, ...] = (1.0,)
     n_splits: int = 5
@@ -91,6 +91,15 @@ class EvaluationSettings:
         if foreign:
             raise ConfigError(f"Expected methods or baselines to tune, found {foreign[0]!r}.{nearest(foreign[0], [*OURS, *BASELINES])}")
         check_members(self.ensembles, [*self.methods, *self.baselines, *(f"{name}_tuned" for name in self.tuned)])
-        missing = sorted(set(self.audited) - set(self.methods) - set(self.baselines))
+        missing = sorted({*(self.audited or ())} - set(self.methods) - set(self.baselines))
         if missing:
             raise ConfigError(f"Expected audited methods to be among the methods and baselines, found {missing}. Add them there, or audit others.")
+
+    @property
+    def to_audit(self) -> tuple[str, ...]:
+        """The audited methods, named or not."""
+        run = (*self.methods, *self.baselines)
+        return tuple(name for name in _AUDITED if name in run) if self.audited is None else self.audited
+
+
+_AUDITED = ("pretrained_probe", "logistic_correlation")

@@ -122,8 +122,19 @@ def _sites_advice(cohort: Cohort) -> list[str]:
     if sites is None:
         return ["name the column of the site with --site, or scores cannot be checked on unseen sites"] if len(cohort.schema) else []
     counts = pd.Series(sites.value_counts())
+    if len(counts) == 1:
+        return [f"there is one site only ({counts.index[0]}), so no site can be left out: evaluate with k_fold, and on a cohort of another place"]
     alone = counts[counts < 2].index.tolist()
-    return [f"sites with one subject cannot be left out: {shortened(alone)}"] if alone else []
+    found = [f"sites with one subject cannot be left out: {shortened(alone)}"] if alone else []
+    for name in cohort.schema.named("target"):
+        labels = cohort.subjects[name].dropna()
+        if labels.nunique() < 2 or cohort.schema[name].kind == "continuous":
+            continue
+        n_classes = labels.groupby(sites[labels.index]).nunique()
+        single = [site for site in n_classes.index[n_classes < 2] if site not in alone]
+        if single:
+            found.append(f"sites with one class of {name!r} only give no AUROC, and a model may tell classes by the scanner: {shortened(single)}")
+    return found
 
 
 SHOWN = 8

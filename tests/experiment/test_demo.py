@@ -25,7 +25,7 @@ def test_it_has_what_the_first_page_promises(experiment):
     assert {"pretrained", "scratch"} <= set(experiment.evaluation.methods)
     assert len(experiment.evaluation.baselines) >= 3
     assert min(experiment.evaluation.label_fractions) < max(experiment.evaluation.label_fractions) == 1.0
-    assert experiment.evaluation.audited
+    assert experiment.evaluation.to_audit
 
 
 def test_each_call_gives_a_configuration_of_its_own():

@@ -59,5 +59,8 @@ def test_unknown_methods_baselines_and_audits():
         EvaluationSettings(methods=("pretrain",))
     with pytest.raises(ConfigError, match=r"baselines among .*; found 'logistic'\. Did you mean 'logistic_\w+'\?"):
         EvaluationSettings(baselines=("logistic",))
+    assert EvaluationSettings().to_audit == ("pretrained_probe", "logistic_correlation")
+    assert EvaluationSettings(baselines=("majority",)).to_audit == ("pretrained_probe",), "other baselines are no mistake"
+    assert EvaluationSettings(audited=()).to_audit == ()
     with pytest.raises(ConfigError, match=r"audited methods to be among the methods and baselines, found \['gat'\]"):
         EvaluationSettings(audited=("gat",))

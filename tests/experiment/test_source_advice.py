@@ -34,6 +34,17 @@ def test_a_site_with_one_subject(cohort):
     assert advice(few) == ["sites with one subject cannot be left out: site-1"]
 
 
+def test_one_site_and_sites_of_one_class(cohort):
+    first = cohort.subjects.index[cohort.sites == "site-0"]
+    assert advice(cohort.select(first.tolist())) == [
+        "there is one site only (site-0), so no site can be left out: evaluate with k_fold, and on a cohort of another place"
+    ]
+    labels = cohort.sites.map(lambda site: "control" if site == "site-0" else None).fillna(cohort.subjects["diagnosis"])
+    assert advice(cohort.with_column(cohort.schema["diagnosis"], labels)) == [
+        "sites with one class of 'diagnosis' only give no AUROC, and a model may tell classes by the scanner: site-0"
+    ]
+
+
 @pytest.mark.parametrize(("value", "what"), [("control", "one class only"), (None, "no labels")])
 def test_a_target_that_nothing_can_be_learned_from(cohort, value, what):
     one = cohort.with_column(cohort.schema["diagnosis"], pd.Series([value] * 8, index=cohort.subjects.index, dtype="str"))
