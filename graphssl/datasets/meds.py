@@ -17,7 +17,6 @@ from graphssl.datasets.participants import as_text
 from graphssl.datasets.table_files import read_shards
 from graphssl.errors import ChoiceError, DataError, SchemaError
 
-SPLITS = ("train", "tuning", "held_out")
 _VALUES = ("boolean_value", "categorical_value", "integer_value", "float_value")
 
 

@@ -21,18 +21,12 @@ from graphssl.graphs.covariance import (
     check_choice,
     check_invertible,
     connectivity_of,
-    correlation,
-    covariance,
     empty_matrices,
     inside,
-    partial_correlation,
-    precision,
     stacks,
     to_correlation,
 )
 from graphssl.progress import tracked
-
-__all__ = ["Connectivity", "ConnectivityFeatures", "correlation", "covariance", "partial_correlation", "precision"]
 
 CORRELATION_KINDS = ("correlation", "partial correlation")
 

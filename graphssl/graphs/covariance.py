@@ -25,61 +25,6 @@ _SMALLEST_PIVOT = 1e-10
 _CACHED_ELEMENTS, _CHUNK_ELEMENTS = 2**17, 2**22
 
 
-def covariance(series: Sequence[Array], *, shrinkage: Shrinkage = None) -> Float[Tensor, "n R R"]:
-    """Covariance matrices of time series.
-
-    Args:
-        series: Time series `[T_i, R]`; lengths may differ, regions may not. None may be constant.
-        shrinkage: `None` for the maximum likelihood estimate (divided by `T`), `"ledoit-wolf"` for shrinkage towards a scaled identity with the
-            weight of Ledoit & Wolf, Journal of Multivariate Analysis 2004 (scikit-learn's `LedoitWolf`, nilearn's default).
-
-    Raises:
-        DataError: If there is no series, or one is not a finite `[T, R]` with at least two time points and a signal in every region.
-    """
-    return _from_series(series, "covariance", shrinkage)
-
-
-def correlation(series: Sequence[Array], *, shrinkage: Shrinkage = None) -> Float[Tensor, "n R R"]:
-    """Correlation matrices of time series, one on the diagonal; without shrinkage those of `numpy.corrcoef`.
-
-    Series are standardised first, as nilearn does for this kind; it matters for the shrinkage only.
-
-    Args:
-        series: Time series `[T_i, R]`.
-        shrinkage: As for `covariance`.
-
-    Raises:
-        DataError: If a series does not fit, as for `covariance`.
-    """
-    return _from_series(series, "correlation", shrinkage)
-
-
-def precision(series: Sequence[Array], *, shrinkage: Shrinkage = "ledoit-wolf") -> Float[Tensor, "n R R"]:
-    """Inverse covariance matrices of time series.
-
-    Args:
-        series: Time series `[T_i, R]`.
-        shrinkage: As for `covariance`; without it a scan needs more time points than regions.
-
-    Raises:
-        DataError: If a series does not fit, as for `covariance`, or a covariance is singular.
-    """
-    return _from_series(series, "precision", shrinkage)
-
-
-def partial_correlation(series: Sequence[Array], *, shrinkage: Shrinkage = "ledoit-wolf") -> Float[Tensor, "n R R"]:
-    """Partial correlation matrices of time series, one on the diagonal.
-
-    Args:
-        series: Time series `[T_i, R]`.
-        shrinkage: As for `covariance`; without it a scan needs more time points than regions.
-
-    Raises:
-        DataError: If a series does not fit, as for `covariance`, or a covariance is singular.
-    """
-    return _from_series(series, "partial correlation", shrinkage)
-
-
 def stacks(arrays: Sequence[Array], device: str) -> Iterator[tuple[list[int], Float[Tensor, "b T R"]]]:
     """Arrays of one shape stacked in double precision, a chunk at a time, with their positions; a stack is overwritten by the next."""
     by_length: dict[int, list[int]] = defaultdict(list)
@@ -186,35 +131,6 @@ def check_choice(what: str, found: object, allowed: Collection[object]) -> None:
     """
     if found not in allowed:
         raise ConfigError(f"Expected the {what} of connectivity to be one of {', '.join(map(repr, allowed))}; found {found!r}.")
-
-
-def _from_series(series: Sequence[Array], kind: ConnectivityKind, shrinkage: Shrinkage) -> Tensor:
-    check_choice("shrinkage", shrinkage, ("ledoit-wolf", None))
-    arrays = [np.asarray(array) for array in series]
-    _check_arrays(arrays)
-    n_regions = arrays[0].shape[1]
-    result = empty_matrices(len(arrays), n_regions, np.float64)
-    for rows, stack in stacks(arrays, "cpu"):
-        observed = torch.ones((len(rows), n_regions), dtype=torch.bool)
-        result[rows] = connectivity_of(stack, observed, kind, shrinkage, [f"series {row}" for row in rows])
-    return result
-
-
-def _check_arrays(arrays: Sequence[Array]) -> None:
-    if not arrays:
-        raise DataError("Expected at least one time series, found none.")
-    for row, array in enumerate(arrays):
-        if array.ndim != 2 or array.shape[0] < 2 or array.shape[1:] != arrays[0].shape[1:]:
-            regions = arrays[0].shape[1:]
-            raise DataError(
-                f"Expected time series [T, R] of at least two time points and the same regions (R = {regions[0] if regions else '?'}), "
-                f"found shape {array.shape} for series {row}."
-            )
-        if not np.isfinite(array).all() or (np.ptp(array, axis=0) == 0).any():
-            raise DataError(
-                f"Expected a finite signal in every region, found NaN, infinite or constant regions in series {row}. "
-                "Put them into RegionData and use Connectivity, which masks regions without signal."
-            )
 
 
 def _norms(series: Float[Tensor, "b T R"]) -> Float[Tensor, "b R"]:
