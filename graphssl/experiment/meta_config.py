@@ -187,8 +187,7 @@ def instantiate_meta(parser: ArgumentParser, parsed: Namespace, *, smoke: bool =
         ConfigError: If a class refuses its arguments.
     """
     known = inspect.signature(MetaExperiment).parameters
-    if smoke:
-        stand_in(parsed)
+    note = stand_in(parsed) if smoke else ""
     text = resolved({key: value for key, value in parsed.as_dict().items() if key in known})
     made = instantiated(parser, parsed)
     experiment = MetaExperiment(**{key: made[key] for key in known})
@@ -197,7 +196,7 @@ def instantiate_meta(parser: ArgumentParser, parsed: Namespace, *, smoke: bool =
     experiment.name, experiment.n_smoke = f"{experiment.name}-smoke", N_SMALL
     experiment.settings = replace(experiment.settings, max_epochs=1, steps_per_epoch=1, n_support=2, n_query=2)
     experiment.adaptation = replace(experiment.adaptation, n_support=(2,), n_draws=2, n_steps=1)
-    return experiment, f"# one step of a run, by --smoke\n{text}"
+    return experiment, f"# one step of a run, by --smoke\n{note}{text}"
 
 
 def _default_baselines(builder: AbstractBuilder | None) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from jsonargparse import Namespace
 
 from graphssl.experiment.cohort_source import CohortSource
-from graphssl.experiment.smoke import simulated_in_place
+from graphssl.experiment.smoke import simulated_in_place, told_of_absent
 from graphssl.training.meta import Source
 
 N_SMALL = 8  # subjects of a class in a smoke run
@@ -25,12 +25,17 @@ def first_subjects(source: Source, n_each: int) -> Source:
     return Source(source.name, source.cohort.select(few), source.target, source.classes)
 
 
-def stand_in(parsed: Namespace) -> None:
-    """Put simulated cohorts in place of those that are absent: of connectomes each another one, of records all of one, of other sites."""
+def stand_in(parsed: Namespace) -> str:
+    """Put simulated cohorts in place of those that are absent: of connectomes each another one, of records all of one, of other sites.
+
+    Returns:
+        What is said of it in the configuration, and on stderr.
+    """
     datasets = [*parsed.sources, *([parsed.target] if parsed.target is not None else [])]
-    absent = [place for place, dataset in enumerate(datasets) if _source(dataset.cohort).absent()]
+    nowhere = {place: _source(dataset.cohort).absent() for place, dataset in enumerate(datasets)}
+    absent = [place for place, paths in nowhere.items() if paths]
     if not absent:
-        return
+        return ""
     made = simulated_in_place(parsed, has_summary=any(dataset.cohort.get("summary") is not None for dataset in datasets))
     n_sites = _N_SITES * len(datasets)
     for place in absent:
@@ -47,6 +52,7 @@ def stand_in(parsed: Namespace) -> None:
         dataset.without_sites, dataset.classes, dataset.min_subjects = (), None, 1
         dataset.name = "target" if of_target else f"cohort {place}"
         dataset.target = None if dataset.target is None else label
+    return f"# {told_of_absent(path for paths in nowhere.values() for path in paths)}\n"
 
 
 def _source(told: Namespace) -> CohortSource:

@@ -1,7 +1,10 @@
 """The smallest run of an experiment: one step of everything, to test a configuration."""
 
 import itertools
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -17,6 +20,7 @@ from graphssl.experiment.cohort_source import CohortSource
 from graphssl.experiment.config import Experiment, instantiate
 from graphssl.experiment.stage_source import StageSource
 
+_LOG = logging.getLogger(__name__)  # no handler of ours: what is said goes to stderr
 _PER_CLASS = 6
 _SITES = 2
 _BRAINS = {"adapter": "simulate", "arguments": {"atlases": ["simulated24"], "n_subjects": 24, "sites": _SITES}}
@@ -36,7 +40,7 @@ def instantiate_small(parser: ArgumentParser, parsed: Namespace) -> tuple[Experi
     absent = experiment.cohort.absent()
     of_stages = [[] if source.cohort is None else source.cohort.absent() for source in experiment.stages]
     if absent or any(of_stages):
-        note += f"# simulated data, for there is nothing at {', '.join([*absent, *itertools.chain(*of_stages)])}\n"
+        note += f"# {told_of_absent([*absent, *itertools.chain(*of_stages)])}\n"
         for number, places in enumerate(of_stages):
             if places:
                 _stand_in_for_stage(parsed, number)
@@ -54,6 +58,22 @@ def instantiate_small(parser: ArgumentParser, parsed: Namespace) -> tuple[Experi
     if experiment.selection is not None and experiment.selection.pretraining is not None:
         experiment.selection = replace(experiment.selection, pretraining=replace(experiment.selection.pretraining, max_epochs=1))
     return experiment, note + text
+
+
+def told_of_absent(places: Iterable[str]) -> str:
+    """What is said, once a process on stderr too, of data that are not there: numbers of simulated ones must not be taken for theirs.
+
+    Args:
+        places: Where they were looked for.
+    """
+    told = f"simulated data, for there is nothing at {', '.join(dict.fromkeys(places))}"
+    _say(f"graphssl: {told}")
+    return told
+
+
+@cache
+def _say(sentence: str) -> None:
+    _LOG.warning(sentence)
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,8 @@ PAGES += [
 ]
 # The other blocks of these pages read data sets that nobody may pass on; the tests of their adapters write files in the same layout.
 RUN_AT_HAND = {"own-tables.md": 2}
-PAGES_WITH_COMMANDS = [
-    ROOT / "docs" / name
-    for name in ("how-to/convert-atlas.md", "how-to/harmonize-sites.md", "how-to/own-data.md", "reference/cli.md", "tutorials/own-connectomes.md")
-]
+OF_DOCS = ("how-to/convert-atlas.md", "how-to/harmonize-sites.md", "how-to/own-data.md", "reference/cli.md", "tutorials/own-connectomes.md")
+PAGES_WITH_COMMANDS = [ROOT / "README.md", *(ROOT / "docs" / name for name in OF_DOCS)]
 
 
 def blocks_of(page: Path, language: str) -> list[tuple[int, str]]:

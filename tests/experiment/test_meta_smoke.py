@@ -24,7 +24,8 @@ def test_simulated_cohorts_take_the_place_of_absent_ones(reader):
     absent = {"cohort": {"path": "nowhere"}, "target": "outcome"}
     parser = meta_parser()
     settings = {"name": "small", "sources": [absent, absent], "target": absent, **reader}
-    experiment, _ = instantiate_meta(parser, parser.parse_object(settings), smoke=True)
+    experiment, text = instantiate_meta(parser, parser.parse_object(settings), smoke=True)
+    assert "# simulated data, for there is nothing at nowhere\n" in text
     sources, (target,) = experiment.load_sources(), experiment.load_targets()
     assert len(sources) == 3
     assert target.name.startswith("target")

@@ -59,7 +59,7 @@ def test_two_sites_six_of_each_class_one_epoch_one_seed(small, saved, adapter):
     assert yaml.safe_load(text)["pretraining"]["max_epochs"] == 30, "the text is the configuration that was tested"
 
 
-def test_absent_data_are_replaced_and_the_text_says_so(small, tmp_path):
+def test_absent_data_are_replaced_and_text_and_stderr_say_so(small, tmp_path, caplog):
     experiment, text = small(
         cohort={"adapter": "load_abide_arrays", "arguments": {"root": str(tmp_path / "none"), "atlases": [f"cc200={tmp_path / 'none.csv'}"]}},
         target="diagnosis",
@@ -70,7 +70,9 @@ def test_absent_data_are_replaced_and_the_text_says_so(small, tmp_path):
     assert list(cohort.regions) == ["simulated24"]
     assert truth.affected
     assert (experiment.target, experiment.classes, experiment.builder.atlases) == (None, None, None)
-    assert f"simulated data, for there is nothing at {tmp_path / 'none'}, {tmp_path / 'none.csv'}" in text
+    told = f"simulated data, for there is nothing at {tmp_path / 'none'}, {tmp_path / 'none.csv'}"
+    assert f"# {told}\n" in text
+    assert caplog.messages == [f"graphssl: {told}"]
     assert yaml.safe_load(text)["cohort"]["adapter"] == "simulate"
 
 
