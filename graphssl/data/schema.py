@@ -20,6 +20,7 @@ Role = Literal["feature", "target", "site", "group", "covariate", "identifier", 
 
 _MAX_CATEGORIES = 20
 _MAX_SHOWN = 6
+_LARGEST = float(np.finfo(np.float32).max)
 _ENTRIES = ("kind", "role", "unit", "range", "categories", "description")
 
 
@@ -244,11 +245,11 @@ def _check_column(column: Column, values: pd.Series) -> None:
         if len(present) and not pd.api.types.is_numeric_dtype(values):
             odd = present[pd.to_numeric(present, errors="coerce").isna()].astype(str).unique().tolist()
             raise SchemaError(f"Expected numbers in column {column.name!r}, found {odd[:3] or 'numbers stored as text'}.")
-        n_infinite = int(np.isinf(present.to_numpy(dtype="float64")).sum())
+        n_infinite = int((np.abs(present.to_numpy(dtype="float64")) > _LARGEST).sum())
         if n_infinite:
             raise SchemaError(
-                f"Expected finite numbers in column {column.name!r}, found infinite ones in {n_infinite} of {len(values)} rows. Leave such cells "
-                "empty, or name them as missing=['inf', '-inf']."
+                f"Expected finite numbers in column {column.name!r}, found infinite ones, or such beyond single precision, in {n_infinite} of "
+                f"{len(values)} rows. Leave such cells empty, or name them as missing=['inf', '-inf', …]."
             )
         if column.valid_range is not None and len(present):
             low, high = column.valid_range

@@ -142,7 +142,7 @@ def _indexed(table: pd.DataFrame, id_column: str | None) -> pd.DataFrame:
     """The table by ids of text."""
     id_column = id_column or find_ids(table)
     if id_column is None:
-        return table.set_index(pd.Index([f"row-{number:07d}" for number in range(len(table))], dtype="str"))
+        return table.set_index(pd.Index([_ROW.format(number) for number in range(len(table))], dtype="str"))
     ids = as_text(table[id_column]).fillna("")
     return table.drop(columns=id_column).set_index(pd.Index(ids.tolist(), dtype="str"))
 
@@ -191,5 +191,8 @@ def _is_usual(name: str) -> bool:
 
 
 _LOOKED_AT = 100
+# Ids of rows where no column has any; and the first of them, by which such a table is known.
+_ROW = "row-{:07d}"
+FIRST_ROW = _ROW.format(0)
 _INDEX = "__index_level_0__"
 _USUAL = ("age", "sex", "gender", "diagnosis", "bmi")

@@ -10,11 +10,12 @@ from graphssl.atlases import guess_atlases, list_atlases
 from graphssl.data.atlas import Atlas
 from graphssl.data.cohort import Cohort
 from graphssl.datasets.stand_ins import UNNAMED
+from graphssl.datasets.tables import FIRST_ROW
 
 
 def advice(cohort: Cohort) -> list[str]:
     """What to name, complete or mend in a cohort, a sentence each; nothing where it can be used as it is."""
-    return [*_labels_advice(cohort), *_values_advice(cohort), *_files_advice(cohort), *_sites_advice(cohort)]
+    return [*_labels_advice(cohort), *_ids_advice(cohort), *_values_advice(cohort), *_files_advice(cohort), *_sites_advice(cohort)]
 
 
 def atlas_advice(regions: Atlas) -> str:
@@ -73,6 +74,17 @@ def _labels_advice(cohort: Cohort) -> list[str]:
     return found
 
 
+def _ids_advice(cohort: Cohort) -> list[str]:
+    """What a table does not say: who its rows are, and anything to learn from."""
+    found = []
+    if cohort.ids[0] == FIRST_ROW:
+        found.append("no column of ids was found, so rows are numbered: name it with --id_column, or the same patient has another id in another file")
+    read = [c for c in cohort.schema if c.role in ("feature", "covariate") and c.kind not in ("text", "timestamp")]
+    if len(cohort.schema) and not (read or cohort.regions or cohort.images or cohort.events):
+        found.append("there is nothing to learn from: no column of numbers or categories, no scans, no events, no images")
+    return found
+
+
 def _values_advice(cohort: Cohort) -> list[str]:
     """What tables of many hands hold: one word in several spellings, numbers that stand for nothing, and numbers that are none."""
     found = []
@@ -85,10 +97,30 @@ def _values_advice(cohort: Cohort) -> list[str]:
             if several:
                 found.append(f"the {column.role} {column.name!r} has one word in several spellings: {shortened(several)}. Write them alike")
         elif column.kind == "continuous":
-            odd = values[values.isin(_SENTINELS)]
-            if len(odd) and (values.drop(odd.index) >= 0).all():
+            odd = values[_stands_for_nothing(values)]
+            if len(odd):
                 found.append(f"{column.name!r} holds {odd.iloc[0]:g} ({len(odd)}), which looks like a missing value: leave such cells empty")
+            far = values.drop(odd.index)[_is_far(values.drop(odd.index))]
+            if len(far):
+                found.append(f"{column.name!r} holds {far.iloc[0]:.10g} ({len(far)}), far from all others: correct it, or leave such cells empty")
     return [*found, *_words_advice(cohort)]
+
+
+def _stands_for_nothing(values: "pd.Series[Any]") -> "pd.Series[bool]":
+    """Nines: negative ones among numbers that are not, or positive ones thrice as large as all others."""
+    nines = values.abs().isin(_NINES)
+    rest = values[~nines]
+    if rest.empty or rest.min() < 0:
+        return nines & False
+    return nines & ((values < 0) | (values > 3 * rest.max()))
+
+
+def _is_far(values: "pd.Series[Any]") -> "pd.Series[bool]":
+    """Few numbers, thousands of times further from the median than the middle half of them reaches."""
+    numbers = values.astype("float64")
+    low, median, high = numbers.quantile([0.25, 0.5, 0.75])
+    far = (numbers - median).abs() > _FAR * (high - low)
+    return far & (low < high) & (20 * far.sum() <= len(far))
 
 
 def _words_advice(cohort: Cohort) -> list[str]:
@@ -138,7 +170,8 @@ def _sites_advice(cohort: Cohort) -> list[str]:
 
 
 SHOWN = 8
-# Negative numbers that stand for "not known" in tables of non-negative ones.
-_SENTINELS = (-9, -99, -999, -9999)
+_FAR = 1e4
+# Numbers that stand for "not known" in tables of non-negative ones, also with a minus.
+_NINES = (9, 99, 999, 9999, 99999, 999999, 9999999, 99999999)
 # How the adapters say that a subject of the table has no scan at hand.
 _NO_FILE = "in the table, without a file|^no file, or no region with a signal"

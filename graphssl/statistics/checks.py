@@ -38,7 +38,8 @@ def check_scores(y: npt.ArrayLike, p: npt.ArrayLike, *, probabilities: bool = Fa
     if not np.isfinite(scores).all():
         n_bad = int((~np.isfinite(scores)).reshape(len(scores), -1).any(axis=1).sum())
         raise DataError(
-            f"Expected finite scores, found NaN or infinite ones for {n_bad} of {len(scores)} subjects. The model that gave them diverged."
+            f"Expected finite scores, found NaN or infinite ones for {n_bad} of {len(scores)} subjects. The model that gave them diverged: "
+            "look for values far from all others (graphssl validate), or lower its learning rate."
         )
     if probabilities:
         _check_probabilities(scores)

@@ -214,10 +214,9 @@ def test_a_description_is_for_people(tmp_path):
     assert schema == Schema([Column("K last", "continuous", unit="mmol/L")])
 
 
-def test_infinite_numbers_are_refused():
-    table = pd.DataFrame({"ratio": [0.5, np.inf, None, -np.inf]})
-    with pytest.raises(
-        SchemaError, match=r"Expected finite numbers in column 'ratio', found infinite ones in 2 of 4 rows\. .* missing=\['inf', '-inf'\]"
-    ):
+@pytest.mark.parametrize("odd", [np.inf, -np.inf, 1e300])
+def test_numbers_that_no_network_holds_are_refused(odd):
+    table = pd.DataFrame({"ratio": [0.5, odd, None, odd]})
+    with pytest.raises(SchemaError, match=r"Expected finite numbers in column 'ratio', found infinite ones, .* in 2 of 4 rows\. .*missing=\['inf'"):
         Schema([Column("ratio", "continuous")]).check(table)
-    Schema([Column("ratio", "continuous")]).check(table.astype("Float64").replace([np.inf, -np.inf], pd.NA))
+    Schema([Column("ratio", "continuous")]).check(table.replace(odd, 3e38).astype("Float64"))

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from graphssl.data import Cohort, Column, Schema
+from graphssl.datasets import load_tables
 from graphssl.datasets.stand_ins import stand_in
 from graphssl.experiment.source_advice import advice, as_options, atlas_advice, shortened
 
@@ -67,12 +68,14 @@ def test_one_word_in_several_spellings(cohort):
     ]
 
 
-@pytest.mark.parametrize(("values", "expected"), [([-9999.0, 12.5], 1), ([-9999.0, -3.5], 0), ([9.0, 12.5], 0)])
+@pytest.mark.parametrize(
+    ("values", "expected"), [([-9999.0, 12.5], "-9999"), ([-9999.0, -3.5], None), ([9.0, 12.5], None), ([999.0, 90.5], "999"), ([99.0, 88.5], None)]
+)
 def test_numbers_that_stand_for_nothing(cohort, values, expected):
     made = cohort.with_column(Column("age", "continuous", "covariate"), pd.Series(values * 4, index=cohort.subjects.index))
     found = advice(made)
-    assert len(found) == expected
-    assert all(line == "'age' holds -9999 (4), which looks like a missing value: leave such cells empty" for line in found)
+    told = f"'age' holds {expected} (4), which looks like a missing value: leave such cells empty"
+    assert found == ([] if expected is None else [told])
 
 
 @pytest.mark.parametrize(
@@ -91,6 +94,21 @@ def test_numbers_that_are_read_as_words(cohort, kind, words, expected):
     found = advice(made)
     assert len(found) == (expected is not None)
     assert all(line.startswith(expected) for line in found)
+
+
+def test_a_number_far_from_all_others():
+    values = [*np.linspace(1, 2, 39), 12_345_678.0]
+    found = advice(load_tables(pd.DataFrame({"patient_id": range(40), "crp": values}), target="crp"))
+    assert "'crp' holds 12345678 (1), far from all others: correct it, or leave such cells empty" in found
+    fine = pd.DataFrame({"patient_id": range(40), "crp": np.exp(np.linspace(-3, 6, 40)), "seldom": [0.0] * 38 + [5.0, 1e3]})
+    assert not any("far from" in line for line in advice(load_tables(fine)))
+
+
+def test_what_a_table_does_not_say():
+    found = advice(load_tables(pd.DataFrame({"note": [f"text {k}" for k in range(30)], "died": ["yes", "no"] * 15}), target="died"))
+    assert found[0].startswith("no column of ids was found, so rows are numbered: name it with --id_column")
+    assert found[1] == "there is nothing to learn from: no column of numbers or categories, no scans, no events, no images"
+    assert not any("ids" in line or "nothing" in line for line in advice(load_tables(pd.DataFrame({"id": [1, 2], "x": [0.5, 1.5]}))))
 
 
 def test_an_atlas_that_is_asked_for():
