@@ -8,8 +8,8 @@ from graphssl.data.connectome import ConnectomeBatch
 from graphssl.encoders.base import AbstractEncoder, Embedding, check_heads
 from graphssl.encoders.biases import AttentionBias
 from graphssl.encoders.graph_transformer import Block
+from graphssl.encoders.one_atlas import check_atlas
 from graphssl.encoders.readout import ClusterReadout
-from graphssl.errors import AtlasError
 
 
 class BrainNetworkTransformer(AbstractEncoder):
@@ -59,7 +59,7 @@ class BrainNetworkTransformer(AbstractEncoder):
         Raises:
             AtlasError: If a connectome is in another atlas.
         """
-        self._check_atlas(batch)
+        check_atlas(batch, self.atlas, self.n_regions, type(self).__name__)
         n = batch.mask.shape[1]  # less than all where no row has the last regions
         tokens = F.linear(batch.weights, self.profile.weight[:, :n], self.profile.bias) + self.identity[:n]  # [B, R, D]
         allowed = self.bias(batch) if self.edges else None  # [B, 1, R, R]
@@ -67,12 +67,3 @@ class BrainNetworkTransformer(AbstractEncoder):
             tokens = block(tokens, allowed)
         tokens = self.norm(tokens)
         return Embedding(tokens, batch.mask, self.pool(tokens, batch))
-
-    def _check_atlas(self, batch: ConnectomeBatch) -> None:
-        others = sorted(set(batch.atlas) - {self.atlas})
-        n = batch.mask.shape[1]
-        if others or n > self.n_regions:
-            raise AtlasError(
-                f"Expected connectomes in atlas {self.atlas!r} with {self.n_regions} regions, which BrainNetworkTransformer knows by their rows; "
-                f"found {', '.join(map(repr, others or [self.atlas]))} with {n}. Make one for that atlas, or take an encoder that reads places."
-            )

@@ -6,7 +6,8 @@ from torch.nn import functional as F
 
 from graphssl.data.connectome import ConnectomeBatch
 from graphssl.encoders.base import AbstractEncoder, Embedding
-from graphssl.errors import AtlasError, ConfigError
+from graphssl.encoders.one_atlas import check_atlas
+from graphssl.errors import ConfigError
 
 
 class LinearEncoder(AbstractEncoder):
@@ -43,17 +44,8 @@ class LinearEncoder(AbstractEncoder):
         Raises:
             AtlasError: If a connectome is in another atlas.
         """
-        self._check_atlas(batch)
+        check_atlas(batch, self.atlas, self.n_regions, type(self).__name__)
         n = batch.mask.shape[1]  # less than all where no row has the last regions
         weights = F.dropout(batch.weights, self.dropout, self.training)
         tokens = torch.einsum("brc,rcd->brd", weights, self.filters[:n, :n])  # [B, R, D]
         return Embedding(tokens, batch.mask, tokens.sum(dim=1))
-
-    def _check_atlas(self, batch: ConnectomeBatch) -> None:
-        others = sorted(set(batch.atlas) - {self.atlas})
-        n = batch.mask.shape[1]
-        if others or n > self.n_regions:
-            raise AtlasError(
-                f"Expected connectomes in atlas {self.atlas!r} with {self.n_regions} regions, which LinearEncoder knows by their rows; "
-                f"found {', '.join(map(repr, others or [self.atlas]))} with {n}. Make one for that atlas, or take an encoder that reads places."
-            )

@@ -15,3 +15,8 @@ def choose_share(eligible: Bool[Tensor, "*B N"], ratio: float, generator: torch.
     count = eligible.sum(dim=-1, keepdim=True)
     n_chosen = torch.minimum((ratio * count.double()).round().long().clamp(min=1), (count - 1).clamp(min=1))
     return eligible & (random_rank(eligible, generator) < n_chosen)
+
+
+def choose_patients(eligible: Bool[Tensor, "B"], ratio: float, generator: torch.Generator) -> Bool[Tensor, "B"]:
+    """A share of the patients of a batch, one at least; those who are not eligible come last."""
+    return random_rank(eligible, generator) < max(1, round(ratio * len(eligible)))

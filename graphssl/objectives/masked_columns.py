@@ -12,7 +12,7 @@ from graphssl.encoders.base import AbstractEncoder
 from graphssl.encoders.table_encoder import of_tables
 from graphssl.errors import ConfigError
 from graphssl.objectives.base import AbstractObjective, Loss
-from graphssl.objectives.choose import choose_share, random_rank
+from graphssl.objectives.choose import choose_patients, choose_share
 
 
 class MaskedColumns(AbstractObjective):
@@ -80,7 +80,7 @@ class MaskedColumns(AbstractObjective):
         if self.ratio:
             hidden = choose_share(can_go, self.ratio, generator)
         if self.patients:
-            lost = random_rank(can_go.any(dim=1), generator) < max(1, round(self.patients * len(can_go)))
+            lost = choose_patients(can_go.any(dim=1), self.patients, generator)
             hidden = torch.where(lost.unsqueeze(1), can_go, hidden)
         return hidden.to(batch.device)
 

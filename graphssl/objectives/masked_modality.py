@@ -12,7 +12,7 @@ from graphssl.data.multimodal import MultimodalBatch
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.errors import ConfigError
 from graphssl.objectives.base import AbstractObjective, Loss
-from graphssl.objectives.choose import random_rank
+from graphssl.objectives.choose import choose_patients, random_rank
 from graphssl.objectives.cross_modal import chosen_modalities, of_modalities, patients_of
 from graphssl.objectives.cross_modal_loss import cosines
 from graphssl.objectives.heads import projector, spread
@@ -67,7 +67,7 @@ class MaskedModality(AbstractObjective):
         several = there.sum(dim=1) > 1
         hidden = there & several.unsqueeze(1) & (random_rank(there, generator) == 0)
         if self.patients:
-            lost = random_rank(there.any(dim=1), generator) < max(1, round(self.patients * len(there)))
+            lost = choose_patients(there.any(dim=1), self.patients, generator)
             hidden = torch.where(lost.unsqueeze(1), there, hidden)
         return hidden.to(patients.device)
 

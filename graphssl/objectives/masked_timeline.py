@@ -13,7 +13,7 @@ from graphssl.encoders.base import AbstractEncoder
 from graphssl.encoders.timeline_encoder import of_timelines
 from graphssl.errors import ConfigError
 from graphssl.objectives.base import AbstractObjective, Loss
-from graphssl.objectives.choose import choose_share, random_rank
+from graphssl.objectives.choose import choose_patients, choose_share
 
 
 class AbstractMaskedTimeline(AbstractObjective):
@@ -158,7 +158,7 @@ class MaskedPatients(AbstractMaskedTimeline):
     def draw(self, batch: TimelineBatch, generator: torch.Generator) -> Bool[Tensor, "B T C"]:
         """Choose patients of whom something can be read."""
         readable = _readable(batch)
-        lost = random_rank(readable.flatten(start_dim=1).any(dim=1), generator) < max(1, round(self.ratio * len(batch)))
+        lost = choose_patients(readable.flatten(start_dim=1).any(dim=1), self.ratio, generator)
         return (lost.view(-1, 1, 1) & readable).to(batch.device)
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from graphssl.objectives.choose import choose_share, random_rank
+from graphssl.objectives.choose import choose_patients, choose_share, random_rank
 
 
 @pytest.mark.parametrize(("n_eligible", "ratio", "n_chosen"), [(0, 0.5, 0), (1, 0.1, 1), (2, 0.9, 1), (10, 0.3, 3), (10, 0.99, 9), (10, 0.01, 1)])
@@ -26,3 +26,11 @@ def test_every_set_is_chosen_alike_and_ranks_put_others_last():
     ranks = random_rank(eligible, torch.Generator().manual_seed(1))
     assert (ranks[:, 2] == 4).all()
     assert ranks.sort(dim=1).values.equal(torch.arange(5).expand(6000, 5))
+
+
+@pytest.mark.parametrize(("ratio", "n_chosen"), [(0.01, 1), (0.3, 3), (0.9, 9)])
+def test_patients_of_a_batch(ratio, n_chosen):
+    eligible = torch.arange(10) < 4
+    chosen = choose_patients(eligible, ratio, torch.Generator().manual_seed(0))
+    assert chosen.sum() == n_chosen
+    assert (chosen & eligible).sum() == min(n_chosen, 4)
