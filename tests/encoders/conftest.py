@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from graphssl.atlases import simulated_atlas
 from graphssl.data import ColumnTokenizer, ConnectomeBatch
 from graphssl.datasets import simulate
-from graphssl.encoders import AbstractFusion, Embedding
+from graphssl.encoders import AbstractFusion, Bilinear, Concatenation, CrossAttention, DynamicMetaEmbedding, Embedding, FiLM, GatedSum, Mean
 from graphssl.graphs import ConnectomeBuilder, PopulationBuilder
 
 
@@ -87,12 +88,53 @@ def random_sources() -> Callable[..., dict[str, Embedding]]:
 
 
 @pytest.fixture(scope="session")
-def seeded_fusion() -> Callable[..., AbstractFusion]:
-    """A fusion with the weights of seed 0: `seeded_fusion(make, widths)`."""
+def widths() -> dict[str, tuple[int, int]]:
+    """Widths of tokens and of the pooled vector of three modalities."""
+    return {"image": (6, 10), "table": (4, 4), "graph": (5, 7)}
 
-    def made(make: Callable[[], AbstractFusion], widths: Mapping[str, tuple[int, int]]) -> AbstractFusion:
+
+@pytest.fixture(scope="session")
+def presence() -> Bool[Tensor, "5 3"]:
+    """Which of the three modalities each of five patients has."""
+    return torch.tensor([[True, True, True], [True, False, True], [False, True, False], [False, False, True], [True, True, False]])
+
+
+@pytest.fixture
+def parts(random_sources: Callable[..., dict[str, Embedding]], widths: dict[str, tuple[int, int]]) -> dict[str, Embedding]:
+    """Random embeddings of the three modalities of five patients."""
+    return random_sources(widths, 0)
+
+
+@pytest.fixture(scope="session")
+def make_fusion(widths: dict[str, tuple[int, int]]) -> Callable[..., AbstractFusion]:
+    """Factory of small fusions by name, of three modalities where no others are given, with the weights of seed 0: `make_fusion(form, of=…)`."""
+    forms = {
+        "concatenation": lambda: Concatenation(8),
+        "mean": lambda: Mean(8),
+        "gated_sum": lambda: GatedSum(8),
+        "film": lambda: FiLM(8, "image", dynamic=False),
+        "daft": lambda: FiLM(8, "table"),
+        "cross_attention": lambda: CrossAttention(8, "table", heads=2),
+        "bilinear": lambda: Bilinear(8, rank=3),
+        "attention": lambda: DynamicMetaEmbedding(8, heads=2),
+        "attention_of_tokens": lambda: DynamicMetaEmbedding(8, heads=2, layers=2, missing="token"),
+        "softmax": lambda: DynamicMetaEmbedding(8, heads=2, gate="softmax"),
+        "sigmoid": lambda: DynamicMetaEmbedding(8, heads=2, gate="sigmoid"),
+    }
+
+    def made(form: str, of: Mapping[str, tuple[int, int]] = widths) -> AbstractFusion:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            return make().for_widths(widths).eval()
+            return forms[form]().for_widths(of).eval()
 
     return made
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    """Eight patients with two numbers and two categories, nothing missing."""
+    values = torch.randn(8, 2, generator=torch.Generator().manual_seed(0)).double() + 0.25
+    return pd.DataFrame(
+        {"age": values[:, 0].numpy(), "dose": values[:, 1].numpy(), "sex": ["f", "m"] * 4, "ward": list("aabbccaa")},
+        index=[f"p{k}" for k in range(8)],
+    )

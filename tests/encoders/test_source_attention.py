@@ -7,51 +7,32 @@ from torch import nn
 from graphssl.encoders import DynamicMetaEmbedding
 from graphssl.errors import ConfigError
 
-WIDTHS = {"image": (6, 10), "table": (4, 4), "graph": (5, 7)}
-FORMS = {
-    "attention": lambda: DynamicMetaEmbedding(8, heads=2),
-    "attention_of_tokens": lambda: DynamicMetaEmbedding(8, heads=2, layers=2, missing="token"),
-    "softmax": lambda: DynamicMetaEmbedding(8, heads=2, gate="softmax"),
-    "sigmoid": lambda: DynamicMetaEmbedding(8, heads=2, gate="sigmoid"),
-}
-SOME = torch.tensor([[True, True, True], [True, False, True], [False, True, False], [False, False, True], [True, True, False]])
-
-
-@pytest.fixture
-def make_fusion(seeded_fusion):
-    return lambda form, widths=WIDTHS: seeded_fusion(FORMS[form], widths)
-
-
-@pytest.fixture
-def parts(random_sources):
-    return random_sources(WIDTHS, 0)
-
 
 @pytest.mark.parametrize("form", ["attention", "attention_of_tokens", "softmax", "sigmoid"])
-def test_rows_of_the_attention_map_sum_to_one(form, make_fusion, parts):
-    weights = make_fusion(form).attention(parts, SOME)
+def test_rows_of_the_attention_map_sum_to_one(form, make_fusion, parts, presence):
+    weights = make_fusion(form).attention(parts, presence)
     assert weights.shape == (5, 3, 3)
     assert torch.allclose(weights.sum(dim=2), torch.ones(5, 3), atol=1e-6)
     if form != "attention_of_tokens":
-        assert bool((weights.transpose(1, 2)[~SOME] == 0).all())
+        assert bool((weights.transpose(1, 2)[~presence] == 0).all())
 
 
-def test_permuting_sources_with_their_projections_changes_nothing_but_the_order_of_the_last_layer(make_fusion, parts):
+def test_permuting_sources_with_their_projections_changes_nothing_but_the_order_of_the_last_layer(make_fusion, parts, presence, widths):
     """The test of the facts sheet: attention knows a source by its projection alone."""
     fusion = make_fusion("attention")
     order = [2, 0, 1]
-    names = [list(WIDTHS)[k] for k in order]
-    other = fusion.for_widths({name: WIDTHS[name] for name in names}).eval()
+    names = [list(widths)[k] for k in order]
+    other = fusion.for_widths({name: widths[name] for name in names}).eval()
     state = fusion.state_dict()
     state["out.weight"] = state["out.weight"].unflatten(1, (3, 8))[:, order].flatten(1)
     other.load_state_dict(state)
-    assert torch.allclose(other(parts, SOME[:, order]).pooled, fusion(parts, SOME).pooled, atol=1e-6)
-    assert torch.allclose(other.attention(parts, SOME[:, order]), fusion.attention(parts, SOME)[:, order][:, :, order], atol=1e-6)
+    assert torch.allclose(other(parts, presence[:, order]).pooled, fusion(parts, presence).pooled, atol=1e-6)
+    assert torch.allclose(other.attention(parts, presence[:, order]), fusion.attention(parts, presence)[:, order][:, :, order], atol=1e-6)
 
 
-def test_one_source_is_linear_attention_linear(make_fusion, parts):
+def test_one_source_is_linear_attention_linear(make_fusion, parts, widths):
     """With one source everything it can attend to is itself: attention is its linear map of values."""
-    fusion = make_fusion("attention", {"image": WIDTHS["image"]})
+    fusion = make_fusion("attention", {"image": widths["image"]})
     block = fusion.blocks[0]
     token = fusion.of_pooled["image"](parts["image"].pooled)
     attention, width = block.attention, 8
@@ -63,11 +44,11 @@ def test_one_source_is_linear_attention_linear(make_fusion, parts):
     assert torch.allclose(fusion.attention({"image": parts["image"]}, everybody), torch.ones(5, 1, 1))
 
 
-def test_a_missing_source_equals_masking(make_fusion, parts):
+def test_a_missing_source_equals_masking(make_fusion, parts, widths):
     """What the other sources become is what they become where there is no such source at all."""
     fusion = make_fusion("attention")
     names = ["image", "graph"]
-    without = fusion.for_widths({name: WIDTHS[name] for name in names}).eval()
+    without = fusion.for_widths({name: widths[name] for name in names}).eval()
     state = {name: value for name, value in fusion.state_dict().items() if "table" not in name}
     state["out.weight"] = state["out.weight"].unflatten(1, (3, 8))[:, [0, 2]].flatten(1)
     without.load_state_dict(state)

@@ -1,6 +1,5 @@
 """The network over all columns at once."""
 
-import pandas as pd
 import pytest
 import torch
 from torch.nn import functional as F
@@ -9,15 +8,6 @@ from torch.testing import assert_close
 from graphssl.data import ColumnTokenizer
 from graphssl.encoders import TableMLP
 from graphssl.errors import ConfigError
-
-
-@pytest.fixture
-def table():
-    values = torch.randn(8, 2, generator=torch.Generator().manual_seed(0)).double() + 0.25
-    return pd.DataFrame(
-        {"age": values[:, 0].numpy(), "dose": values[:, 1].numpy(), "sex": ["f", "m"] * 4, "ward": list("aabbccaa")},
-        index=[f"p{k}" for k in range(8)],
-    )
 
 
 def make(table, **arguments):

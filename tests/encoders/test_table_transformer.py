@@ -1,6 +1,5 @@
 """The transformer over columns."""
 
-import pandas as pd
 import pytest
 import torch
 from torch.testing import assert_close
@@ -8,16 +7,6 @@ from torch.testing import assert_close
 from graphssl.data import ColumnTokenizer
 from graphssl.encoders import TableTransformer
 from graphssl.errors import ConfigError
-
-
-@pytest.fixture
-def table():
-    generator = torch.Generator().manual_seed(0)
-    values = torch.randn(8, 2, generator=generator).double() + 0.25
-    return pd.DataFrame(
-        {"age": values[:, 0].numpy(), "dose": values[:, 1].numpy(), "sex": ["f", "m"] * 4, "ward": list("aabbccaa")},
-        index=[f"p{k}" for k in range(8)],
-    )
 
 
 def make(table, **arguments):

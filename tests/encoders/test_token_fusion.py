@@ -6,55 +6,37 @@ import torch
 from graphssl.encoders import CrossAttention, Embedding, FiLM
 from graphssl.errors import ConfigError
 
-WIDTHS = {"image": (6, 10), "table": (4, 4), "graph": (5, 7)}
-FORMS = {
-    "film": lambda: FiLM(8, "image", dynamic=False),
-    "daft": lambda: FiLM(8, "table"),
-    "cross_attention": lambda: CrossAttention(8, "table", heads=2),
-}
-SOME = torch.tensor([[True, True, True], [True, False, True], [False, True, False], [False, False, True], [True, True, False]])
-
-
-@pytest.fixture
-def make_fusion(seeded_fusion):
-    return lambda form, widths=WIDTHS: seeded_fusion(FORMS[form], widths)
-
-
-@pytest.fixture
-def parts(random_sources):
-    return random_sources(WIDTHS, 0)
-
 
 @pytest.mark.parametrize(("form", "modulated"), [("film", "image"), ("daft", "table")])
-def test_modulation_scales_and_shifts_every_channel_of_the_tokens(form, modulated, make_fusion, parts):
+def test_modulation_scales_and_shifts_every_channel_of_the_tokens(form, modulated, make_fusion, parts, presence, widths):
     """One patient after the other, from the equation."""
     fusion = make_fusion(form)
-    sources = fusion.sources(parts, SOME)
+    sources = fusion.sources(parts, presence)
     expected = []
     for k in range(5):
-        seen = [sources.pooled[k, m] for m, name in enumerate(WIDTHS) if form == "daft" or name != modulated]
+        seen = [sources.pooled[k, m] for m, name in enumerate(widths) if form == "daft" or name != modulated]
         scale, shift = fusion.condition(torch.cat(seen)).split(8)
-        own = [*WIDTHS].index(modulated)
+        own = [*widths].index(modulated)
         vector = (1 + scale) * sources.pooled[k, own] + shift
         tokens = [
             (1 + scale) * token + shift for token, there in zip(sources.tokens[modulated][k], sources.masks[modulated][k], strict=True) if there
         ]
         expected.append(fusion.out(torch.cat([torch.stack(tokens).mean(dim=0) if tokens else vector, vector])))
-    assert torch.allclose(fusion(parts, SOME).pooled, torch.stack(expected), atol=1e-5)
+    assert torch.allclose(fusion(parts, presence).pooled, torch.stack(expected), atol=1e-5)
 
 
-def test_the_order_of_tokens_that_are_asked_says_nothing(make_fusion, parts):
+def test_the_order_of_tokens_that_are_asked_says_nothing(make_fusion, parts, presence):
     fusion = make_fusion("cross_attention")
     order = torch.randperm(parts["image"].tokens.shape[1], generator=torch.Generator().manual_seed(0))
     image = Embedding(parts["image"].tokens[:, order], parts["image"].mask[:, order], parts["image"].pooled)
-    fused, again = fusion(parts, SOME), fusion({**parts, "image": image}, SOME)
+    fused, again = fusion(parts, presence), fusion({**parts, "image": image}, presence)
     assert torch.allclose(fused.pooled, again.pooled, atol=1e-6)
     changed = Embedding(parts["image"].tokens + 1.0 * parts["image"].mask.unsqueeze(-1), parts["image"].mask, parts["image"].pooled)
-    louder = fusion({**parts, "image": changed}, SOME)
-    assert torch.equal((louder.pooled - fused.pooled).abs().amax(dim=1) > 1e-6, SOME[:, 0])
+    louder = fusion({**parts, "image": changed}, presence)
+    assert torch.equal((louder.pooled - fused.pooled).abs().amax(dim=1) > 1e-6, presence[:, 0])
 
 
-def test_modalities_that_are_not_there_are_refused():
-    for fusion, found in ((FiLM(8, "text"), WIDTHS), (CrossAttention(8, heads=2), {"image": (4, 4)})):
+def test_modalities_that_are_not_there_are_refused(widths):
+    for fusion, found in ((FiLM(8, "text"), widths), (CrossAttention(8, heads=2), {"image": (4, 4)})):
         with pytest.raises(ConfigError, match=f"Expected two modalities or more before a {type(fusion).__name__}"):
             fusion.for_widths(found)

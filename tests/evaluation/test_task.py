@@ -5,21 +5,15 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from graphssl.data import Column
 from graphssl.data.events import Events
 from graphssl.errors import DataError, LeakageError
 from graphssl.evaluation.task import make_mask_task, make_task, shuffle_labels, without_labels
 
 
-def with_labels(cohort, labels):
-    classes = tuple(sorted({label for label in labels if label is not None}))
-    column = Column("diagnosis", "categorical", "target", categories=classes)
-    return cohort.with_column(column, pd.Series(labels, index=cohort.subjects.index, dtype="str"))
-
-
 def test_shuffling_keeps_the_counts_of_every_site_and_nothing_else(cohort):
     labels = ["patient" if k % 3 == 0 or k > 20 else "control" for k in range(24)]
-    task = make_task(with_labels(cohort, labels), None, None, "leave_one_site_out")
+    labelled = cohort.with_column(cohort.schema["diagnosis"], pd.Series(labels, index=cohort.subjects.index, dtype="str"))
+    task = make_task(labelled, None, None, "leave_one_site_out")
     shuffled = shuffle_labels(cohort, task, seed=0)
     assert shuffled.labels != task.labels
     assert (shuffled.target, shuffled.classes, set(shuffled.labels)) == (task.target, task.classes, set(task.labels))

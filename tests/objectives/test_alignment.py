@@ -72,22 +72,16 @@ def two_atlases():
     return ConnectomeBuilder().fit_transform(cohort)
 
 
-def test_subjects_are_known_again_in_another_atlas(make_encoder, two_atlases):
+def test_subjects_are_known_again_in_another_atlas(make_encoder, two_atlases, train):
     encoder = make_encoder(width=16)
     torch.manual_seed(1)
     objective = AtlasAlignment().prepare(encoder)
-    optimizer = torch.optim.Adam([*encoder.parameters(), *objective.parameters()], lr=3e-3)
-    losses = []
-    for step in range(30):
-        loss = objective(encoder, two_atlases, generator(step))
-        optimizer.zero_grad()
-        loss.total.backward()
-        optimizer.step()
-        losses.append(loss.total.item())
+    losses = train(objective, encoder, two_atlases, 30, 3e-3)
+    parts = objective(encoder, two_atlases, generator(30)).parts
     assert all(parameter.grad is not None for parameter in encoder.parameters())
     assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
-    assert loss.parts["accuracy"] > 0.5  # chance is 1 / 12
-    assert loss.parts["projected_spread"] > 0.1
+    assert parts["accuracy"] > 0.5  # chance is 1 / 12
+    assert parts["projected_spread"] > 0.1
 
 
 def test_a_view_is_taken_if_there_is_one(make_encoder, two_atlases):

@@ -82,20 +82,14 @@ def test_each_view_predicts_the_other(make_encoder, make_batch):
     assert 0 <= float(loss.parts["prototypes_used"]) <= 1
 
 
-def test_the_loss_falls_and_all_prototypes_are_used(make_encoder, scans_of_individuals):
+def test_the_loss_falls_and_all_prototypes_are_used(make_encoder, scans_of_individuals, train):
     encoder = make_encoder(width=16)
     torch.manual_seed(1)
     objective = SwAV(n_prototypes=8, width=16, hidden=32).prepare(encoder)
-    optimizer = torch.optim.Adam([*encoder.parameters(), *objective.parameters()], lr=3e-3)
-    losses = []
-    for step in range(30):
-        loss = objective(encoder, scans_of_individuals, generator(step))
-        optimizer.zero_grad()
-        loss.total.backward()
-        optimizer.step()
-        losses.append(loss.total.item())
+    losses = train(objective, encoder, scans_of_individuals, 30, 3e-3)
+    parts = objective(encoder, scans_of_individuals, generator(30)).parts
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
-    assert loss.parts["prototypes_used"] > 0.8
+    assert parts["prototypes_used"] > 0.8
 
 
 def test_small_views_predict_the_assignments_of_the_whole_ones(make_resnet, make_patients, crops):
@@ -158,7 +152,7 @@ def test_the_queue_is_assigned_with_the_minibatch_once_it_is_full(make_resnet, m
     assert float(loss.total) == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_one_prototype_a_group_is_found(make_resnet, noise):
+def test_one_prototype_a_group_is_found(make_resnet, noise, train):
     """Of two kinds of texture, each gets prototypes of its own."""
     from graphssl.data import ImageBatch
 
@@ -168,11 +162,7 @@ def test_one_prototype_a_group_is_found(make_resnet, noise):
     encoder = make_resnet(norm="group")
     torch.manual_seed(1)
     objective = SwAV(noise(0.2), n_prototypes=2, width=6, hidden=8).prepare(encoder)
-    optimizer = torch.optim.Adam([*encoder.parameters(), *objective.parameters()], lr=2e-2)
-    for step in range(40):
-        optimizer.zero_grad()
-        objective(encoder, batch, generator(step)).total.backward()
-        optimizer.step()
+    train(objective, encoder, batch, 40, 2e-2)
     with torch.no_grad():
         nearest = objective.prototypes(objective.projector(encoder(noise(0.2)(batch, generator(99))).pooled)).argmax(dim=1)
     assert nearest[0] != nearest[1]

@@ -64,19 +64,12 @@ def test_the_objective_is_the_loss_of_its_projected_views(make_encoder, make_bat
     assert float(loss.total) == pytest.approx(slow_nt_xent(first, second, range(5), 0.3), rel=1e-4)
 
 
-def test_windows_of_a_subject_come_nearer_than_those_of_others(make_encoder, scans_of_individuals):
+def test_windows_of_a_subject_come_nearer_than_those_of_others(make_encoder, scans_of_individuals, train):
     batch = scans_of_individuals
     encoder = make_encoder(width=16, heads=2)
     torch.manual_seed(1)
     objective = NTXent(TimeWindow(0.5)).prepare(encoder)
-    optimizer = torch.optim.Adam([*encoder.parameters(), *objective.parameters()], lr=3e-3)
-    losses = []
-    for step in range(40):
-        loss = objective(encoder, batch, torch.Generator().manual_seed(step))
-        optimizer.zero_grad()
-        loss.total.backward()
-        optimizer.step()
-        losses.append(loss.total.item())
+    losses = train(objective, encoder, batch, 40, 3e-3)
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
     source = torch.Generator().manual_seed(1000)  # windows that no step has seen
     with torch.no_grad():

@@ -149,22 +149,15 @@ def test_memory_and_clusters_belong_to_the_state(make_resnet, make_patients, noi
     assert found == expected
 
 
-def test_the_loss_falls_and_clusters_are_used(make_resnet, make_patients, noise):
+def test_the_loss_falls_and_clusters_are_used(make_resnet, make_patients, noise, train):
     encoder = make_resnet(norm="group")
     objective = prepared(encoder, 12, view=noise(0.2), n_clusters=(4, 4), n_clusterings=10)
     assert not objective.selects_epoch
-    optimizer = torch.optim.Adam([*encoder.parameters(), *objective.parameters()], lr=2e-2)
-    losses = []
-    for step in range(30):
-        loss = objective(encoder, make_patients(12), generator(step))
-        optimizer.zero_grad()
-        loss.total.backward()
-        optimizer.step()
-        objective.after_step(encoder, (step + 1) / 30)
-        losses.append(loss.total.item())
+    losses = train(objective, encoder, make_patients(12), 30, 2e-2)
+    parts = objective(encoder, make_patients(12), generator(30)).parts
     assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
-    assert loss.parts["prototypes_used"] > 0.8
-    assert loss.parts["projected_spread"] > 0.1
+    assert parts["prototypes_used"] > 0.8
+    assert parts["projected_spread"] > 0.1
 
 
 def test_clusters_wait_until_enough_rows_are_remembered(make_resnet, make_patients, noise):

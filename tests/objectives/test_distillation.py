@@ -171,20 +171,13 @@ def test_the_teacher_gets_no_gradient_and_moves_after_a_step(make_encoder, make_
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_loss_falls_and_vectors_do_not_collapse(make_encoder, scans_of_individuals, kind):
+def test_the_loss_falls_and_vectors_do_not_collapse(make_encoder, scans_of_individuals, kind, train):
     encoder = make_encoder(width=16)
     objective = prepared(kind, encoder, momentum=0.9, width=16, hidden=32)
-    optimizer = torch.optim.Adam([p for p in (*encoder.parameters(), *objective.parameters()) if p.requires_grad], lr=3e-3)
-    losses = []
-    for step in range(30):
-        loss = objective(encoder, scans_of_individuals, generator(step))
-        optimizer.zero_grad()
-        loss.total.backward()
-        optimizer.step()
-        objective.after_step(encoder, (step + 1) / 30)
-        losses.append(loss.total.item())
+    losses = train(objective, encoder, scans_of_individuals, 30, 3e-3)
+    parts = objective(encoder, scans_of_individuals, generator(30)).parts
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
-    assert loss.parts["projected_spread"] > 0.1
+    assert parts["projected_spread"] > 0.1
 
 
 @pytest.mark.parametrize(

@@ -165,16 +165,12 @@ def test_impossible_arguments_are_refused(kind, wrong):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_tiny_cohort_can_be_learned(kind):
+def test_a_tiny_cohort_can_be_learned(kind, train):
     sites = [SimulatedSite("a", n_timepoints=60, noise=0.5)]
     batch = ConnectomeBuilder().fit_transform(simulate([simulated_atlas(20)], n_subjects=6, sites=sites, n_sources=100).cohort)
     encoder = make_encoder(width=32, heads=4)
     objective = prepared(kind, encoder, rank=32)
-    optimizer = torch.optim.Adam([*encoder.parameters(), *objective.parameters()], lr=1e-2)
-    for step in range(60):
-        optimizer.zero_grad()
-        objective(encoder, batch, generator(step)).total.backward()
-        optimizer.step()
+    train(objective, encoder, batch, 60, 1e-2)
     with torch.no_grad():
         parts = objective(encoder.eval(), batch, generator(1000)).parts  # a draw that no step has seen
     assert float(parts["tokens_error"]) < 0.85 * float(parts["zero_error"])

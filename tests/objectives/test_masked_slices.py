@@ -103,21 +103,15 @@ def test_the_order_of_volumes_does_not_matter(make_slices, make_patients):
     assert objective.reads_maps
 
 
-def test_the_loss_falls_below_the_mean(make_slices, make_patients):
+def test_the_loss_falls_below_the_mean(make_slices, make_patients, train):
     encoder = make_slices()
     objective = prepared(encoder, ratio=0.2)
     batch = make_patients(8, 3)
     batch = replace(batch, images=3 * batch.images[:, :, :1] + 0.2 * batch.images)  # slices of a volume are alike
-    optimizer = torch.optim.Adam([*encoder.parameters(), *objective.parameters()], lr=1e-2)
-    losses = []
-    for step in range(80):
-        loss = objective(encoder, batch, generator(step))
-        optimizer.zero_grad()
-        loss.total.backward()
-        optimizer.step()
-        losses.append(loss.total.item())
+    losses = train(objective, encoder, batch, 80, 1e-2)
+    parts = objective(encoder, batch, generator(80)).parts
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
-    assert sum(losses[-5:]) / 5 < float(loss.parts["mean_error"])
+    assert sum(losses[-5:]) / 5 < float(parts["mean_error"])
 
 
 @pytest.mark.parametrize("wrong", [{"ratio": 0.0}, {"ratio": 1.0}, {"loss_on": "visible"}])

@@ -111,21 +111,14 @@ def test_the_teacher_keeps_running_means_and_follows_at_one_pace(make_resnet, ma
         torch.testing.assert_close(objective.teacher.encoder.conv1.weight, before + share)
 
 
-def test_the_loss_falls(make_resnet, make_patients, noise):
+def test_the_loss_falls(make_resnet, make_patients, noise, train):
     encoder = make_resnet(norm="group")
     objective = prepared(encoder, view=noise(), queue_size=24, momentum=0.9)
-    optimizer = torch.optim.Adam([p for p in (*encoder.parameters(), *objective.parameters()) if p.requires_grad], lr=2e-2)
-    losses = []
-    for step in range(40):
-        loss = objective(encoder, make_patients(12), generator(step))
-        optimizer.zero_grad()
-        loss.total.backward()
-        optimizer.step()
-        objective.after_step(encoder, (step + 1) / 40)
-        losses.append(loss.total.item())
+    losses = train(objective, encoder, make_patients(12), 40, 2e-2)
+    parts = objective(encoder, make_patients(12), generator(40)).parts
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
-    assert loss.parts["projected_spread"] > 0.1
-    assert loss.parts["accuracy"] > 0.5
+    assert parts["projected_spread"] > 0.1
+    assert parts["accuracy"] > 0.5
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Small models and short trainings, shared by the tests of this folder."""
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -55,6 +56,24 @@ def same_weights() -> Callable[[Model, Model], bool]:
         return all(torch.equal(value, theirs[name]) for name, value in mine.items())
 
     return same
+
+
+@pytest.fixture
+def note_batches(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModuleType], list[tuple[Any, Any]]]:
+    """Notes the batches that a module hands to `fit`, which goes on as ever: `note_batches(module)` gives the list that grows."""
+
+    def noted(module: ModuleType) -> list[tuple[Any, Any]]:
+        seen: list[tuple[Any, Any]] = []
+        fit = vars(module)["fit"]
+
+        def noting(encoder: Any, objective: Any, train: Any, validation: Any, *arguments: Any, **options: Any) -> Any:
+            seen.append((train, validation))
+            return fit(encoder, objective, train, validation, *arguments, **options)
+
+        monkeypatch.setattr(module, "fit", noting)
+        return seen
+
+    return noted
 
 
 # Stages of pre-training

@@ -28,17 +28,9 @@ def cohort(make_cohort):
 
 
 @pytest.fixture
-def batches_seen(monkeypatch):
+def batches_seen(note_batches):
     """What `finetune` hands to the training, which goes on as ever."""
-    seen = []
-    fit = module.fit
-
-    def noting(encoder, objective, train, validation, *arguments, **options):
-        seen.append((train, validation))
-        return fit(encoder, objective, train, validation, *arguments, **options)
-
-    monkeypatch.setattr(module, "fit", noting)
-    return seen
+    return note_batches(module)
 
 
 def with_labels(cohort, values, column=None):

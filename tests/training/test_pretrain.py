@@ -35,17 +35,9 @@ module = importlib.import_module("graphssl.training.pretrain")
 
 
 @pytest.fixture
-def batches_seen(monkeypatch):
+def batches_seen(note_batches):
     """What `pretrain` hands to the training, which goes on as ever."""
-    seen = []
-    fit = module.fit
-
-    def noting(encoder, objective, train, validation, *arguments, **options):
-        seen.append((train, validation))
-        return fit(encoder, objective, train, validation, *arguments, **options)
-
-    monkeypatch.setattr(module, "fit", noting)
-    return seen
+    return note_batches(module)
 
 
 def weights(model):
