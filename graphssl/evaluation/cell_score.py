@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 from safetensors.torch import load_file
@@ -15,6 +16,7 @@ from graphssl.data.splits import hold_out, label_fraction, label_imbalance, labe
 from graphssl.encoders.images.segmentation import SegmentationDecoder
 from graphssl.errors import DataError
 from graphssl.evaluation.cell import rare_class
+from graphssl.evaluation.cell_resamples import resampled_classes, resampled_masks
 from graphssl.evaluation.cell_start import n_pretrained, start_of
 from graphssl.evaluation.cell_unit import Unit
 from graphssl.evaluation.parallel import one_thread
@@ -22,6 +24,7 @@ from graphssl.evaluation.segmentation import evaluate_segmentation, mean_scores
 from graphssl.evaluation.task import without_labels
 from graphssl.folders import file_written_whole
 from graphssl.statistics import bhattacharyya, late_spread, mean_height, recall_by_class
+from graphssl.statistics.checks import Scores
 from graphssl.statistics.metrics import score_all
 from graphssl.training.by_steps import SCORE, finetune_by_steps, segment_by_steps
 from graphssl.training.finetune import finetune
@@ -51,20 +54,22 @@ def _computed(unit: Unit, labelled: Sequence[str], validation: Sequence[str]) ->
     tuned = _tuned(unit, start, cell.cohort.select(labelled), cell.cohort.select(validation) if validation else None)
     seconds = time.perf_counter() - started
     test = without_labels(cell.cohort.select(unit.split.test), task)
-    values = _of_masks(unit, tuned, test) if task.masks else _of_classes(unit, start, tuned, test)
+    values, resampled = _of_masks(unit, tuned, test) if task.masks else _of_classes(unit, start, tuned, test)
     curve = tuned.history if SCORE in tuned.history else pd.DataFrame()
     if len(curve):
         values["curve_area"] = mean_height(curve["step"], curve[SCORE])
         values["late_spread"] = late_spread(curve[SCORE].to_numpy())
     counts = pd.Series([task.labels[subject] for subject in labelled]).value_counts()
     return {
-        "values": {name: None if math.isnan(value) else value for name, value in values.items()},
+        "values": {name: None if math.isnan(value) else float(value) for name, value in values.items()},
         "n_labelled": len(labelled),
         "n_rarest": int(counts.min()),
         "n_pretrained": n_pretrained(unit),
         "n_train": len(unit.split.train),
         "n_test": len(unit.split.test),
         "seconds": seconds,
+        "resampled": {name: [None if math.isnan(value) else value for value in draws.tolist()] for name, draws in resampled.items()},
+        "tested": joblib.hash([*test.ids])[:16],
         "curve": curve.replace({np.nan: None}).to_dict("list"),
     }
 
@@ -115,8 +120,8 @@ def _decoder(unit: Unit, start: Model) -> SegmentationDecoder:
     return decoder
 
 
-def _of_classes(unit: Unit, start: Model, tuned: Model, test: Cohort) -> dict[str, float]:
-    """Scores of the test subjects, recall class by class, and how far classes lie apart before and after fine-tuning."""
+def _of_classes(unit: Unit, start: Model, tuned: Model, test: Cohort) -> tuple[dict[str, float], dict[str, Scores]]:
+    """Scores of the test subjects, recall class by class, and how far classes lie apart before and after fine-tuning; scores on resamples."""
     y = np.asarray([unit.task.labels[subject] for subject in test.ids])
     batch = tuned.builder.transform(test)
     pooled, probability = tuned.answers(batch, test.ids)
@@ -125,9 +130,11 @@ def _of_classes(unit: Unit, start: Model, tuned: Model, test: Cohort) -> dict[st
     recalls = dict(zip([f"recall: {name}" for name in unit.task.classes], recall_by_class(y, p), strict=True))
     before = start.answers(batch, test.ids).pooled.numpy()
     apart = {"separation_before": bhattacharyya(before, y), "separation": bhattacharyya(pooled.numpy(), y)}
-    return {**score_all(y, p), **recalls, **apart}
+    resampled = resampled_classes(y, p, unit.task.classes, test.groups.to_numpy()) if unit.only_split else {}
+    return {**score_all(y, p), **recalls, **apart}, resampled
 
 
-def _of_masks(unit: Unit, tuned: Model, test: Cohort) -> dict[str, float]:
+def _of_masks(unit: Unit, tuned: Model, test: Cohort) -> tuple[dict[str, float], dict[str, Scores]]:
     assert unit.cell.segmentation is not None
-    return mean_scores(evaluate_segmentation(tuned, test, window=unit.cell.segmentation.window), unit.task.classes)
+    scores = evaluate_segmentation(tuned, test, window=unit.cell.segmentation.window)
+    return mean_scores(scores, unit.task.classes), resampled_masks(scores, unit.task.classes) if unit.only_split else {}

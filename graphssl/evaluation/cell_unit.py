@@ -19,7 +19,7 @@ from graphssl.training.fit import TrainingSettings
 
 
 class Unit(NamedTuple):
-    """A cell on one split with one seed; where it is kept, and where the stages of what it starts from are."""
+    """A cell on one split with one seed; where it is kept, where the stages of what it starts from are, and whether there is no other split."""
 
     cell: Cell
     task: Task
@@ -27,6 +27,7 @@ class Unit(NamedTuple):
     seed: int
     path: Path
     starts: tuple[Path, ...]
+    only_split: bool
 
     @property
     def train(self) -> Cohort:
@@ -55,7 +56,7 @@ def units_of(cell: Cell, protocol: ProtocolName, n_splits: int, n_folds: int | N
     task = cell.task
     rare_class(cell.settings, task.classes)
     splits = make_splits(cell.cohort, task, protocol, n_splits)[:n_folds]
-    return [_unit(cell, task, split, seed, folder) for split in splits for seed in seeds]
+    return [_unit(cell, task, split, seed, folder, len(splits) == 1) for split in splits for seed in seeds]
 
 
 def of_share(units: Sequence[Unit], share: Share) -> list[Unit]:
@@ -77,7 +78,7 @@ def _beginning(unit: Unit) -> str:
     return unit.starts[0].name if unit.starts else unit.path.name
 
 
-def _unit(cell: Cell, task: Task, split: Split, seed: int, folder: Path) -> Unit:
+def _unit(cell: Cell, task: Task, split: Split, seed: int, folder: Path, only_split: bool) -> Unit:
     settings = cell.settings
     common = [seed, repr(described([cell.encoder, cell.builder]))]
     of_cohort = [cell.cohort.hash, repr(cell.cohort.schema), split.hash]
@@ -92,7 +93,7 @@ def _unit(cell: Cell, task: Task, split: Split, seed: int, folder: Path) -> Unit
     rest = [asdict(task), cell.class_weight, repr(described([cell.segmentation, _plain(after)]))]
     key = joblib.hash([*common, *of_cohort, [path.name for path in starts], *rest])[:16]
     fold = re.sub(r"[^\w.-]+", "_", split.name)
-    return Unit(cell, task, split, seed, folder / "cells" / f"{fold}-{seed}-{key}.json", tuple(starts))
+    return Unit(cell, task, split, seed, folder / "cells" / f"{fold}-{seed}-{key}.json", tuple(starts), only_split)
 
 
 def _of_whom(cell: Cell, name: str, of_cohort: list[Any]) -> list[Any]:

@@ -33,11 +33,14 @@ class Study:
         table: One row a number: a column an axis, then those of `MEASURED`.
         curves: One row a check of a training: a column an axis, then `split`, `seed`, `step`, `train_loss` and the scores of validation subjects.
         left_out: Cells that the data do not allow, with the reason.
+        resampled: Where there is one split, metrics on resamples of its test subjects (`with_resamples`): a row a cell, seed and metric; a column an
+            axis, then `split`, `seed`, `metric`, `tested` (which subjects these are) and `resampled` (a number a resample). Else empty.
     """
 
     table: pd.DataFrame
     curves: pd.DataFrame
     left_out: pd.DataFrame
+    resampled: pd.DataFrame
 
 
 def run_study(
@@ -100,6 +103,7 @@ def _gathered(units: Sequence[Unit]) -> Study:
     rows: list[dict[str, Any]] = []
     curves: list[pd.DataFrame] = []
     left_out: list[dict[str, Any]] = []
+    resampled: list[dict[str, Any]] = []
     for unit in units:
         record = json.loads(unit.path.read_text(encoding="utf-8"))
         where = unit.where()
@@ -108,6 +112,8 @@ def _gathered(units: Sequence[Unit]) -> Study:
             continue
         about = {name: record[name] for name in MEASURED if name in record}
         rows += [{**where, "metric": metric, "value": math.nan if v is None else v, **about} for metric, v in record["values"].items()]
+        tested = {"tested": record.get("tested")}
+        resampled += [{**where, "metric": metric, **tested, "resampled": draws} for metric, draws in record.get("resampled", {}).items()]
         if record["curve"]:
             curves.append(pd.DataFrame(record["curve"]).assign(**where))
     axes = list(dict.fromkeys(axis for unit in units for axis in unit.cell.levels))
@@ -115,4 +121,5 @@ def _gathered(units: Sequence[Unit]) -> Study:
     joined = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=["split", "seed", "step", SCORE])
     first = [name for name in (*axes, "split", "seed", "step") if name in joined]
     joined = joined[[*first, *[name for name in joined if name not in first]]]
-    return Study(table, joined, pd.DataFrame(left_out, columns=[*axes, "split", "seed", "why"]))
+    draws = pd.DataFrame(resampled, columns=[*axes, "split", "seed", "metric", "tested", "resampled"])
+    return Study(table, joined, pd.DataFrame(left_out, columns=[*axes, "split", "seed", "why"]), draws)

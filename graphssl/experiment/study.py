@@ -362,15 +362,16 @@ def _n_computed(found: Study) -> int:
 def _write(folder: RunFolder, study: StudyExperiment, found: Mapping[str, Study]) -> None:
     """Table and curves of all parts, what was left out, and what the report is to show."""
     axes = list(dict.fromkeys(axis for each in found.values() for axis in axes_of(each.table)))
-    for name in ("table", "curves", "left_out"):
+    for name in ("table", "curves", "left_out", "resampled"):
         whole = pd.concat([getattr(each, name) for each in found.values()], ignore_index=True)
         present = [axis for axis in axes if axis in whole]
         whole = whole[[*present, *[column for column in whole if column not in present]]]
         whole[present] = whole[present].fillna("")
         stem = {"table": "study"}.get(name, name)
-        folder.write_text(f"{stem}.csv", whole.to_csv(index=False))
-        if name == "table":
-            with file_written_whole(folder.path / "study.parquet") as aside:
+        if name != "resampled":
+            folder.write_text(f"{stem}.csv", whole.to_csv(index=False))
+        if name == "table" or (name == "resampled" and len(whole)):
+            with file_written_whole(folder.path / f"{stem}.parquet") as aside:
                 whole.to_parquet(aside, index=False)
     shown = {
         name: {

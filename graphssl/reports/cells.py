@@ -15,7 +15,7 @@ from graphssl.reports.markup import Html, Picture, figure, folded, paragraph, ta
 from graphssl.reports.names import count, estimate, interval, listed, metric_label, number, p_value, signed
 from graphssl.reports.run_folder import check_files, read_mapping, read_optional, read_text, whole, write_page
 from graphssl.reports.run_page import reproduce, run_page
-from graphssl.statistics.grid import axes_of, cell_means, convergence, mean_differences, paired_differences, power_laws
+from graphssl.statistics.grid import axes_of, cell_means, convergence, mean_differences, paired_differences, power_laws, with_resamples
 from graphssl.statistics.metrics import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class StudyRun:
         folder: Where it is.
         manifest: `manifest.json`.
         shown: `study.json`: axes, questions and metrics by part.
-        table: `study.csv`: one row a number.
+        table: `study.csv`: one row a number, with its resamples where there is one split (`resampled.parquet`).
         curves: `curves.csv`: one row a check of a training.
         left_out: `left_out.csv`: cells that the data do not allow.
         configuration: Text of `config.yaml`; None where it was not kept.
@@ -80,6 +80,10 @@ def read_study_run(folder: str | os.PathLike[str]) -> StudyRun:
     with whole(path / "study.json"):
         axes = dict.fromkeys(["part", "split", *(axis for part in shown["parts"].values() for axis in part["axes"])], "str")
     numbers, curves, left_out = (_rows(path / name, axes) for name in ("study.csv", "curves.csv", "left_out.csv"))
+    draws = read_optional(path / "resampled.parquet", pd.read_parquet)
+    if draws is not None:
+        with whole(path / "resampled.parquet"):
+            numbers = with_resamples(numbers, draws)
     return StudyRun(path, manifest, shown, numbers, curves, left_out, read_optional(path / "config.yaml", read_text))
 
 
@@ -143,8 +147,9 @@ def _render(run: StudyRun) -> str:
     sections.append(("reproduce", "Configuration and versions", list(reproduce(run))))
     foot = (
         "Means over splits, of each the mean over seeds, with Student’s t intervals. Differences are paired by split and tested by the corrected "
-        "resampled t test (Nadeau & Bengio 2003); neither intervals nor p values are corrected for how many comparisons there are: of twenty "
-        "that differ in nothing, about one leaves out zero by chance."
+        "resampled t test (Nadeau & Bengio 2003). Where there is one split, intervals are percentiles over 1000 draws of its test subjects: they "
+        "speak of other subjects and the same networks, not of other training subjects. Neither intervals nor p values are corrected for how many "
+        "comparisons there are: of twenty that differ in nothing, about one leaves out zero by chance."
     )
     return run_page(run, _verdict(run), sections, foot)
 
@@ -155,7 +160,7 @@ def _verdict(run: StudyRun) -> str:
     found = study_differences(run)
     first = found[found["metric"] == found["metric"].iloc[0]].dropna(subset=["low"]) if len(found) else found
     if first.empty:
-        return f"{count(n_cells, 'cell')}; no comparison has an interval, which takes two splits or more."
+        return f"{count(n_cells, 'cell')}; no comparison has an interval."
     flip = -1 if first["metric"].iloc[0] in LOWER_IS_BETTER else 1
     better, worse = int((flip * first["low" if flip > 0 else "high"] > 0).sum()), int((flip * first["high" if flip > 0 else "low"] < 0).sum())
     return (
@@ -218,8 +223,8 @@ def _told(row: dict[Hashable, Any]) -> str:
     over = f"{n_averaged} of {n_cells} cells, those that have every split" if n_averaged < n_cells else count(n_cells, "cell")
     where = f"{signed(difference)} on average over {over}"
     if math.isnan(low):
-        return f"not shown: {where}, without an interval, which takes two splits or more that differ."
-    shown = f"95% interval {interval(low, high, sign=True)}"
+        return f"not shown: {where}, without an interval, which takes two splits or more that differ, or one whose test subjects were drawn again."
+    shown = f"95% interval {interval(low, high, sign=True)}{', over test subjects' if n_splits == 1 else ''}"
     what = "higher" if low > 0 else "lower" if high < 0 else "no difference is shown"
     sides = f" Cell by cell, the interval lies above zero in {row['n_above']} of {n_cells}, below it in {row['n_below']}." if n_cells > 1 else ""
     return f"{what}: {where} ({shown}).{sides}"

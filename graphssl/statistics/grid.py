@@ -2,20 +2,23 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from graphssl.errors import DataError
+from graphssl.statistics.checks import Scores
 from graphssl.statistics.convergence import late_spread, mean_height, time_to
 from graphssl.statistics.difference import corrected_resampled_t_test
-from graphssl.statistics.metrics import mean_interval
+from graphssl.statistics.metrics import mean_interval, percentiles
 from graphssl.statistics.power_law import fit_power_law
 
 # The columns of a study's table from here on are no axes.
 FIRST_MEASURED = "split"
 _SCORE = "validation_score"
+_LEVEL = 0.95
 
 
 def axes_of(table: pd.DataFrame) -> list[str]:
@@ -23,8 +26,19 @@ def axes_of(table: pd.DataFrame) -> list[str]:
     return [str(name) for name in table.columns[: table.columns.get_loc(FIRST_MEASURED)]]
 
 
+def with_resamples(table: pd.DataFrame, resampled: pd.DataFrame) -> pd.DataFrame:
+    """The table of a study of one split with its metrics on resamples of the test subjects, from which intervals then come.
+
+    Args:
+        table: Table of a study.
+        resampled: `Study.resampled`.
+    """
+    keys = [*axes_of(table), "split", "seed", "metric"]
+    return table.merge(resampled[[*keys, "tested", "resampled"]], on=keys, how="left") if len(resampled) else table
+
+
 def cell_means(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Mean of a metric in each cell with Student's t interval over splits, seeds averaged within each.
+    """Mean of a metric in each cell with Student's t interval over splits, or over the test subjects of the only one; seeds averaged within each.
 
     Args:
         table: Table of a study.
@@ -41,6 +55,9 @@ def cell_means(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     rows = []
     for levels, part in _cells(_of_metric(table, metric), axes):
         found = mean_interval(part.groupby("split")["value"].mean().to_numpy())
+        if (draws := _mean_draws(part.set_index("split"), "resampled")) is not None:
+            low, high = percentiles(draws, _LEVEL)
+            found = replace(found, low=low, high=high)
         about = {name: float(part[name].mean()) for name in counts}
         most = 1.0 if part["value"].between(0, 1).all() and not metric.startswith("separation") else math.inf
         interval = {"mean": found.estimate, "low": max(found.low, 0.0), "high": min(found.high, most), "n_splits": found.n}
@@ -52,6 +69,7 @@ def paired_differences(table: pd.DataFrame, axis: str, against: str, metric: str
     """Differences of every level of an axis from one of them, all else alike, paired by split and seed.
 
     Seeds are averaged within each split; splits share training subjects, which the corrected resampled t test allows for (Nadeau & Bengio 2003).
+    Where there is one split, and the table has its resamples (`with_resamples`), the interval is the percentile bootstrap over its test subjects.
     p values are not corrected for the number of comparisons.
 
     Args:
@@ -67,9 +85,9 @@ def paired_differences(table: pd.DataFrame, axis: str, against: str, metric: str
         DataError: If there is no such metric, axis or level.
     """
     rows = []
-    for others, level, by_split in _pairs(table, axis, against, metric):
-        means = {"mean": by_split["value"].mean(), "mean_against": by_split["against"].mean()}
-        rows.append({**others, axis: level, **means, **_tested(by_split)})
+    for pair in _pairs(table, axis, against, metric):
+        means = {"mean": pair.by_split["value"].mean(), "mean_against": pair.by_split["value against"].mean()}
+        rows.append({**pair.others, axis: pair.level, **means, **_tested(pair.by_split, pair.draws)})
     names = [*[name for name in axes_of(table) if name != axis], axis, "mean", "mean_against", *_TESTED]
     return pd.DataFrame(rows, columns=names)
 
@@ -93,18 +111,17 @@ def mean_differences(table: pd.DataFrame, axis: str, against: str, metric: str) 
     Raises:
         DataError: If there is no such metric, axis or level.
     """
-    by_level: dict[str, list[pd.DataFrame]] = {}
-    for _, level, by_split in _pairs(table, axis, against, metric):
-        by_level.setdefault(level, []).append(by_split)
+    by_level: dict[str, list[_Pair]] = {}
+    for pair in _pairs(table, axis, against, metric):
+        by_level.setdefault(pair.level, []).append(pair)
     rows = []
     for level, cells in by_level.items():
-        splits = set().union(*(cell.index for cell in cells))
-        whole = [cell for cell in cells if len(cell) == len(splits)]
-        mean = pd.concat(whole).groupby(level="split", sort=False).mean() if whole else None
-        each = [_tested(cell) for cell in cells]
-        counts = {"n_averaged": len(whole), "n_cells": len(cells), "n_seeds": int(max(cell["n_seeds"].max() for cell in cells))}
+        splits = set().union(*(cell.by_split.index for cell in cells))
+        whole = [cell for cell in cells if len(cell.by_split) == len(splits)]
+        each = [_tested(cell.by_split, cell.draws) for cell in cells]
+        counts = {"n_averaged": len(whole), "n_cells": len(cells), "n_seeds": int(max(cell.by_split["n_seeds"].max() for cell in cells))}
         sides = {"n_above": sum(found["low"] > 0 for found in each), "n_below": sum(found["high"] < 0 for found in each)}
-        of_mean = {**dict.fromkeys(_TESTED, math.nan), "n_splits": len(splits)} if mean is None else _tested(mean)
+        of_mean = _tested(*_averaged(whole)) if whole else {**dict.fromkeys(_TESTED, math.nan), "n_splits": len(splits)}
         rows.append({axis: level, **of_mean, **counts, **sides})
     return pd.DataFrame(rows, columns=[axis, *_TESTED, "n_averaged", "n_cells", "n_seeds", "n_above", "n_below"])
 
@@ -183,28 +200,69 @@ def _of_metric(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     return chosen
 
 
-def _pairs(table: pd.DataFrame, axis: str, against: str, metric: str) -> Iterator[tuple[dict[str, Any], str, pd.DataFrame]]:
-    """Levels of the other axes, a level of the axis, and by split its value beside that of the level it is compared with, seeds averaged."""
+class _Pair(NamedTuple):
+    """Levels of the other axes, a level of the axis, and by split its value beside that of the level it is compared with, seeds averaged.
+
+    Of the only split also their difference on resamples of its test subjects, and which subjects these are.
+    """
+
+    others: dict[str, Any]
+    level: str
+    by_split: pd.DataFrame
+    draws: Scores | None
+    tested: str | None
+
+
+def _pairs(table: pd.DataFrame, axis: str, against: str, metric: str) -> Iterator[_Pair]:
     axes, chosen = axes_of(table), _of_metric(table, metric)
     if axis not in axes or against not in set(chosen[axis]):
         raise DataError(f"Expected an axis among {', '.join(axes)} and one of its levels, found {axis!r} and {against!r}.")
     for others, part in _cells(chosen, [name for name in axes if name != axis]):
         keyed = part.set_index([axis, "split", "seed"])
         for level in (level for level in part[axis].unique() if level != against and against in set(part[axis])):
-            pair = pd.concat([keyed.loc[level], keyed.loc[against]["value"].rename("against")], axis=1, join="inner")
-            by_split = pair.dropna(subset=["value", "against"]).groupby("split", sort=False)
+            theirs = keyed.loc[[against]].droplevel(axis).add_suffix(" against")
+            pair = pd.concat([keyed.loc[[level]].droplevel(axis), theirs], axis=1, join="inner").dropna(subset=["value", "value against"])
+            by_split = pair.groupby("split", sort=False)
             if len(by_split):
-                yield others, level, by_split[["value", "against", "n_train", "n_test"]].mean().assign(n_seeds=by_split.size())
+                means = by_split[["value", "value against", "n_train", "n_test"]].mean().assign(n_seeds=by_split.size())
+                ours, other = _mean_draws(pair, "resampled"), _mean_draws(pair, "resampled against")
+                draws = None if ours is None or other is None or (pair["tested"] != pair["tested against"]).any() else ours - other
+                yield _Pair(others, level, means, draws, None if draws is None else pair["tested"].iloc[0])
+
+
+def _mean_draws(rows: pd.DataFrame, name: str) -> Scores | None:
+    """Mean over seeds on each resample, where there is one split, whose subjects all rows were scored on."""
+    if name not in rows or len(set(rows.index.get_level_values("split"))) != 1:
+        return None
+    return np.mean(np.asarray(rows[name].to_list(), dtype=np.float64), axis=0) if rows[name].notna().all() else None
+
+
+def _averaged(pairs: Sequence[_Pair]) -> tuple[pd.DataFrame, Scores | None]:
+    """Means over cells, by split and on each resample."""
+    means = pd.concat([pair.by_split for pair in pairs]).groupby(level="split", sort=False).mean()
+    draws = [pair.draws for pair in pairs if pair.draws is not None]
+    same = len(draws) == len(pairs) and len({pair.tested for pair in pairs}) == 1
+    return means, np.mean(np.stack(draws), axis=0) if same else None
 
 
 _TESTED = ("difference", "low", "high", "p_value", "n_splits")
 
 
-def _tested(by_split: pd.DataFrame) -> dict[str, float]:
+def _tested(by_split: pd.DataFrame, draws: Scores | None) -> dict[str, float]:
     # Splits share the subjects whom labels are drawn from, however few are drawn.
     counts = by_split["n_train"].to_numpy(), by_split["n_test"].to_numpy()
-    found = corrected_resampled_t_test((by_split["value"] - by_split["against"]).to_numpy(), *counts)
+    found = corrected_resampled_t_test((by_split["value"] - by_split["value against"]).to_numpy(), *counts)
+    if draws is not None:
+        low, high = percentiles(draws, _LEVEL)
+        found = replace(found, low=low, high=high, p_value=_two_sided(draws))
     return dict(zip(_TESTED, (found.difference, found.low, found.high, found.p_value, found.n), strict=True))
+
+
+def _two_sided(draws: Scores) -> float:
+    """Twice the share of resamples on the side of zero with the fewer, as if one more lay there; NaN where there are none."""
+    present = draws[~np.isnan(draws)]
+    fewer = min((present <= 0).sum(), (present >= 0).sum())
+    return min(1.0, 2 * float(fewer + 1) / (len(present) + 1)) if len(present) else math.nan
 
 
 def _cells(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:

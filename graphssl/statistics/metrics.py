@@ -6,7 +6,7 @@ a fold without them is left out of a mean rather than counted as a number it nev
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -217,16 +217,30 @@ def bootstrap_interval(
     estimate = float(named_metric(metric)(labels, scores))
     if math.isnan(estimate):
         return Interval(math.nan, math.nan, math.nan, level, len(labels))
-    members = None if groups is None else _group_indices(groups, len(labels))
-    generator = np.random.default_rng(seed)
-    block = max(1, _BLOCK // len(labels))
-    values = np.concatenate(
-        [
-            resampled(metric, labels, scores, draw_counts(labels, min(block, n_resamples - start), generator, members))
-            for start in range(0, n_resamples, block)
-        ]
-    )
+    draws = resamples(labels, n_resamples, groups=groups, seed=seed)
+    values = np.concatenate([resampled(metric, labels, scores, counts) for counts in draws])
     return Interval(estimate, *percentiles(values, level), level, len(labels))
+
+
+def resamples(
+    y: Labels, n_resamples: int, *, groups: Sequence[Any] | npt.NDArray[Any] | None = None, seed: int = 0
+) -> Iterator[npt.NDArray[np.float64]]:
+    """How often each subject is drawn, in blocks `[r, n]` of all resamples: the same ones for the same labels, groups and seed.
+
+    Args:
+        y: Class of each subject `[n]`.
+        n_resamples: Number of resamples.
+        groups: Family or repeated scans of each subject `[n]`; whole groups are drawn.
+        seed: Seed of the draws.
+
+    Raises:
+        DataError: If there is not a group for each subject.
+    """
+    members = None if groups is None else _group_indices(groups, len(y))
+    generator = np.random.default_rng(seed)
+    block = max(1, _BLOCK // len(y))
+    for start in range(0, n_resamples, block):
+        yield draw_counts(y, min(block, n_resamples - start), generator, members)
 
 
 def mean_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:

@@ -56,9 +56,19 @@ def weighted_auprc(y: Labels, p: Scores, counts: Counts) -> Scores:
 
 def weighted_balanced_accuracy(y: Labels, p: Scores, counts: Counts) -> Scores:
     """Mean recall over the classes present; binary at threshold 0.5, else by the largest score."""
+    recalls = weighted_recalls(y, p, counts)
+    return np.mean([recalls[c] for c in np.unique(y)], axis=0)
+
+
+def weighted_recalls(y: Labels, p: Scores, counts: Counts) -> list[Scores]:
+    """Share of each class that is called right; binary at threshold 0.5, else by the largest score."""
     guess = (p > 0.5).astype(np.int64) if p.ndim == 1 else p.argmax(axis=1)
-    recalls = [_ratio(counts @ ((y == c) & (guess == c)), counts @ (y == c)) for c in np.unique(y)]
-    return np.mean(recalls, axis=0)
+    return [_ratio(counts @ ((y == c) & (guess == c)), counts @ (y == c)) for c in range(2 if p.ndim == 1 else p.shape[1])]
+
+
+def weighted_mean(values: Scores, counts: Counts) -> Scores:
+    """Mean of a number of each subject `[n]`; subjects without one (NaN) are left out."""
+    return _ratio(counts @ np.nan_to_num(values), counts @ ~np.isnan(values))
 
 
 def weighted_brier(y: Labels, p: Scores, counts: Counts) -> Scores:

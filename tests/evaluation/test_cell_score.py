@@ -33,7 +33,9 @@ def test_the_rare_class_is_the_one_that_is_named(make_cell, tmp_path):
 def test_masks_with_the_decoder_of_the_pre_training(make_cell, tmp_path):
     learned = {"objective": Restoration(segmentation_width=4), "segmentation": SegmentationSettings(width=4)}
     cells = [make_cell({"transfer": name}, transfer=name, shots=4, **learned) for name in ("encoder", "encoder_decoder")]
-    table = run_study(cells, folder=tmp_path, n_folds=1).table
+    found = run_study(cells, folder=tmp_path, n_folds=1)
+    table = found.table
+    assert {"dice", "hd95"} <= set(found.resampled["metric"])
     dice = table[table["metric"] == "dice"].set_index("transfer")["value"]
     assert dice.between(0, 1).all()
     assert dice["encoder"] != dice["encoder_decoder"]

@@ -8,6 +8,7 @@ from graphssl.evaluation import cell_score, studies
 from graphssl.evaluation.shares import Share
 from graphssl.evaluation.studies import run_study
 from graphssl.objectives import Restoration
+from graphssl.statistics.grid import paired_differences, with_resamples
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,17 @@ def test_the_table_is_tidy(study):
     assert one["value"].between(0, 1).all()
     assert found.left_out.empty
     assert found.curves.empty  # nobody was held out to draw them
+
+
+def test_the_only_split_has_resamples_of_its_test_subjects(study, cells, tmp_path):
+    _, found = study
+    both = with_resamples(found.table, found.resampled)
+    scored = both[both["metric"].isin(["auroc", "brier", "recall: benign"])]
+    assert len(scored) == 3 * 4 * 2
+    assert {len(draws) for draws in scored["resampled"]} == {1000}
+    assert len(set(scored["tested"])) == 1
+    assert not paired_differences(both, "start", "scratch", "auroc")["low"].isna().any()
+    assert run_study(cells[:1], folder=tmp_path, n_folds=2).resampled.empty
 
 
 def test_cells_that_begin_alike_share_a_pre_training(study):

@@ -101,6 +101,21 @@ def test_the_answer_in_words_says_what_the_intervals_say(run):
     assert "none of 3 cells has all of 3 splits" in write_study_report(run).read_text(encoding="utf-8")
 
 
+def test_intervals_of_one_split_are_over_its_test_subjects(run):
+    table = pd.read_csv(run / "study.csv", dtype={"shots": "str", "width": "str"})
+    table = table[table["split"] == "fold-0"]
+    table.to_csv(run / "study.csv", index=False)
+    keys = ["part", *AXES, "split", "seed", "metric"]
+    draws = [[value - 0.01, value, value + 0.01] for value in table["value"]]
+    table[keys].assign(tested="all", resampled=draws).to_parquet(run / "resampled.parquet")
+    page = write_study_report(run).read_text(encoding="utf-8")
+    assert "higher: +0.100 on average over 3 cells (95% interval +0.100 to +0.100, over test subjects)." in page
+    assert "12 cells: of 3 paired differences in AUROC, 3 are above zero" in page
+    (run / "resampled.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"Expected .*resampled\.parquet whole, found a damaged file"):
+        write_study_report(run)
+
+
 def test_a_metric_that_is_absent_is_said(run):
     shown = json.loads((run / "study.json").read_text())
     shown["parts"]["images"]["questions"][0]["metrics"] = ["auroc", "dice", "brier"]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from graphssl.errors import DataError
-from graphssl.statistics.grid import axes_of, cell_means, convergence, mean_differences, paired_differences, power_laws
+from graphssl.statistics.grid import axes_of, cell_means, convergence, mean_differences, paired_differences, power_laws, with_resamples
 
 
 def table_of(value, starts=("scratch", "contrast"), sizes=("10", "100", "1000")):
@@ -44,6 +44,44 @@ def test_differences_are_paired_by_split_with_seeds_averaged():
     assert (found["n_splits"] == 3).all()
     assert (found["low"] < 0.06).all()
     assert (found["high"] > 0.06).all()
+
+
+def resampled_of(table, ahead, tested=lambda start: "same"):
+    """Resamples of every row: the same noise in all, and how far the second start is ahead in each."""
+    noise = np.random.default_rng(0).normal(0, 0.2, 1000)
+    rows = table[["start", "size", "split", "seed", "metric"]]
+    draws = [list(value + noise + (start != "scratch") * ahead) for value, start in zip(table["value"], table["start"], strict=True)]
+    return rows.assign(tested=[tested(start) for start in table["start"]], resampled=draws)
+
+
+def test_one_split_has_intervals_over_its_test_subjects():
+    table = table_of(lambda start, size, fold, seed: 0.5 + 0.01 * seed + 0.05 * (start != "scratch"))
+    table = table[table["split"] == "fold-0"]
+    assert paired_differences(table, "start", "scratch", "auroc")["low"].isna().all()
+    ahead = np.random.default_rng(1).normal(0, 0.01, 1000)
+    both = with_resamples(table, resampled_of(table, ahead))
+    low, high = 0.05 + np.quantile(ahead, [0.025, 0.975])
+    found = paired_differences(both, "start", "scratch", "auroc")
+    assert found["difference"].tolist() == pytest.approx([0.05] * 3)
+    assert found["low"].tolist() == pytest.approx([low] * 3)
+    assert found["high"].tolist() == pytest.approx([high] * 3)
+    assert found["p_value"].tolist() == pytest.approx([2 / 1001] * 3)
+    mean = mean_differences(both, "start", "scratch", "auroc").iloc[0]
+    assert (mean["low"], mean["high"], mean["n_above"]) == (pytest.approx(low), pytest.approx(high), 3)
+    assert cell_means(both, "auroc")["low"].notna().all()
+    assert axes_of(both) == ["start", "size"]
+    nothing = paired_differences(with_resamples(table, resampled_of(table, ahead - 0.05)), "start", "scratch", "auroc").iloc[0]
+    assert nothing["low"] < 0 < nothing["high"]
+    assert nothing["p_value"] > 0.5
+
+
+def test_other_test_subjects_are_paired_with_nobody():
+    table = table_of(lambda start, size, fold, seed: 0.5)
+    table = table[table["split"] == "fold-0"]
+    both = with_resamples(table, resampled_of(table, np.zeros(1000), tested=lambda start: start))
+    assert paired_differences(both, "start", "scratch", "auroc")["low"].isna().all()
+    assert cell_means(both, "auroc")["low"].notna().all()
+    assert with_resamples(table, resampled_of(table, 0).iloc[:0]) is table
 
 
 def test_what_one_of_the_two_lacks_is_no_pair():

@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphssl.statistics.metrics import METRICS
-from graphssl.statistics.resampling import WEIGHTED, draw_counts
+from graphssl.statistics.metrics import METRICS, recall_by_class
+from graphssl.statistics.resampling import WEIGHTED, draw_counts, weighted_mean, weighted_recalls
 
 
 @settings(max_examples=40)
@@ -16,6 +16,14 @@ def test_counts_of_one_give_the_plain_metric(n_classes: int, n: int, seed: int) 
     p = p[:, 1] if n_classes == 2 else p
     for name, weighted in WEIGHTED.items():
         np.testing.assert_allclose(weighted(y, p, np.ones((2, n))), METRICS[name](y, p), err_msg=name)
+
+
+def test_recalls_and_means_of_weights() -> None:
+    y, p = np.asarray([0, 0, 1, 1]), np.asarray([0.1, 0.9, 0.8, 0.7])
+    assert [recall[0] for recall in weighted_recalls(y, p, np.ones((1, 4)))] == recall_by_class(y, p)
+    assert [recall[0] for recall in weighted_recalls(y, p, np.asarray([[3.0, 1.0, 0.0, 2.0]]))] == [0.75, 1.0]
+    counts = np.asarray([[1.0, 2.0, 1.0], [0.0, 2.0, 0.0]])
+    np.testing.assert_array_equal(weighted_mean(np.asarray([1.0, np.nan, 5.0]), counts), [3.0, np.nan])
 
 
 def test_each_class_keeps_its_number_of_subjects() -> None:
