@@ -1,10 +1,13 @@
 """Progress with the time that is left, of loops that turn out to be long; nothing where nobody asked to see it, and nothing in a log file."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from threading import Timer
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 Item = TypeVar("Item")
 
@@ -49,15 +52,31 @@ def tracked(
         yield from items
         return
     n = total if total is not None else len(items) if isinstance(items, Sized) else None
-    start, bar = time.monotonic(), Progress(console=console, transient=True)
+    bar = Progress(console=console, transient=True)
     task = bar.add_task(label, total=n)
     _drawing.set(True)
     try:
-        for item in items:
-            yield item
-            bar.advance(task, 1 if size is None else size(item))
-            if not bar.live.is_started and time.monotonic() - start >= after:
-                bar.start()
+        with _started(bar, after):
+            for item in items:
+                yield item
+                bar.advance(task, 1 if size is None else size(item))
     finally:
         _drawing.set(False)
+
+
+@contextmanager
+def _started(bar: "Progress", after: float) -> Iterator[None]:
+    """A bar that appears after so many seconds, even while the first item takes longer, and is gone at the end."""
+    timer = Timer(after, bar.start)
+    timer.daemon = True
+    if after > 0:
+        timer.start()
+    else:
+        bar.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if after > 0:
+            timer.join()  # or it might appear after it has ended
         bar.stop()

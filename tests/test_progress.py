@@ -1,6 +1,8 @@
 """Bars of long loops: only where asked for, on a terminal, after a while, one at a time, and never changing what is gone through."""
 
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -36,8 +38,8 @@ def test_a_bar_shows_label_count_and_time_left(terminal, capsys):
 
 def test_items_that_stand_for_several_advance_by_as_many(terminal, capsys):
     with progress_shown():
-        for _ in tracked([3, 1], "Computing", 4, size=int, after=0):
-            pass
+        for item in tracked([3, 1], "Computing", 4, size=int, after=0):
+            time.sleep(0.5 * (item == 1))  # the bar is drawn ten times a second
     assert "75%" in capsys.readouterr().err
 
 
@@ -51,6 +53,17 @@ def test_quick_loops_log_files_and_quiet_runs_show_nothing(terminal, monkeypatch
     with progress_shown():
         list(tracked(range(3), "Reading", after=0))
     assert capsys.readouterr().err == ""
+
+
+def test_a_bar_appears_while_the_first_item_takes_long(terminal, capsys):
+    with progress_shown():
+        through = tracked(iter(lambda: time.sleep(0.3), 1), "Fitting again", 4, after=0.05)
+        next(through)
+        assert "Fitting again" in capsys.readouterr().err
+        through.close()
+        list(tracked(range(3), "Reading", after=60))  # gone before its time
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    assert "Reading" not in capsys.readouterr().err
 
 
 def test_loops_within_show_no_bar_of_their_own(terminal, capsys):
