@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from graphssl.progress import tracked
 from graphssl.reports.markup import Html, document, facts, folded, paragraph, section, tag, text
 
 Section = tuple[str, str, Iterable[Html]]
@@ -38,7 +39,7 @@ def run_page(run: Recorded, verdict: str, sections: Sequence[Section], foot: str
     name, created = run.manifest.get("name") or run.folder.name, str(run.manifest.get("created", "")).replace("T", " ")
     kicker = paragraph(" · ".join(part for part in ("graphssl report", str(name), created) if part), "kicker")
     links = tag("nav", *(tag("a", title, href=f"#{anchor}") for anchor, title, _ in sections), aria_label="Sections")
-    body = (section(title, anchor, *content) for anchor, title, content in sections)
+    body = (section(title, anchor, *content) for anchor, title, content in tracked(sections, "Drawing the report"))
     told = tag("footer", paragraph(f"{foot} Research software; not a medical device."))
     return document(f"{name}: graphssl report", tag("header", kicker, tag("h1", verdict), *lead, links), body, told)
 

@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from graphssl.reports import run_page as module
 from graphssl.reports.markup import Html, tag
 from graphssl.reports.run_page import reproduce, run_page
 
@@ -51,3 +54,10 @@ def test_what_was_not_recorded_is_said() -> None:
     assert "The configuration was not kept (config.yaml)." in told
     assert "same numbers" not in told
     assert "Versions were not recorded." in "".join(reproduce(Run(manifest={"versions": "2.6"})))
+
+
+def test_sections_are_drawn_one_by_one_with_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    monkeypatch.setattr(module, "tracked", lambda sections, label: told.append((label, len(sections))) or sections)
+    run_page(Run(), "", [("one", "First", [tag("p", "a")]), ("two", "Second", [])], "")
+    assert told == [("Drawing the report", 2)]
