@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from graphssl.data.builder import AbstractBuilder
 from graphssl.data.cohort import Cohort
-from graphssl.data.schema import Column, Schema
+from graphssl.data.schema import Column, Schema, typed
 from graphssl.encoders.base import AbstractEncoder
 from graphssl.encoders.graph_transformer import GraphTransformer
 from graphssl.encoders.population_transformer import PopulationTransformer
@@ -108,15 +108,17 @@ class AbstractPretrainedClassifier(ClassifierMixin, BaseEstimator, ABC):
 
         Raises:
             ConfigError: If there is to be no member.
-            DataError: If labels and subjects differ in number, or fewer than two classes are labelled.
+            DataError: If labels and subjects differ in number, a label is missing, or fewer than two classes are labelled.
         """
         if self.n_members < 1:
             raise ConfigError(f"Expected n_members of at least 1, found {self.n_members}.")
         if len(labels) != len(cohort):
             raise DataError(f"Expected one label for each of {len(cohort)} subjects, found {len(labels)}.")
+        if pd.isna(labels).any():
+            raise DataError(f"Expected a label for every subject, or {WITHHELD} where it is withheld; found none for {int(pd.isna(labels).sum())}.")
         found = np.unique(labels[labels != WITHHELD])
         if len(found) < 2:
-            raise DataError(f"Expected at least two classes among the labels, found {found.tolist()}.")
+            raise DataError(f"Expected at least two classes among the labels, found {found.tolist()}. Nothing can be learned from one.")
         self.pretrained_ = self.pretrain_cohort(cohort, labels)
         # Nothing about a probe is drawn at random.
         seeds = [self.seed + _APART * k for k in range(self.n_members if self.mode == "full" else 1)]
@@ -231,8 +233,10 @@ class ConnectomeClassifier(AbstractPretrainedClassifier):
             groups: Not used; the cohort knows its families and repeated scans.
 
         Raises:
-            DataError: If labels and subjects differ in number, or fewer than two classes are labelled.
+            DataError: If X is no cohort, labels and subjects differ in number, a label is missing, or fewer than two classes are labelled.
         """
+        if not isinstance(X, Cohort):
+            raise DataError(f"Expected a cohort, found {type(X).__name__}. Cohort.from_arrays(values, atlas) makes one of arrays.")
         labels = np.asarray(y)
         self.fit_cohort(X, labels)
         self.classes_ = np.unique(labels[labels != WITHHELD])
@@ -311,10 +315,11 @@ class PopulationClassifier(AbstractPretrainedClassifier):
             y: Class of each `[n]`; missing where it is withheld.
 
         Raises:
-            DataError: If labels and patients differ in number, or fewer than two classes are labelled.
+            DataError: If labels and patients differ in number or in order, or fewer than two classes are labelled.
             SchemaError: If no column holds numbers or categories, or one does not fit the schema.
         """
         table = _table(X)
+        _check_order(table.index, y)
         # Categories are learned where columns become tokens: one that comes up later is no error.
         inferred = Schema([replace(column, categories=None) for column in Schema.infer(table)])
         self.schema_, self.index_ = self.schema or inferred, table.index
@@ -371,9 +376,15 @@ class PopulationClassifier(AbstractPretrainedClassifier):
 
 def _table(X: pd.DataFrame | npt.ArrayLike) -> pd.DataFrame:
     if isinstance(X, pd.DataFrame):
-        return X.set_axis(X.columns.astype(str), axis=1)
+        return typed(X.set_axis(X.columns.astype(str), axis=1))
     values = np.asarray(X)
     return pd.DataFrame(values, columns=[f"x{i}" for i in range(values.shape[1])])
+
+
+def _check_order(index: "pd.Index[Any]", y: Any) -> None:
+    """Check that labels with an index of their own stand in the order of the rows: they are taken by place, as scikit-learn takes them."""
+    if isinstance(y, pd.Series) and len(y) == len(index) and not y.index.equals(index) and y.index.is_unique and set(y.index) == set(index):
+        raise DataError("Expected labels in the order of the rows of the table, found the same index in another order. Give y.loc[X.index].")
 
 
 # Pre-training is a function of cohort, settings and seed; label fractions and modes of one fold share it.

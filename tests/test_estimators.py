@@ -179,6 +179,14 @@ def test_two_classes_at_least(cohort, labels):
         quick_classifier().fit(cohort, labels)
 
 
+def test_what_is_no_cohort_or_no_label(cohort):
+    with pytest.raises(DataError, match=r"Expected a cohort, found ndarray\. Cohort\.from_arrays\(values, atlas\) makes one"):
+        ConnectomeClassifier().fit(np.zeros((4, 20, 3)), [0, 1, 0, 1])
+    labels = np.where(np.arange(len(cohort)) % 3 == 0, np.nan, np.arange(len(cohort)) % 2)
+    with pytest.raises(DataError, match=r"Expected a label for every subject, or -1 where it is withheld; found none for \d+"):
+        ConnectomeClassifier().fit(cohort, labels)
+
+
 def test_two_labels_of_each_class_at_least(cohort):
     labels = np.full(24, WITHHELD)
     labels[[0, 1, 2]] = [0, 0, 1]
@@ -452,6 +460,13 @@ def test_a_schema_says_what_columns_are():
     classifier = population_classifier(mode="probe", objective=None, schema=Schema(columns)).fit(coded, outcome)
     reader = classifier.model_.encoder.reader
     assert (reader.numbers, list(reader.categories)) == (("lactate",), ["code"])
+
+
+def test_labels_in_another_order_are_refused():
+    table = pd.DataFrame({"x": np.arange(8.0)}, index=list("abcdefgh"))
+    labels = pd.Series([0, 1] * 4, index=list("badcfehg"))
+    with pytest.raises(DataError, match=r"Expected labels in the order of the rows of the table, found .*another order\. Give y\.loc\[X\.index\]"):
+        PopulationClassifier().fit(table, labels)
 
 
 def test_tables_that_do_not_fit_are_refused(fitted):

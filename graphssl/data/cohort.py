@@ -138,7 +138,7 @@ class Cohort:
             name: Name for reports and results.
 
         Raises:
-            DataError: If there are no arrays, one does not fit its kind, or ids and arrays differ in number.
+            DataError: If there are no arrays, one holds no numbers or does not fit its kind, none has a signal, or ids and arrays differ in number.
             AtlasError: If an array has another number of regions than the atlas.
             SchemaError: If ids repeat or are not strings.
         """
@@ -146,8 +146,10 @@ class Cohort:
         if len(known) != len(values):
             raise DataError(f"Expected an id for each of {len(values)} arrays, found {len(known)}.")
         check_ids(known)
-        arrays = {subject: np.asarray(array, dtype=np.float32) for subject, array in zip(known, values, strict=True)}
+        arrays = {subject: _numbers(array, subject) for subject, array in zip(known, values, strict=True)}
         data = RegionData(atlas, arrays, Provenance(kind, fisher_z, source="arrays"))
+        if arrays and not any(seen.any() for seen in data.observed.values()):
+            raise DataError(f"Expected a signal in some region of some subject, found none in {len(arrays)} arrays. A connection takes two regions.")
         return cls(name, pd.DataFrame(index=pd.Index(known, dtype="str")), Schema([]), {atlas.name: data})
 
     @property
@@ -439,6 +441,14 @@ def check_before_outcome(cohort: Cohort) -> None:
             f"Expected prediction times in {cohort.name!r}, whose events may be later than its outcome {targets[0]!r}; found none. "
             "Set them with cohort.predict_at(times), or by an argument of the reader such as hours=…."
         )
+
+
+def _numbers(array: npt.ArrayLike, subject: str) -> npt.NDArray[np.float32]:
+    try:
+        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused as such
+            return np.asarray(array, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"Expected numbers for subject {subject!r}, found something else ({error}). Give an array of numbers.") from error
 
 
 def _check_no_future(cohort: Cohort) -> None:

@@ -20,6 +20,10 @@ Role = Literal["feature", "target", "site", "group", "covariate", "identifier", 
 
 _MAX_CATEGORIES = 20
 _MAX_SHOWN = 6
+_SEVERAL = (list, tuple, dict, set, bytes, np.ndarray)
+_NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")
+# Up to here every whole number is a double; ids beyond stay as they are.
+_LARGEST_EXACT = 2**53
 _LARGEST = float(np.finfo(np.float32).max)
 _ENTRIES = ("kind", "role", "unit", "range", "categories", "description")
 
@@ -183,6 +187,30 @@ def read_columns(record: Any) -> Schema:
     if not isinstance(record, dict) or not all(isinstance(entry, dict) for entry in record.values()):
         raise SchemaError("Expected columns by name, each with its kind; found something else. Write them as Schema.save does.")
     return Schema([_read_column(str(name), entry) for name, entry in record.items()])
+
+
+def typed(table: pd.DataFrame) -> pd.DataFrame:
+    """A table whose columns of objects are numbers where they hold nothing else, as those from databases often do.
+
+    Raises:
+        SchemaError: If cells hold lists or the like.
+    """
+    if not table.columns.is_unique:  # refused where columns get their kinds
+        return table
+    return table.assign(**{name: _typed_column(table[name]) for name in table.columns if table[name].dtype == object})
+
+
+def _typed_column(values: pd.Series) -> pd.Series:
+    present = values.dropna()
+    odd = next((value for value in present if isinstance(value, _SEVERAL)), None)
+    if odd is not None:
+        raise SchemaError(
+            f"Expected one value in each cell, found {type(odd).__name__} in column {values.name!r}. Leave it out, or write a column for each value."
+        )
+    kind = pd.api.types.infer_dtype(present)
+    if kind not in _NUMBERS or any(abs(value) > _LARGEST_EXACT for value in present):
+        return values
+    return values.astype("int64" if kind == "integer" and len(present) == len(values) else "float64")
 
 
 def _possible(column: Column) -> str:

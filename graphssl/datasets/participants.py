@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from graphssl.data.cohort import check_ids
-from graphssl.data.schema import Role
+from graphssl.data.schema import Role, typed
 from graphssl.data.text_files import MISSING, check_names_differ, read_text_table
 from graphssl.datasets.data_dictionary import read_data_dictionary
 from graphssl.errors import DataError, InputError, SchemaError
@@ -42,7 +42,7 @@ def read_participants(
     """
     from_text = False
     if isinstance(source, pd.DataFrame):
-        table = source.copy()
+        table = typed(source.copy())
     else:
         path = Path(source)
         from_text = path.suffix.lower() != ".parquet"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from graphssl.data import Cohort, Column, Schema
 from graphssl.data.cohort import EXCLUDED_COLUMNS
-from graphssl.data.schema import Role
+from graphssl.data.schema import Role, typed
 from graphssl.data.text_files import header_of
 from graphssl.datasets.columns import as_declared, find_ids, guess_schema, with_categories
 from graphssl.datasets.listing import Listing
@@ -106,7 +106,7 @@ def _read(source: str | os.PathLike[str] | pd.DataFrame, drop: Sequence[str], ro
         return _with_unnamed_index(table)
     table = source[columns_without([str(column) for column in source.columns], drop)]
     named = source.index.name is not None and source.index.name not in source.columns
-    return tight(table.reset_index() if named else table.reset_index(drop=not pd.api.types.is_string_dtype(source.index), names="subject_id"))
+    return tight(typed(table.reset_index() if named else table.reset_index(drop=not pd.api.types.is_string_dtype(source.index), names="subject_id")))
 
 
 def _with_unnamed_index(table: pd.DataFrame) -> pd.DataFrame:

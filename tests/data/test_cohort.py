@@ -417,6 +417,10 @@ def test_arrays_that_are_no_cohort(make_cohort):
         Cohort.from_arrays(values, data.atlas, ids=["a", "b", "c"])
     with pytest.raises(DataError, match="at least one subject"):
         Cohort.from_arrays([], data.atlas)
+    with pytest.raises(DataError, match=r"Expected numbers for subject 'sub-0000', found something else .*Give an array of numbers"):
+        Cohort.from_arrays([[["high"]]], data.atlas)
+    with pytest.raises(DataError, match=r"Expected a signal in some region of some subject, found none in 4 arrays\. A connection takes two regions"):
+        Cohort.from_arrays(np.ones((4, 1, 1)), data.atlas.select(data.atlas.labels[:1]), kind="covariance")
     with pytest.raises(DataError, match="a square matrix"):
         Cohort.from_arrays(values, data.atlas, kind="correlation")
 

@@ -1,6 +1,7 @@
 """Typed columns: kinds are guessed sensibly, checked strictly, and travel whole."""
 
 import json
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphssl.data import Column, Schema
+from graphssl.data.schema import typed
 from graphssl.errors import SchemaError
 
 kinds = st.sampled_from(["continuous", "ordinal", "categorical", "binary", "timestamp", "text"])
@@ -220,3 +222,16 @@ def test_numbers_that_no_network_holds_are_refused(odd):
     with pytest.raises(SchemaError, match=r"Expected finite numbers in column 'ratio', found infinite ones, .* in 2 of 4 rows\. .*missing=\['inf'"):
         Schema([Column("ratio", "continuous")]).check(table)
     Schema([Column("ratio", "continuous")]).check(table.replace(odd, 3e38).astype("Float64"))
+
+
+def test_objects_that_are_numbers():
+    """Databases give numbers as objects; as words nobody would read them."""
+    made = {"a": [1.5, 2], "b": [1, 2], "c": [Decimal("1.25"), None], "d": [2**60, None], "e": ["1", 2], "f": [True, None]}
+    table = pd.DataFrame(made, dtype=object)
+    found = typed(table)
+    assert [str(dtype) for dtype in found.dtypes] == ["float64", "int64", "float64", "object", "object", "object"]
+    assert found["c"].tolist()[0] == 1.25
+    assert table["a"].dtype == object, "the caller's table is left as it was"
+    with pytest.raises(SchemaError, match="Expected one value in each cell, found list in column 'x'. Leave it out"):
+        typed(pd.DataFrame({"x": [[1, 2], [3]]}))
+    assert typed(pd.DataFrame([[1, 2]], columns=["x", "x"], dtype=object)).shape == (1, 2)

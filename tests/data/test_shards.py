@@ -104,7 +104,7 @@ def with_column(cohort):
 
 
 def as_matrices(cohort):
-    arrays = [np.eye(12) for _ in cohort.ids]
+    arrays = [np.full((12, 12), 0.5) for _ in cohort.ids]
     return Cohort("m", cohort.subjects, cohort.schema, Cohort.from_arrays(arrays, cohort.atlas("toy"), kind="correlation", ids=cohort.ids).regions)
 
 

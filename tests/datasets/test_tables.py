@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from graphssl.data import Cohort, Schema
-from graphssl.datasets import load_source, load_tables, recognise
+from graphssl.datasets import load_source, load_tables, read_participants, recognise
 from graphssl.errors import ConfigError, DataError, SchemaError
 
 CSV = """visit_id;patient_nbr;hospital;age;chol (mg/dl);empty;sex;readmitted
@@ -55,6 +55,12 @@ def test_what_stands_for_nothing_is_found_in_every_type(tmp_path, ending, odd):
     cohort = load_tables(tmp_path / f"t.{ending}", missing=["?", odd])
     assert cohort.subjects["x"].isna().tolist() == [False, True, False, True]
     assert cohort.subjects["y"].isna().tolist() == [True, True, False, False]
+
+
+def test_numbers_that_are_objects_in_memory():
+    table = pd.DataFrame({"id": list("abc"), "x": [0.5, None, 2.5]}, dtype=object)
+    assert load_tables(table).schema["x"].kind == "continuous"
+    assert read_participants(table, id_column="id")["x"].dtype == "float64"
 
 
 def test_codes_keep_their_zeros_beside_what_stands_for_nothing():

@@ -163,7 +163,7 @@ def test_data_that_do_not_serve(cohort, make_cohort):
     short = make_cohort(n_subjects=8, n_regions=4, n_timepoints=19)
     with pytest.raises(DataError, match="20 time points or more to halve, found shorter ones of 8"):
         ScanContrast(kinds=["correlation"]).fit(short)
-    matrices = Cohort.from_arrays(np.stack([np.eye(6)] * 3), cohort.atlas("toy"), kind="correlation")
+    matrices = Cohort.from_arrays(np.full((3, 6, 6), 0.5), cohort.atlas("toy"), kind="correlation")
     with pytest.raises(DataError, match="Expected time series in atlas 'toy' to compare halves of a scan, found correlation matrices"):
         ScanContrast(kinds=["correlation"]).fit(matrices)
     held = cohort.sites == "site-3"
