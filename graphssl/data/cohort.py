@@ -305,7 +305,13 @@ class Cohort:
         return replace(self, events=events, excluded=excluded).with_column(column, times.loc[self.ids].astype("datetime64[us]"))
 
     def split(self, test_fraction: float = 0.2, *, target: str | None = None, seed: int = 0) -> tuple["Cohort", "Cohort"]:
-        """A training and a test cohort, stratified by target (and site), with families and repeated scans kept together."""
+        """A training and a test cohort, stratified by target (and site), with families and repeated scans kept together.
+
+        Args:
+            test_fraction: Share of the subjects that are put away, in (0, 1).
+            target: Column whose classes are to be as common on both sides; the cohort's one target when left out.
+            seed: Seed of the draw.
+        """
         labels = None if target is None and not self.schema.named("target") else self.target(target)
         sites = self.sites
         strata = None if labels is None else labels.tolist()

@@ -131,7 +131,14 @@ class SiteHarmonizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def fit_transform(
         self, X: npt.ArrayLike, y: npt.ArrayLike | None = None, *, sites: npt.ArrayLike, covariates: npt.ArrayLike | None = None
     ) -> Floats:
-        """Fit on subjects and harmonise them."""
+        """Fit on subjects and harmonise them.
+
+        Args:
+            X: Features `[n, F]`; NaN where a subject lacks one.
+            y: Class labels `[n]`, read only where `keep_target=True`.
+            sites: Site of each subject `[n]`.
+            covariates: Covariates `[n, P]` whose effects are kept.
+        """
         return self.fit(X, y, sites=sites, covariates=covariates).transform(X, sites=sites, covariates=covariates)
 
     def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:

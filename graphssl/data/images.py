@@ -171,7 +171,13 @@ class ImageData:
 
     @classmethod
     def load(cls, folder: Path, name: str, record: Mapping[str, Any]) -> "ImageData":
-        """The inverse of `save`."""
+        """The inverse of `save`.
+
+        Args:
+            folder: The folder.
+            name: Name of the images in the cohort.
+            record: What `save` returned.
+        """
         root = folder if record["root"] is None else Path(record["root"])
         described = {key: value for key, value in record.items() if key != "root"}
         return cls(pd.read_parquet(ordinary(folder / f"{name}.images.parquet")), root=root, **described)

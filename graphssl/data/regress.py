@@ -74,7 +74,14 @@ class CovariateRemover(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return np.asarray(values - centre(table, self.covariate_mean_) @ self.slopes_)
 
     def fit_transform(self, X: npt.ArrayLike, y: object = None, *, covariates: npt.ArrayLike, sites: npt.ArrayLike | None = None) -> Floats:
-        """Fit on subjects and give their features without what the covariates explain."""
+        """Fit on subjects and give their features without what the covariates explain.
+
+        Args:
+            X: Features `[n, F]`; NaN where a subject lacks one.
+            y: Not read.
+            covariates: Covariates `[n, P]`; NaN where unknown.
+            sites: Site of each subject `[n]`, within which slopes are learned; none when left out.
+        """
         return self.fit(X, covariates=covariates, sites=sites).transform(X, covariates=covariates)
 
 

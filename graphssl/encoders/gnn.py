@@ -73,7 +73,14 @@ class AbstractMessagePassing(AbstractEncoder):
     def pass_messages(
         self, layer: nn.Module, nodes: Float[Tensor, "N D"], edge_index: Int[Tensor, "2 E"], weight: Float[Tensor, "E"]
     ) -> Float[Tensor, "N D"]:
-        """One round."""
+        """One round.
+
+        Args:
+            layer: The layer of the round.
+            nodes: What the nodes hold `[N, D]`, all graphs of the batch below one another.
+            edge_index: Source and target of each edge `[2, E]`.
+            weight: Weight of each edge `[E]`.
+        """
 
     def forward(self, batch: ConnectomeBatch) -> Embedding:
         """Embed a batch of connectomes."""

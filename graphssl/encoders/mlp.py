@@ -11,7 +11,7 @@ from graphssl.encoders.tokens import SpatialTokens
 class MLP(AbstractEncoder):
     """Residual feed-forward blocks on each token alone; regions meet in the pooled vector only.
 
-    A token still holds its region's profile of connections: what is missing is that regions learn from one another.
+    A token still holds its region's profile of connections: what is missing is that regions learn from one another. A control of ours.
 
     Args:
         width: Width of the tokens.

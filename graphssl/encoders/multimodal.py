@@ -22,8 +22,8 @@ from graphssl.errors import ConfigError
 class MultimodalEncoder(AbstractEncoder):
     """Embeds each modality of a patient by an encoder of its own and fuses them; what is learned for its absence stands for what a patient lacks.
 
-    In training, each modality that a patient has is left out at random, but never the last one: so the fusion learns to answer from any mix. Several
-    rows of a modality (scans, clips) give their tokens side by side, and the mean of their pooled vectors.
+    In training, each modality that a patient has is left out at random, but never the last one: so the fusion learns to answer from any mix (ModDrop,
+    Neverova et al., TPAMI 2016). Several rows of a modality (scans, clips) give their tokens side by side, and the mean of their pooled vectors.
 
     Args:
         encoders: The encoder of each modality, whose class and arguments are used, by the names of the builder.

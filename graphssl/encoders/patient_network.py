@@ -18,7 +18,7 @@ class PatientNetwork(AbstractTableEncoder):
     """Columns of each patient alone as tokens and as one vector; what encoders of populations have for a patient where they are given nothing else.
 
     Without blocks a patient is the mean of its columns' tokens, each through a non-linearity; with them a token of its own gathers the columns, as in
-    `TableTransformer`.
+    `TableTransformer` (Gorishniy et al., NeurIPS 2021).
 
     Args:
         width: Width of tokens and vector.

@@ -17,7 +17,7 @@ class PlaceEncoder(AbstractEncoder):
 
     A neighbourhood is connected with another as the regions near the one are with those near the other, on average, over visible connections. What
     `LinearEncoder` is for one atlas this is for all: no layers, so that what an encoder with layers adds can be told. The token of a region is that
-    of the places it lies in.
+    of the places it lies in. A control of ours.
 
     Args:
         width: Width of the tokens, and of the pooled vector.

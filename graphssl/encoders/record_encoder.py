@@ -39,7 +39,13 @@ class AbstractRecordEncoder(AbstractEncoder):
         return type(self)(**{**self.arguments(), **builder.layout()})
 
     def set_columns(self, numbers: Sequence[str], categories: Mapping[str, Sequence[str]] | None, n_pieces: int) -> None:
-        """Keep the columns, for constructors."""
+        """Keep the columns, for constructors.
+
+        Args:
+            numbers: Names of the continuous columns.
+            categories: Categories of the other columns by name.
+            n_pieces: Pieces of each number.
+        """
         self.numbers, self.n_pieces = tuple(numbers), n_pieces
         self.categories = {name: tuple(known) for name, known in (categories or {}).items()}
 

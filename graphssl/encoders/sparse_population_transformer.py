@@ -24,6 +24,8 @@ class SparsePopulationTransformer(AbstractPopulationEncoder):
     Its cost grows with the number of edges, where that of `PopulationTransformer` grows with the square of the number of patients; what is further
     away is heard of through more blocks. Both backends have the same weights and give the same values and first derivatives.
 
+    Attention along edges is that of Dwivedi & Bresson (AAAI workshop 2021); the pull towards those who are alike is ours.
+
     DGL's `edge_softmax` gives wrong second derivatives, without an error: take PyTorch Geometric for second-order meta-learning.
 
     Args:

@@ -32,7 +32,13 @@ class AbstractTimelineEncoder(AbstractRecordEncoder):
         return TimelineTokenizer()
 
     def set_bins(self, codes: Sequence[str], treatments: Sequence[str], n_bins: int) -> None:
-        """Keep codes and bins, for constructors."""
+        """Keep codes and bins, for constructors.
+
+        Args:
+            codes: Codes of numbers, in the order of the batch.
+            treatments: Codes of treatments, likewise.
+            n_bins: Bins of time of a patient.
+        """
         self.codes, self.treatments, self.n_bins = tuple(codes), tuple(treatments), n_bins
 
     def rows_of(self) -> dict[str, list[tuple[str, ...]]]:

@@ -84,7 +84,13 @@ class AbstractObjective(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, encoder: AbstractEncoder, batch: Any, generator: torch.Generator) -> Loss:
-        """The loss on a batch; everything random comes from the generator."""
+        """The loss on a batch; everything random comes from the generator.
+
+        Args:
+            encoder: The encoder that is trained.
+            batch: Rows of subjects, as its builder makes them.
+            generator: Source of masks, views and draws, on the CPU.
+        """
 
     def after_step(self, encoder: AbstractEncoder, progress: float) -> None:
         """Take note of a step of the optimiser, such as by moving a teacher.

@@ -85,12 +85,24 @@ class AbstractCrossModal(AbstractObjective):
         return 0
 
     def described(self, name: str, pooled: Float[Tensor, "B P"], patients: MultimodalBatch) -> Float[Tensor, "B Q"]:
-        """What is projected of a modality: what its encoder makes of it."""
+        """What is projected of a modality: what its encoder makes of it.
+
+        Args:
+            name: The modality.
+            pooled: What its encoder made of the rows `[B, P]`.
+            patients: The rows.
+        """
         return pooled
 
     @abstractmethod
     def targets(self, batch: Any, first: Int[Tensor, "A"], second: Int[Tensor, "B"]) -> Targets:
-        """Shares of the second in the first, and of the first in the second, for rows of the batch."""
+        """Shares of the second in the first, and of the first in the second, for rows of the batch.
+
+        Args:
+            batch: The rows.
+            first: Those that enter of the first modality `[A]`.
+            second: Those that enter of the second `[B]`.
+        """
 
     def entering(self, first: Tensor, second: Tensor) -> tuple[Int[Tensor, "A"], Int[Tensor, "B"]]:
         """Rows that enter of two modalities, of which there are `first` and `second`: those of patients who have both."""

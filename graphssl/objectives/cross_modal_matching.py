@@ -112,7 +112,15 @@ class TIP(AbstractCrossModal):
         both: Int[Tensor, "n"],
         generator: torch.Generator,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross-entropy of telling true pairs from false ones, and how often it is told right."""
+        """Cross-entropy of telling true pairs from false ones, and how often it is told right.
+
+        Args:
+            reader: The encoder of the modalities.
+            separate: Embedding of each modality alone, by name.
+            projected: Projected vectors `[B, W]` by name.
+            both: Rows that have image and table `[n]`.
+            generator: Source of the false partners, on the CPU.
+        """
         if len(both) < 2:
             return self.matches.bias.sum() * 0.0, {}
         logits = cosines(projected[self.image][both], projected[self.table][both]) * self.scale()
@@ -133,7 +141,15 @@ class TIP(AbstractCrossModal):
         present: Mapping[str, Tensor],
         generator: torch.Generator,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The error of values that are hidden from the table and told from it and the image."""
+        """The error of values that are hidden from the table and told from it and the image.
+
+        Args:
+            reader: The encoder of the modalities.
+            patients: The rows.
+            separate: Embedding of each modality alone, by name.
+            present: Which rows have each modality `[B]`, by name.
+            generator: Source of what is hidden, on the CPU.
+        """
         own = present[self.table].nonzero().squeeze(1)
         if not len(own):
             return self.matches.bias.sum() * 0.0, {}

@@ -27,7 +27,7 @@ class NeighborContrast(AbstractCrossModal):
 
     Who is sought is a softmax over similarities: 1 for the patient, that of the population graph for neighbours in the minibatch; all others have no
     share. So a patient's image is not pushed from the table of somebody who is nearly the same. Patients of a population are neighbours as its graph
-    says; others as a `NeighborIndex` says, which is fitted on the subjects of pre-training.
+    says; others as a `NeighborIndex` says, which is fitted on the subjects of pre-training. The soft target is ours.
 
     Args:
         modalities: Names of the modalities to compare, two at least; all of the encoder when left out.

@@ -17,7 +17,8 @@ class MaskedEvents(AbstractObjective):
     """Hide the numbers of a share of a patient's events and predict them by squared error; what was measured and when stays readable.
 
     One decoder reads the token of the event. The other reads the pooled vector with the code and the time of the event, so that the pooled vector,
-    which later studies use, has to hold the course of the patient.
+    which later studies use, has to hold the course of the patient. Events are read as STraTS reads them (Tipirneni & Reddy, ACM TKDD 2022), which
+    forecasts instead; hiding numbers and the second decoder are ours.
 
     Args:
         ratio: Share of a patient's numbers that is hidden; one at least, and one is left where there are two.

@@ -54,7 +54,13 @@ class MaskedPatches(AbstractObjective):
         return self
 
     def draw(self, encoder: VisionTransformer, batch: ImageBatch, generator: torch.Generator) -> Bool[Tensor, "B N"]:
-        """Which patches are hidden; one at least, and one is left."""
+        """Which patches are hidden; one at least, and one is left.
+
+        Args:
+            encoder: The encoder, which knows the grid of patches.
+            batch: The images.
+            generator: Source of randomness, on the CPU.
+        """
         grid = encoder.grid(batch.shape[2:])
         eligible = torch.ones(len(batch), int(torch.tensor(grid).prod()), dtype=torch.bool)
         return choose_share(eligible, self.ratio, generator).to(batch.device)

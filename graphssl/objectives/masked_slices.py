@@ -69,7 +69,13 @@ class MaskedSlices(AbstractObjective):
         return Loss(torch.stack(losses).mean(), {"mean_error": torch.stack(means).mean()})
 
     def error(self, predicted: Float[Tensor, "B D W"], alone: Float[Tensor, "B D W"], hidden: Bool[Tensor, "B D"]) -> Float[Tensor, ""]:
-        """Mean squared error over the slices that count."""
+        """Mean squared error over the slices that count.
+
+        Args:
+            predicted: Predicted vectors of the slices `[B, D, W]`.
+            alone: What the encoder makes of each slice alone `[B, D, W]`.
+            hidden: Which slices were hidden `[B, D]`.
+        """
         squared = (predicted - alone).square().mean(dim=2)
         return squared.mean() if self.loss_on == "all" else squared[hidden].mean()
 

@@ -52,6 +52,10 @@ def maximum_mean_discrepancy(x: npt.ArrayLike, y: npt.ArrayLike, *, length: floa
 def median_distance(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
     """Median Euclidean distance of all pairs of the vectors of both sets; 1 where it is 0.
 
+    Args:
+        x: Vectors of one set `[n, d]`.
+        y: Vectors of the other `[m, d]`.
+
     Raises:
         DataError: If a set has fewer than two vectors, or the widths differ.
     """

@@ -265,7 +265,14 @@ class Model:
         return replace(self, encoder=self.target_encoder, target_encoder=None)
 
     def with_head(self, head: nn.Linear, classes: Sequence[str], target: str, **changes: Any) -> "Model":
-        """The model with a head."""
+        """The model with a head.
+
+        Args:
+            head: What maps pooled vectors `[B, P]` to logits of the classes `[B, C]`.
+            classes: Names of the classes, the positive one last.
+            target: Column that it predicts.
+            changes: Other fields of the model to replace.
+        """
         return replace(self, head=head, classes=tuple(classes), target=target, **changes)
 
 

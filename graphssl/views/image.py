@@ -47,7 +47,13 @@ class AbstractImageView(AbstractView):
 
     @abstractmethod
     def draw_rows(self, n: int, rank: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """What is done to each of `n` rows with `rank` axes of space; tensors on the CPU with a row each."""
+        """What is done to each of `n` rows with `rank` axes of space; tensors on the CPU with a row each.
+
+        Args:
+            n: Number of rows.
+            rank: 2 for images, 3 for volumes and clips.
+            generator: Source of randomness, on the CPU.
+        """
 
     @abstractmethod
     def change(self, batch: ImageBatch, what: tuple[Tensor, ...]) -> ImageBatch:
@@ -94,7 +100,13 @@ class AbstractSpatialView(AbstractImageView):
 
     @abstractmethod
     def move(self, values: Float[Tensor, "b K *S"], what: tuple[Tensor, ...], how: How) -> Float[Tensor, "b K *T"]:
-        """Values at their new places, interpolated or taken from the nearest voxel; the frames of a clip stand among the channels `K`."""
+        """Values at their new places, interpolated or taken from the nearest voxel; the frames of a clip stand among the channels `K`.
+
+        Args:
+            values: Images or masks of the rows `[b, K, *S]`.
+            what: What `draw_rows` drew for them.
+            how: `"linear"` for intensities, `"nearest"` for masks.
+        """
 
     def change(self, batch: ImageBatch, what: tuple[Tensor, ...]) -> ImageBatch:
         """All rows moved, each tensor once."""

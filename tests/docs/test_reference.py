@@ -77,9 +77,56 @@ def test_every_argument_of_three_or_more_is_described():
     assert {name: missing for name, missing in lacking.items() if missing} == {}
 
 
+def methods_of(thing):
+    """Public methods that a class defines itself."""
+    found = {name: getattr(thing, name, None) for name in vars(thing) if name[0] != "_"}
+    return {name: method for name, method in found.items() if inspect.isfunction(method) or inspect.ismethod(method)}
+
+
+def test_every_argument_of_a_public_method_of_three_or_more_is_described():
+    """By the method, by the one that it overrides, or by its class where arguments are those of scikit-learn."""
+    lacking = {}
+    for name, thing in OBJECTS.items():
+        for key, method in methods_of(thing).items() if inspect.isclass(thing) else ():
+            wanted = set(parameters_of(method)) - {"X", "y", "groups"}
+            if len(wanted) > 2:
+                told = [getattr(above, key) for above in thing.__mro__ if getattr(above, key, None) is not None]
+                lacking[f"{name}.{key}"] = sorted(wanted - set().union(*map(documented, told)))
+    assert {name: missing for name, missing in lacking.items() if missing} == {}
+
+
+ARRAY = re.compile(r"NDArray|_SupportsArray|ndarray")
+
+
+def test_shapes_of_arrays_stand_beside_their_description():
+    """Of what functions take as arrays, `[n, F]` or the like; mappings and numbers that may be arrays aside."""
+    lacking = []
+    for name, thing in OBJECTS.items():
+        if not inspect.isfunction(thing):
+            continue
+        told = inspect.getdoc(thing) or ""
+        for key, parameter in inspect.signature(thing).parameters.items():
+            if ARRAY.search(str(parameter.annotation)) and not re.search("Callable|Mapping|dict|float", str(parameter.annotation)):
+                line = re.search(rf"^\s*(?:\w+, )*{key}(?:, \w+)*: (.*(?:\n\s{{8,}}.*)*)", told, re.MULTILINE)
+                if not re.search(r"\[[^\]]+\]", line.group(1) if line else told):
+                    lacking.append(f"{name}: {key}")
+    assert lacking == []
+
+
+def test_encoders_and_objectives_name_their_source():
+    """A year of publication, the library whose part it is, or that it is ours."""
+    kinds = (graphssl.encoders.AbstractEncoder, graphssl.objectives.AbstractObjective)
+    looked_at = {
+        name: thing for name, thing in OBJECTS.items() if inspect.isclass(thing) and issubclass(thing, kinds) and not inspect.isabstract(thing)
+    }
+    lacking = [name for name, thing in looked_at.items() if not re.search(r"\b(19|20)\d\d\b|MONAI|\bours\b|^Abstract", inspect.getdoc(thing) or "")]
+    assert len(looked_at) > 40
+    assert [name for name in lacking if not name.endswith((".Supervised", ".AbstractImageEncoder"))] == []  # a head on labels has no source
+
+
 def raised_in(thing):
     """Names of errors that the code of a function, or of a class's constructor, raises itself."""
-    function = thing.__init__ if inspect.isclass(thing) else thing
+    function = getattr(thing, "__post_init__", thing.__init__) if inspect.isclass(thing) else thing
     if getattr(function, "__module__", "").split(".")[0] != "graphssl" or not hasattr(function, "__code__"):
         return set()
     try:
@@ -94,8 +141,7 @@ def test_errors_that_a_public_name_raises_itself_are_documented():
     """Of functions, constructors and public methods."""
     looked_at = dict(OBJECTS)
     for name, thing in OBJECTS.items():
-        methods = {key: getattr(thing, key, None) for key in vars(thing) if key[0] != "_"} if inspect.isclass(thing) else {}
-        looked_at |= {f"{name}.{key}": method for key, method in methods.items() if inspect.isroutine(method)}
+        looked_at |= {f"{name}.{key}": method for key, method in methods_of(thing).items()} if inspect.isclass(thing) else {}
     lacking = {name: sorted(error for error in raised_in(thing) if error not in (inspect.getdoc(thing) or "")) for name, thing in looked_at.items()}
     assert {name: missing for name, missing in lacking.items() if missing} == {}
 

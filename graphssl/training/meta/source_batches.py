@@ -86,6 +86,11 @@ class SourceBatches:
     def take(self, source: str, subjects: Sequence[str], labels: Sequence[int]) -> tuple[Batch, Tensor]:
         """The rows of some subjects of a source, subject by subject, and the class of each row.
 
+        Args:
+            source: Name of the source.
+            subjects: Ids of the subjects.
+            labels: Class of each subject, as a number.
+
         Raises:
             DataError: If a subject has no row.
         """
