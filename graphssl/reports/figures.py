@@ -8,9 +8,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from graphssl.reports.canvas import INCH, canvas, marks, png, tell
+from graphssl.reports.evaluated_task import EvaluatedTask
 from graphssl.reports.markup import Picture
 from graphssl.reports.names import count, estimate, fraction_label, listed, method_label, metric_label, number, role
-from graphssl.reports.study import Study
 from graphssl.statistics.checks import check_scores
 from graphssl.statistics.metrics import Interval
 from graphssl.statistics.predictions import probability_columns
@@ -26,11 +26,11 @@ _MARKERS = {"pretrained": "o", "scratch": "s", "control": "D", "linear": "^", "c
 _BINS = 10
 
 
-def forest(study: Study) -> Picture | None:
+def forest(evaluated: EvaluatedTask) -> Picture | None:
     """Score in each test set with its interval, of our method, random weights and the best baseline; None for a single test set."""
-    fraction = study.fractions[0]
-    methods = _three(study, fraction)
-    rows = study.results[(study.results["label_fraction"] == fraction) & (study.results["metric"] == study.metric)]
+    fraction = evaluated.fractions[0]
+    methods = _three(evaluated, fraction)
+    rows = evaluated.results[(evaluated.results["label_fraction"] == fraction) & (evaluated.results["metric"] == evaluated.metric)]
     sizes = rows.groupby("split")["n_test"].mean().sort_index()
     splits = [str(split) for split in sizes.index]
     if len(splits) < 2 or not methods:
@@ -40,10 +40,10 @@ def forest(study: Study) -> Picture | None:
     with canvas(8.6, 1.1 + 0.11 * (len(splits) + 1) * (len(methods) + 1.2)) as (figure, axes):
         for k, method in enumerate(methods):
             offset = (k - (len(methods) - 1) / 2) * 0.8 / len(methods)
-            intervals = study.interval_by_split(method, fraction)
+            intervals = evaluated.interval_by_split(method, fraction)
             points = [_point(float(values.get((method, split), math.nan)), intervals.get(split)) for split in splits]
             _draw(axes, splits, points, np.arange(len(splits)) + offset, method)
-            score = study.score(method, fraction)
+            score = evaluated.score(method, fraction)
             if score is not None:
                 _draw(axes, ["Mean over test sets"], [(score.mean, score.low, score.high)], np.asarray([bottom + offset]), method, mean=True)
         axes.set_yticks(
@@ -51,30 +51,32 @@ def forest(study: Study) -> Picture | None:
         )
         axes.set_ylim(bottom + 0.6, -0.7)
         axes.axhline(len(splits) - 0.35, color="#aab4bf", linewidth=0.8)
-        _reference(axes, study.chance)
-        axes.set_xlabel(metric_label(study.metric))
+        _reference(axes, evaluated.chance)
+        axes.set_xlabel(metric_label(evaluated.metric))
         axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, handletextpad=0.3)
         axes.grid(axis="x", color="#e7ebef", linewidth=0.8)
         image, told = png(figure), marks(figure)
-    means = "; ".join(f"{method_label(score.method)} {number(score.mean)}" for score in study.rows(fraction, study.metric) if score.method in methods)
-    alt = f"Forest plot of {metric_label(study.metric)} in {count(len(splits), 'test set')}. Means: {means}."
+    means = "; ".join(
+        f"{method_label(score.method)} {number(score.mean)}" for score in evaluated.rows(fraction, evaluated.metric) if score.method in methods
+    )
+    alt = f"Forest plot of {metric_label(evaluated.metric)} in {count(len(splits), 'test set')}. Means: {means}."
     caption = (
-        f"{metric_label(study.metric)} in each test set ({fraction_label(fraction)}; number of subjects in brackets), mean over seeds. "
+        f"{metric_label(evaluated.metric)} in each test set ({fraction_label(fraction)}; number of subjects in brackets), mean over seeds. "
         "Bars: 95% bootstrap over the subjects of the test set where predictions were kept; "
         "at the bottom, 95% interval of the mean over test sets. Dotted: chance."
     )
     return Picture(image, alt, caption, round(8.6 * INCH), told)
 
 
-def label_curve(study: Study) -> Picture | None:
+def label_curve(evaluated: EvaluatedTask) -> Picture | None:
     """Score against the share of labels; None with one share."""
-    if len(study.fractions) < 2:
+    if len(evaluated.fractions) < 2:
         return None
-    fractions = sorted(study.fractions)
-    methods = _shown_methods(study, study.fractions[0])
+    fractions = sorted(evaluated.fractions)
+    methods = _shown_methods(evaluated, evaluated.fractions[0])
     with canvas(8.6, 3.8) as (figure, axes):
         for k, method in enumerate(methods):
-            scores = [score for fraction in fractions if (score := study.score(method, fraction)) is not None]
+            scores = [score for fraction in fractions if (score := evaluated.score(method, fraction)) is not None]
             x, mean, low, high = np.asarray([(score.label_fraction, score.mean, score.low, score.high) for score in scores]).T
             x = x * 1.025 ** (k - (len(methods) - 1) / 2)
             colour = _colour(method)
@@ -85,21 +87,23 @@ def label_curve(study: Study) -> Picture | None:
         axes.set_xticks(fractions, [f"{100 * fraction:g}%" for fraction in fractions])
         axes.minorticks_off()
         axes.set_xlabel("Share of the training labels")
-        axes.set_ylabel(metric_label(study.metric))
-        _reference(axes, study.chance, horizontal=True)
+        axes.set_ylabel(metric_label(evaluated.metric))
+        _reference(axes, evaluated.chance, horizontal=True)
         axes.grid(axis="y", color="#e7ebef", linewidth=0.8)
         figure.legend(frameon=False, loc="outside right center")
         image, told = png(figure), marks(figure)
     shares = listed(f"{100 * fraction:g}%" for fraction in fractions)
-    alt = f"Line chart of {metric_label(study.metric)} against the share of training labels ({shares}) for {listed(map(method_label, methods))}."
+    alt = f"Line chart of {metric_label(evaluated.metric)} against the share of training labels ({shares}) for {listed(map(method_label, methods))}."
     caption = "Mean over splits and seeds with its 95% interval. Points are moved sideways a little so that bars do not hide one another."
     return Picture(image, alt, caption, round(8.6 * INCH), told)
 
 
-def calibration(study: Study) -> Picture | None:
+def calibration(evaluated: EvaluatedTask) -> Picture | None:
     """Claimed probability against outcome, test sets pooled; None without predictions."""
-    fraction = study.fractions[0]
-    drawn = [(method, *pairs) for method in _shown_methods(study, fraction) if (pairs := _calibration_pairs(study, method, fraction)) is not None]
+    fraction = evaluated.fractions[0]
+    drawn = [
+        (method, *pairs) for method in _shown_methods(evaluated, fraction) if (pairs := _calibration_pairs(evaluated, method, fraction)) is not None
+    ]
     if not drawn:
         return None
     with canvas(7.6, 4.6) as (figure, axes):
@@ -117,7 +121,7 @@ def calibration(study: Study) -> Picture | None:
                 drawn_bins,
                 (f"{method_label(method)}: claimed {said:.3f}, true {was:.3f}, {part:.1%} of the predictions" for said, was, part in parts),
             )
-        two = study.n_classes == 2
+        two = evaluated.n_classes == 2
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="Claimed probability", ylabel="Share of positives" if two else "Share that was right")
         axes.grid(color="#e7ebef", linewidth=0.8)
         figure.legend(frameon=False, loc="outside right center")
@@ -158,16 +162,16 @@ def learning_curves(history: pd.DataFrame) -> Picture | None:
     )
 
 
-def _shown_methods(study: Study, fraction: float) -> list[str]:
+def _shown_methods(evaluated: EvaluatedTask, fraction: float) -> list[str]:
     """Our methods and random weights, the control without edges, the best baseline."""
-    wanted = [method for method in study.methods(fraction) if role(method) in ("pretrained", "scratch") or method == "no_edges"]
-    baseline = study.best_baseline(fraction)
+    wanted = [method for method in evaluated.methods(fraction) if role(method) in ("pretrained", "scratch") or method == "no_edges"]
+    baseline = evaluated.best_baseline(fraction)
     return [*wanted, *([baseline] if baseline else [])]
 
 
-def _three(study: Study, fraction: float) -> list[str]:
+def _three(evaluated: EvaluatedTask, fraction: float) -> list[str]:
     """Our method, random weights, the best baseline: as many as a crowded figure holds."""
-    return [method for method in (study.ours, study.scratch(fraction), study.best_baseline(fraction)) if method is not None]
+    return [method for method in (evaluated.ours, evaluated.scratch(fraction), evaluated.best_baseline(fraction)) if method is not None]
 
 
 def _colour(method: str) -> str:
@@ -195,8 +199,8 @@ def _reference(axes: "Axes", value: float, *, horizontal: bool = False) -> None:
         (axes.axhline if horizontal else axes.axvline)(value, color="#97a1ac", linewidth=1, linestyle=":", zorder=1)
 
 
-def _calibration_pairs(study: Study, method: str, fraction: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
-    frame = study.predictions(method, fraction)
+def _calibration_pairs(evaluated: EvaluatedTask, method: str, fraction: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+    frame = evaluated.predictions(method, fraction)
     if frame.empty:
         return None
     columns = probability_columns(frame)

@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from graphssl.reports.evaluated_task import EvaluatedTask
 from graphssl.reports.names import count, fraction_label, interval, method_phrase, metric_label, number, p_value, protocol_phrase, signed
-from graphssl.reports.study import Study
 from graphssl.statistics.difference import Comparison
 from graphssl.statistics.metrics import LOWER_IS_BETTER
 
@@ -22,20 +22,20 @@ class Headline:
     sentences: tuple[str, ...]
 
 
-def headline(study: Study) -> Headline:
+def headline(evaluated: EvaluatedTask) -> Headline:
     """Word the finding: our method against the best baseline and against the same encoder without pre-training."""
-    fraction, ours = study.fractions[0], study.ours
-    what = f"Predicting {study.task} in {study.results['cohort'].iloc[0]}, {protocol_phrase(study.protocol)}, {fraction_label(fraction)}."
+    fraction, ours = evaluated.fractions[0], evaluated.ours
+    what = f"Predicting {evaluated.task} in {evaluated.results['cohort'].iloc[0]}, {protocol_phrase(evaluated.protocol)}, {fraction_label(fraction)}."
     if ours is None:
-        return Headline("Only baselines were run; nothing can be said about pre-training.", (what, *_baseline_only(study, fraction)))
-    baseline, scratch = study.best_baseline(fraction), study.scratch(fraction)
-    verdict = f"{_against_baseline(study, ours, baseline, fraction)}; {_against_scratch(study, ours, scratch, fraction)}."
-    lines = [what, f"{_capital(method_phrase(ours))} scores {_score(study, ours, fraction)}."]
+        return Headline("Only baselines were run; nothing can be said about pre-training.", (what, *_baseline_only(evaluated, fraction)))
+    baseline, scratch = evaluated.best_baseline(fraction), evaluated.scratch(fraction)
+    verdict = f"{_against_baseline(evaluated, ours, baseline, fraction)}; {_against_scratch(evaluated, ours, scratch, fraction)}."
+    lines = [what, f"{_capital(method_phrase(ours))} scores {_score(evaluated, ours, fraction)}."]
     if baseline:
-        lines.append(_versus(study, ours, baseline, fraction, f"The baseline that did best on these same test folds, {method_phrase(baseline)},"))
+        lines.append(_versus(evaluated, ours, baseline, fraction, f"The baseline that did best on these same test folds, {method_phrase(baseline)},"))
     if scratch:
-        lines.append(_versus(study, ours, scratch, fraction, _capital(method_phrase(scratch))))
-    lines += [_fewer_labels(study, ours, share) for share in study.fractions[1:]]
+        lines.append(_versus(evaluated, ours, scratch, fraction, _capital(method_phrase(scratch))))
+    lines += [_fewer_labels(evaluated, ours, share) for share in evaluated.fractions[1:]]
     return Headline(verdict, tuple(lines))
 
 
@@ -65,58 +65,58 @@ _SCRATCH = {
 }
 
 
-def _against_baseline(study: Study, ours: str, baseline: str | None, fraction: float) -> str:
+def _against_baseline(evaluated: EvaluatedTask, ours: str, baseline: str | None, fraction: float) -> str:
     if baseline is None:
         return "No baseline was run"
-    return _BASELINE[study.verdict(study.compare(ours, baseline, fraction))]
+    return _BASELINE[evaluated.verdict(evaluated.compare(ours, baseline, fraction))]
 
 
-def _against_scratch(study: Study, ours: str, scratch: str | None, fraction: float) -> str:
+def _against_scratch(evaluated: EvaluatedTask, ours: str, scratch: str | None, fraction: float) -> str:
     if scratch is None:
         return "the same encoder from random weights was not run"
-    return _SCRATCH[study.verdict(study.compare(ours, scratch, fraction))]
+    return _SCRATCH[evaluated.verdict(evaluated.compare(ours, scratch, fraction))]
 
 
-def _baseline_only(study: Study, fraction: float) -> list[str]:
-    baseline = study.best_baseline(fraction)
-    return [f"The best of them, {method_phrase(baseline)}, scores {_score(study, baseline, fraction)}."] if baseline else []
+def _baseline_only(evaluated: EvaluatedTask, fraction: float) -> list[str]:
+    baseline = evaluated.best_baseline(fraction)
+    return [f"The best of them, {method_phrase(baseline)}, scores {_score(evaluated, baseline, fraction)}."] if baseline else []
 
 
-def _score(study: Study, method: str, fraction: float) -> str:
-    row = study.score(method, fraction)
+def _score(evaluated: EvaluatedTask, method: str, fraction: float) -> str:
+    row = evaluated.score(method, fraction)
     if row is None or math.isnan(row.mean):
-        return f"no {metric_label(study.metric)}"
-    lower = " (lower is better)" if study.metric in LOWER_IS_BETTER else ""
+        return f"no {metric_label(evaluated.metric)}"
+    lower = " (lower is better)" if evaluated.metric in LOWER_IS_BETTER else ""
     over = f"mean over {count(int(row.n_splits), 'split')}" if row.n_splits > 1 else "one split"
     spread = "" if math.isnan(row.low) else f", 95% interval {interval(row.low, row.high)}"
-    return f"{metric_label(study.metric)} {number(row.mean)}{lower} ({over}{spread})"
+    return f"{metric_label(evaluated.metric)} {number(row.mean)}{lower} ({over}{spread})"
 
 
-def _versus(study: Study, ours: str, other: str, fraction: float, subject: str) -> str:
-    row, comparison = study.score(other, fraction), study.compare(ours, other, fraction)
+def _versus(evaluated: EvaluatedTask, ours: str, other: str, fraction: float, subject: str) -> str:
+    row, comparison = evaluated.score(other, fraction), evaluated.compare(ours, other, fraction)
     scored = f"{subject} scores {number(math.nan if row is None else row.mean)}"
     if comparison is None:
         return f"{scored}; no split has both."
-    return f"{scored}: the difference is {difference_phrase(comparison)}.{_over_subjects(study, ours, other, fraction, comparison)}"
+    return f"{scored}: the difference is {difference_phrase(comparison)}.{_over_subjects(evaluated, ours, other, fraction, comparison)}"
 
 
-def _over_subjects(study: Study, ours: str, other: str, fraction: float, over_splits: Comparison) -> str:
+def _over_subjects(evaluated: EvaluatedTask, ours: str, other: str, fraction: float, over_splits: Comparison) -> str:
     """What the test over subjects says, where it says something else than the test over splits."""
-    if study.metric != "auroc" or "DeLong" in over_splits.test:
+    if evaluated.metric != "auroc" or "DeLong" in over_splits.test:
         return ""
-    found = study.delong(ours, other, fraction)
-    if found is None or study.verdict(found) in ("unknown", study.verdict(over_splits)):
+    found = evaluated.delong(ours, other, fraction)
+    if found is None or evaluated.verdict(found) in ("unknown", evaluated.verdict(over_splits)):
         return ""
     return f" DeLong’s test over the subjects of these test sets, for these trained models, says {difference_phrase(found)}."
 
 
-def _fewer_labels(study: Study, ours: str, fraction: float) -> str:
+def _fewer_labels(evaluated: EvaluatedTask, ours: str, fraction: float) -> str:
     start = f"With {fraction_label(fraction)}"
-    if study.score(ours, fraction) is None:
+    if evaluated.score(ours, fraction) is None:
         return f"{start}, {method_phrase(ours)} was not run."
-    parts = [f"{start}, {method_phrase(ours)} scores {_score(study, ours, fraction)}"]
-    for other in (study.best_baseline(fraction), study.scratch(fraction)):
-        comparison = study.compare(ours, other, fraction)
+    parts = [f"{start}, {method_phrase(ours)} scores {_score(evaluated, ours, fraction)}"]
+    for other in (evaluated.best_baseline(fraction), evaluated.scratch(fraction)):
+        comparison = evaluated.compare(ours, other, fraction)
         if other is not None and comparison is not None:
             parts.append(f"against {method_phrase(other)} the difference is {difference_phrase(comparison)}")
     return "; ".join(parts) + "."

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from graphssl.reports import brain, figures, modalities
 from graphssl.reports.cautions import Caution, cautions
+from graphssl.reports.evaluated_task import EvaluatedTask, read_evaluated
 from graphssl.reports.explained import explanation_sentences
 from graphssl.reports.headline import Headline, headline
 from graphssl.reports.markup import Html, figure, folded, paragraph, pictures, tag, text
 from graphssl.reports.names import fraction_label, interval, listed, method_label, metric_label, number, p_value, signed
-from graphssl.reports.run_folder import RunFolder, read_run, write_page
+from graphssl.reports.run_folder import EvaluationRun, read_run, write_page
 from graphssl.reports.run_page import reproduce, run_page
 from graphssl.reports.selection import read_selection, selection_content
-from graphssl.reports.study import Study, read_study
 from graphssl.reports.tables import (
     affected_pairs,
     audit_table,
@@ -51,11 +51,11 @@ def write_report(run_folder: str | os.PathLike[str], *, ids: bool = False) -> Pa
         DataError: If there are no results, or a file is there and damaged.
     """
     run = read_run(run_folder)
-    study = read_study(run if ids or run.excluded is None else replace(run, excluded=without_ids(run.excluded)))
-    return write_page(study.run.folder, render(study))
+    evaluated = read_evaluated(run if ids or run.excluded is None else replace(run, excluded=without_ids(run.excluded)))
+    return write_page(evaluated.run.folder, render(evaluated))
 
 
-def render(study: Study) -> str:
+def render(evaluated: EvaluatedTask) -> str:
     """The page as text."""
     contents = [
         ("setting", "What was run", _setting),
@@ -67,32 +67,32 @@ def render(study: Study) -> str:
         ("connectome", "What the model looked at", _connectome),
         ("excluded", "What was left out", _excluded),
     ]
-    if read_selection(study.run.folder) is not None:
+    if read_selection(evaluated.run.folder) is not None:
         contents.insert(-1, ("selection", "What was chosen of the pool", _selection))
-    found = headline(study)
-    sections = [(anchor, title, content(study)) for anchor, title, content in contents]
-    last = ("reproduce", "Configuration and versions", reproduce(study.run))
-    return run_page(study.run, found.verdict, [*sections, last], _FOOT, [_lead(found), _cards(study), _warnings(cautions(study))])
+    found = headline(evaluated)
+    sections = [(anchor, title, content(evaluated)) for anchor, title, content in contents]
+    last = ("reproduce", "Configuration and versions", reproduce(evaluated.run))
+    return run_page(evaluated.run, found.verdict, [*sections, last], _FOOT, [_lead(found), _cards(evaluated), _warnings(cautions(evaluated))])
 
 
 def _lead(found: Headline) -> Html:
     return tag("div", *(paragraph(sentence) for sentence in found.sentences), class_="lead")
 
 
-def _cards(study: Study) -> Html:
-    fraction = study.fractions[0]
+def _cards(evaluated: EvaluatedTask) -> Html:
+    fraction = evaluated.fractions[0]
     shown = [
-        (study.ours, "card ours", ""),
-        (study.scratch(fraction), "card", ""),
-        (study.best_baseline(fraction), "card", "Best baseline on these test folds: "),
+        (evaluated.ours, "card ours", ""),
+        (evaluated.scratch(fraction), "card", ""),
+        (evaluated.best_baseline(fraction), "card", "Best baseline on these test folds: "),
     ]
     cards = []
     for method, class_, before in shown:
-        row = None if method is None else study.score(method, fraction)
+        row = None if method is None else evaluated.score(method, fraction)
         if method is None or row is None:
             continue
         spread = interval(row.low, row.high)
-        value = Html(f"{number(row.mean)} <small>{text(metric_label(study.metric))}</small>")
+        value = Html(f"{number(row.mean)} <small>{text(metric_label(evaluated.metric))}</small>")
         below = "no interval" if spread == "–" else f"95% interval {spread}"
         name = f"{before}{method_label(method)}"
         cards.append(tag("div", tag("div", name, class_="name"), tag("div", value, class_="value"), tag("div", below, class_="range"), class_=class_))
@@ -106,51 +106,51 @@ def _warnings(found: list[Caution]) -> Html:
     return tag("aside", tag("h2", "Before you believe the numbers"), tag("ul", *items), class_="cautions", role="note")
 
 
-def _setting(study: Study) -> Iterator[Html]:
-    yield setting(study)
+def _setting(evaluated: EvaluatedTask) -> Iterator[Html]:
+    yield setting(evaluated)
 
 
-def _results(study: Study) -> Iterator[Html]:
-    fraction = study.fractions[0]
-    baseline = study.best_baseline(fraction)
+def _results(evaluated: EvaluatedTask) -> Iterator[Html]:
+    fraction = evaluated.fractions[0]
+    baseline = evaluated.best_baseline(fraction)
     if baseline is not None:
         yield paragraph(
             f"“Best baseline” is the one that scored best on these same test folds ({method_label(baseline)} with {fraction_label(fraction)}); "
             "choosing it after the fact favours the baseline. p values are not corrected for the number of comparisons."
         )
-    for share in study.fractions:
-        if len(study.fractions) > 1:
+    for share in evaluated.fractions:
+        if len(evaluated.fractions) > 1:
             yield tag("h3", fraction_label(share)[:1].upper() + fraction_label(share)[1:])
-        yield results_table(study, share, study.metric)
-        others = study.metrics[1:]
+        yield results_table(evaluated, share, evaluated.metric)
+        others = evaluated.metrics[1:]
         if others:
-            tables = (results_table(study, share, metric) for metric in others if study.rows(share, metric))
+            tables = (results_table(evaluated, share, metric) for metric in others if evaluated.rows(share, metric))
             yield folded(f"Other metrics, {fraction_label(share)}: {listed(map(metric_label, others))}", *tables)
-    if len(study.fractions) > 1:
-        yield fraction_table(study)
-    yield from pictures(figures.label_curve(study))
-    yield from modalities.sections(study)
-    over_subjects = subjects_table(study)
-    yield over_subjects or paragraph(_no_subject_test(study), "soft")
-    if study.run.tuning is not None:
-        yield folded("What tuned methods chose on inner folds", tuning_table(study.run.tuning))
+    if len(evaluated.fractions) > 1:
+        yield fraction_table(evaluated)
+    yield from pictures(figures.label_curve(evaluated))
+    yield from modalities.sections(evaluated)
+    over_subjects = subjects_table(evaluated)
+    yield over_subjects or paragraph(_no_subject_test(evaluated), "soft")
+    if evaluated.run.tuning is not None:
+        yield folded("What tuned methods chose on inner folds", tuning_table(evaluated.run.tuning))
 
 
-def _no_subject_test(study: Study) -> str:
-    if study.run.predictions is None:
+def _no_subject_test(evaluated: EvaluatedTask) -> str:
+    if evaluated.run.predictions is None:
         return "Predictions of single subjects were not kept (predictions.parquet), so there is no test over subjects."
-    if study.n_classes != 2:
+    if evaluated.n_classes != 2:
         return "DeLong’s test over subjects is for two classes; with more, differences are tested over splits only."
     return "There is no test over subjects: predictions hold no pair of methods to compare, or fewer than two subjects of a class in every test set."
 
 
-def _splits(study: Study) -> Iterator[Html]:
-    yield from pictures(figures.forest(study))
-    yield split_table(study, study.fractions[0])
+def _splits(evaluated: EvaluatedTask) -> Iterator[Html]:
+    yield from pictures(figures.forest(evaluated))
+    yield split_table(evaluated, evaluated.fractions[0])
 
 
-def _calibration(study: Study) -> Iterator[Html]:
-    picture = figures.calibration(study)
+def _calibration(evaluated: EvaluatedTask) -> Iterator[Html]:
+    picture = figures.calibration(evaluated)
     yield (
         figure(picture)
         if picture
@@ -158,27 +158,27 @@ def _calibration(study: Study) -> Iterator[Html]:
     )
 
 
-def _audits(study: Study) -> Iterator[Html]:
-    fraction = study.fractions[0]
-    yield audit_table(study) or paragraph("Neither shuffled labels nor a site probe were run.", "soft")
-    found = study.compare(study.ours, "no_edges", fraction) if study.ours and study.score("no_edges", fraction) is not None else None
+def _audits(evaluated: EvaluatedTask) -> Iterator[Html]:
+    fraction = evaluated.fractions[0]
+    yield audit_table(evaluated) or paragraph("Neither shuffled labels nor a site probe were run.", "soft")
+    found = evaluated.compare(evaluated.ours, "no_edges", fraction) if evaluated.ours and evaluated.score("no_edges", fraction) is not None else None
     if found is None:
         yield paragraph("The encoder was not scored with its edges removed.", "soft")
         return
     p = f", p {p_value(found.p_value)}" if found.p_value == found.p_value else ""
     yield paragraph(
-        f"Removing the edges changes the {metric_label(study.metric)} of the encoder by {signed(-found.difference)} "
+        f"Removing the edges changes the {metric_label(evaluated.metric)} of the encoder by {signed(-found.difference)} "
         f"(95% interval {interval(-found.high, -found.low, sign=True)}{p})."
     )
 
 
-def _learning(study: Study) -> Iterator[Html]:
-    picture = None if study.run.history is None else figures.learning_curves(study.run.history)
+def _learning(evaluated: EvaluatedTask) -> Iterator[Html]:
+    picture = None if evaluated.run.history is None else figures.learning_curves(evaluated.run.history)
     yield figure(picture) if picture else paragraph("The course of the training was not recorded (history.csv).", "soft")
 
 
-def _connectome(study: Study) -> Iterator[Html]:
-    run = study.run
+def _connectome(evaluated: EvaluatedTask) -> Iterator[Html]:
+    run = evaluated.run
     if run.connectome is None:
         yield paragraph("The model was not explained (explain/connectome.npz).", "soft")
     else:
@@ -190,7 +190,7 @@ def _connectome(study: Study) -> Iterator[Html]:
     yield from _saliency(run)
 
 
-def _saliency(run: RunFolder) -> Iterator[Html]:
+def _saliency(run: EvaluationRun) -> Iterator[Html]:
     affected = affected_pairs(run)
     if affected is not None and run.network_pairs is not None:
         ranked = run.network_pairs.sort_values("rank")
@@ -214,15 +214,15 @@ def _saliency(run: RunFolder) -> Iterator[Html]:
         yield folded("Randomised layers", randomisation_table(stages))
 
 
-def _selection(study: Study) -> Iterator[Html]:
-    found = read_selection(study.run.folder)
+def _selection(evaluated: EvaluatedTask) -> Iterator[Html]:
+    found = read_selection(evaluated.run.folder)
     if found is not None:
         yield paragraph("For all subjects at once; for each split, subjects were chosen by its training subjects alone.")
         yield from selection_content(found)
 
 
-def _excluded(study: Study) -> Iterator[Html]:
-    excluded = study.run.excluded
+def _excluded(evaluated: EvaluatedTask) -> Iterator[Html]:
+    excluded = evaluated.run.excluded
     if excluded is None:
         yield paragraph("The list of what was left out was not kept (excluded.csv).", "soft")
     elif excluded.empty:

@@ -45,7 +45,7 @@ class Connectome:
 
 
 @dataclass(frozen=True, eq=False)
-class RunFolder:
+class EvaluationRun:
     """A run folder in memory; parts that are absent are `None`.
 
     Attributes:
@@ -108,7 +108,7 @@ def write_page(run_folder: Path, page: str, name: str = "report.html") -> Path:
     return run_folder / name
 
 
-def read_run(folder: str | os.PathLike[str]) -> RunFolder:
+def read_run(folder: str | os.PathLike[str]) -> EvaluationRun:
     """Read a run folder.
 
     Args:
@@ -125,7 +125,7 @@ def read_run(folder: str | os.PathLike[str]) -> RunFolder:
     if results.empty:
         raise DataError(f"Expected results in {path / 'results.jsonl'}, found an empty file. Run `graphssl evaluate` again.")
     explain = path / "explain"
-    return RunFolder(
+    return EvaluationRun(
         folder=path,
         manifest=manifest,
         results=results,

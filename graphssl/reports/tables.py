@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from graphssl.reports.evaluated_task import EvaluatedTask, Score, audits, n_sites, site_probes
 from graphssl.reports.markup import Html, facts, folded, paragraph, strip, table, tag, text
 from graphssl.reports.names import count, interval, listed, method_label, metric_label, number, p_value, role, signed
-from graphssl.reports.run_folder import RunFolder
-from graphssl.reports.study import Score, Study, audits, n_sites, site_probes
+from graphssl.reports.run_folder import EvaluationRun
 from graphssl.statistics.difference import Comparison
 from graphssl.statistics.metrics import LOWER_IS_BETTER
 
@@ -18,13 +18,13 @@ _MOST_EXCLUDED = 200
 _EXPLAINED = " Stability is the share of refitted models in which it is among the top tenth."
 
 
-def results_table(study: Study, fraction: float, metric: str) -> Html:
+def results_table(evaluated: EvaluatedTask, fraction: float, metric: str) -> Html:
     """Methods with their score, interval, spread and paired differences, at one label fraction and for one metric."""
-    order = study.methods(fraction)
-    scores = sorted(study.rows(fraction, metric), key=lambda score: order.index(score.method) if score.method in order else len(order))
-    baseline, scratch = study.best_baseline(fraction, metric), study.scratch(fraction)
-    tested = metric == study.metric and study.run.predictions is not None
-    bounds, reference = _bounds(scores), study.chance if metric == study.metric else math.nan
+    order = evaluated.methods(fraction)
+    scores = sorted(evaluated.rows(fraction, metric), key=lambda score: order.index(score.method) if score.method in order else len(order))
+    baseline, scratch = evaluated.best_baseline(fraction, metric), evaluated.scratch(fraction)
+    tested = metric == evaluated.metric and evaluated.run.predictions is not None
+    bounds, reference = _bounds(scores), evaluated.chance if metric == evaluated.metric else math.nan
     body = [
         [
             method_label(score.method),
@@ -33,9 +33,9 @@ def results_table(study: Study, fraction: float, metric: str) -> Html:
             strip(score.mean, score.low, score.high, bounds, reference),
             number(score.sd),
             interval(score.min, score.max) if score.n_splits > 1 else "–",
-            *([p_value(study.chance_p_value(score.method, fraction))] if tested else []),
-            _difference(study, score.method, scratch, fraction, metric),
-            _difference(study, score.method, baseline, fraction, metric),
+            *([p_value(evaluated.chance_p_value(score.method, fraction))] if tested else []),
+            _difference(evaluated, score.method, scratch, fraction, metric),
+            _difference(evaluated, score.method, baseline, fraction, metric),
         ]
         for score in scores
     ]
@@ -43,22 +43,22 @@ def results_table(study: Study, fraction: float, metric: str) -> Html:
     permuted = ["p, labels permuted"] if tested else []
     head = ["Method", metric_label(metric), "95% interval", "", "SD", "Range", *permuted, "Against random weights", against]
     better = "lower is better" if metric in LOWER_IS_BETTER else "higher is better"
-    ours = [k for k, score in enumerate(scores) if score.method == study.ours]
+    ours = [k for k, score in enumerate(scores) if score.method == evaluated.ours]
     return table(head, body, caption=f"{metric_label(metric)}, {better}. {_reading(scores)}", numeric=(1, 2, 4, 5, 6)[: 4 + tested], strong=ours)
 
 
-def subjects_table(study: Study) -> Html | None:
+def subjects_table(evaluated: EvaluatedTask) -> Html | None:
     """AUROC differences over subjects by DeLong's test; None where predictions do not allow it."""
     body: list[list[object]] = []
-    for fraction in study.fractions:
-        rivals = [study.scratch(fraction), study.best_baseline(fraction, "auroc")]
-        for method in study.methods(fraction):
+    for fraction in evaluated.fractions:
+        rivals = [evaluated.scratch(fraction), evaluated.best_baseline(fraction, "auroc")]
+        for method in evaluated.methods(fraction):
             if role(method) not in ("pretrained", "scratch"):
                 continue
             for rival in rivals:
-                found = study.delong(method, rival, fraction)
+                found = evaluated.delong(method, rival, fraction)
                 if found is not None and rival is not None:
-                    cells = _cells(study, found)
+                    cells = _cells(evaluated, found)
                     body.append([f"{100 * fraction:g}%", method_label(method), method_label(rival), *cells, f"{found.n:,}".replace(",", " ")])
     if not body:
         return None
@@ -70,10 +70,10 @@ def subjects_table(study: Study) -> Html | None:
     return table(head, body, caption=said, numeric=(3, 4, 5, 6))
 
 
-def split_table(study: Study, fraction: float) -> Html:
+def split_table(evaluated: EvaluatedTask, fraction: float) -> Html:
     """Score of every method in every test set."""
-    rows = study.results[(study.results["label_fraction"] == fraction) & (study.results["metric"] == study.metric)]
-    methods = [method for method in study.methods(fraction) if method in set(rows["method"])]
+    rows = evaluated.results[(evaluated.results["label_fraction"] == fraction) & (evaluated.results["metric"] == evaluated.metric)]
+    methods = [method for method in evaluated.methods(fraction) if method in set(rows["method"])]
     values = rows.groupby(["split", "method"])["value"].mean()
     sizes = rows.groupby("split")["n_test"].mean()
     body: list[list[object]] = [
@@ -81,37 +81,38 @@ def split_table(study: Study, fraction: float) -> Html:
         for split in sorted(sizes.index, key=str)
     ]
     head = ["Test set", "Subjects", *map(method_label, methods)]
-    return table(head, body, caption=f"{metric_label(study.metric)} in each test set, mean over seeds.", numeric=range(1, len(head)))
+    return table(head, body, caption=f"{metric_label(evaluated.metric)} in each test set, mean over seeds.", numeric=range(1, len(head)))
 
 
-def audit_table(study: Study) -> Html | None:
+def audit_table(evaluated: EvaluatedTask) -> Html | None:
     """Shuffled labels and site probe; None where neither was run."""
-    sites = n_sites(study.run)
+    sites = n_sites(evaluated.run)
     chance = 1 / sites if sites else math.nan
     body: list[list[object]] = [
-        ["Labels shuffled", method_label(score.method.partition("|")[0]), *_score_cells(score), number(study.chance)] for score in audits(study)
+        ["Labels shuffled", method_label(score.method.partition("|")[0]), *_score_cells(score), number(evaluated.chance)]
+        for score in audits(evaluated)
     ]
-    body += [["Site read from", _probe_label(score.method), *_score_cells(score), number(chance)] for score in site_probes(study)]
+    body += [["Site read from", _probe_label(score.method), *_score_cells(score), number(chance)] for score in site_probes(evaluated)]
     if not body:
         return None
     said = (
-        f"Shuffled labels: {metric_label(study.metric)}, must be at chance. "
+        f"Shuffled labels: {metric_label(evaluated.metric)}, must be at chance. "
         f"Site probe: balanced accuracy of a linear model, the nearer to chance the better."
     )
     return table(["Audit", "Of", "Score", "95% interval", "Chance"], body, caption=said, numeric=(2, 3, 4))
 
 
-def fraction_table(study: Study) -> Html:
+def fraction_table(evaluated: EvaluatedTask) -> Html:
     """Score of every method by share of the training labels."""
-    shares = sorted(study.fractions)
-    methods = list(dict.fromkeys(method for share in study.fractions for method in study.methods(share)))
+    shares = sorted(evaluated.fractions)
+    methods = list(dict.fromkeys(method for share in evaluated.fractions for method in evaluated.methods(share)))
     body: list[list[object]] = []
     for method in methods:
-        scores = [study.score(method, share) for share in shares]
+        scores = [evaluated.score(method, share) for share in shares]
         body.append([method_label(method), *("–" if score is None else number(score.mean) for score in scores)])
     head = ["Method", *(f"{100 * share:g}%" for share in shares)]
-    said = f"{metric_label(study.metric)} by share of the training labels, mean over splits and seeds; the intervals stand in the tables below."
-    return table(head, body, caption=said, numeric=range(1, len(head)), strong=[k for k, method in enumerate(methods) if method == study.ours])
+    said = f"{metric_label(evaluated.metric)} by share of the training labels, mean over splits and seeds; the intervals stand in the tables below."
+    return table(head, body, caption=said, numeric=range(1, len(head)), strong=[k for k, method in enumerate(methods) if method == evaluated.ours])
 
 
 def tuning_table(tuning: pd.DataFrame) -> Html:
@@ -169,7 +170,7 @@ def network_table(pairs: pd.DataFrame, affected: set[frozenset[str]] | None) -> 
     return table(head, body, caption=f"The {len(top)} most salient of {len(pairs)} pairs of networks.", numeric=(1, 2), strong=strong)
 
 
-def affected_pairs(run: RunFolder) -> set[frozenset[str]] | None:
+def affected_pairs(run: EvaluationRun) -> set[frozenset[str]] | None:
     """Pairs of networks a simulated disease acts on; None where the truth is not known."""
     if run.truth is None or not isinstance(run.truth.get("affected"), list):
         return None
@@ -199,30 +200,30 @@ def without_ids(excluded: pd.DataFrame) -> pd.DataFrame:
 _OF_NO_PATIENT = ("column", "code", "table")
 
 
-def setting(study: Study) -> Html:
+def setting(evaluated: EvaluatedTask) -> Html:
     """What was run on what."""
-    run, cohort, protocol = study.run, study.run.part("cohort"), study.run.part("protocol")
+    run, cohort, protocol = evaluated.run, evaluated.run.part("cohort"), evaluated.run.part("protocol")
     classes = run.part("task").get("classes") or []
-    seeds = sorted(study.results["seed"].unique().tolist())
+    seeds = sorted(evaluated.results["seed"].unique().tolist())
     kept = cohort.get("n_subjects")
     pairs = [
         (
             "Cohort",
-            f"{cohort.get('name', study.results['cohort'].iloc[0])}{f', {kept:,} subjects'.replace(',', ' ', 0) if isinstance(kept, int) else ''}",
+            f"{cohort.get('name', evaluated.results['cohort'].iloc[0])}{f', {kept:,} subjects' if isinstance(kept, int) else ''}",
         ),
         ("Data hash", cohort.get("hash", "not recorded")),
-        ("Target", f"{study.task}{_targets(cohort, study.task)}"),
+        ("Target", f"{evaluated.task}{_targets(cohort, evaluated.task)}"),
         (
             "Classes",
             f"{listed(map(str, classes))} (the last one counts as positive)" if len(classes) == 2 else listed(map(str, classes)) or "not recorded",
         ),
         ("Sites", listed((f"{site} {n}" for site, n in (cohort.get("sites") or {}).items()), most=30) or "not recorded"),
         ("Atlases", _atlases(cohort) or "not recorded"),
-        ("Protocol", f"{study.protocol.replace('_', ' ')}, {count(study.results['split'].nunique(), 'split')}"),
+        ("Protocol", f"{evaluated.protocol.replace('_', ' ')}, {count(evaluated.results['split'].nunique(), 'split')}"),
         ("Splits hash", protocol.get("splits_hash", "not recorded")),
-        ("Labels used", ", ".join(f"{100 * fraction:g}%" for fraction in study.fractions)),
+        ("Labels used", ", ".join(f"{100 * fraction:g}%" for fraction in evaluated.fractions)),
         ("Seeds", listed(map(str, seeds), most=20)),
-        ("Fit time", f"{study.results.drop_duplicates(['method', 'split', 'seed', 'label_fraction'])['seconds'].sum() / 60:.1f} minutes in all"),
+        ("Fit time", f"{evaluated.results.drop_duplicates(['method', 'split', 'seed', 'label_fraction'])['seconds'].sum() / 60:.1f} minutes in all"),
         ("Machine", f"{run.manifest.get('device', 'not recorded')}, {count(int(run.manifest.get('threads', 1)), 'thread')}"),
     ]
     return facts(pairs)
@@ -249,11 +250,11 @@ def _reading(scores: list[Score]) -> str:
     return "One split and no predictions: no interval can be given."
 
 
-def _difference(study: Study, method: str, other: str | None, fraction: float, metric: str) -> Html | str:
-    found = study.compare(method, other, fraction, metric)
+def _difference(evaluated: EvaluatedTask, method: str, other: str | None, fraction: float, metric: str) -> Html | str:
+    found = evaluated.compare(method, other, fraction, metric)
     if found is None:
         return ""
-    verdict = study.verdict(found, metric)
+    verdict = evaluated.verdict(found, metric)
     words = {"better": "better", "worse": "worse"}.get(verdict, "")
     shown = tag("span", signed(found.difference), class_=words, title=words) if words else Html(signed(found.difference))
     if math.isnan(found.low):
@@ -263,8 +264,8 @@ def _difference(study: Study, method: str, other: str | None, fraction: float, m
     return Html(f'{shown}<br><span class="range">{text(rest)}</span>')
 
 
-def _cells(study: Study, found: Comparison) -> list[object]:
-    verdict = study.verdict(found, "auroc")
+def _cells(evaluated: EvaluatedTask, found: Comparison) -> list[object]:
+    verdict = evaluated.verdict(found, "auroc")
     difference = tag("span", signed(found.difference), class_=verdict) if verdict in ("better", "worse") else signed(found.difference)
     return [difference, interval(found.low, found.high, sign=True), p_value(found.p_value)]
 

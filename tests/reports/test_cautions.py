@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from graphssl.reports.cautions import Caution, cautions
+from graphssl.reports.evaluated_task import read_evaluated
 from graphssl.reports.run_folder import read_run
-from graphssl.reports.study import read_study
 
 Make = Callable[[], Any]
 SITES = "abcdef"
@@ -35,7 +35,7 @@ def probe(run: Any, value: float) -> Any:
 
 
 def found(run: Any, **manifest: Any) -> dict[str, Caution]:
-    return {caution.kind: caution for caution in cautions(read_study(read_run(run.write(**manifest))))}
+    return {caution.kind: caution for caution in cautions(read_evaluated(read_run(run.write(**manifest))))}
 
 
 def without(run: Any, method: str) -> Any:

@@ -11,9 +11,9 @@ import pytest
 
 from graphssl.reports import brain, figures
 from graphssl.reports.canvas import DPI, canvas, png
+from graphssl.reports.evaluated_task import read_evaluated
 from graphssl.reports.markup import Picture
-from graphssl.reports.run_folder import Connectome, RunFolder, read_run
-from graphssl.reports.study import read_study
+from graphssl.reports.run_folder import Connectome, EvaluationRun, read_run
 
 Make = Callable[[], Any]
 
@@ -28,7 +28,7 @@ def size(picture: Picture | None) -> tuple[int, int]:
 
 
 @pytest.fixture(scope="module")
-def run(rich_run: Path) -> RunFolder:
+def run(rich_run: Path) -> EvaluationRun:
     return read_run(rich_run)
 
 
@@ -41,24 +41,24 @@ def test_a_canvas_leaves_pyplot_alone() -> None:
     assert pyplot is None or pyplot.get_fignums() == []
 
 
-def test_scores_are_drawn(run: RunFolder) -> None:
-    study = read_study(run)
-    assert size(figures.forest(study))[0] == round(8.6 * DPI)
-    assert size(figures.label_curve(study))[1] == round(3.8 * DPI)
-    assert size(figures.calibration(study))[1] == round(4.6 * DPI)
-    forest = figures.forest(study)
+def test_scores_are_drawn(run: EvaluationRun) -> None:
+    evaluated = read_evaluated(run)
+    assert size(figures.forest(evaluated))[0] == round(8.6 * DPI)
+    assert size(figures.label_curve(evaluated))[1] == round(3.8 * DPI)
+    assert size(figures.calibration(evaluated))[1] == round(4.6 * DPI)
+    forest = figures.forest(evaluated)
     assert forest is not None
-    mean = study.score("pretrained", 1.0)
+    mean = evaluated.score("pretrained", 1.0)
     assert mean is not None
     assert f"Pre-trained encoder {mean.mean:.3f}" in forest.alt
 
 
-def test_every_figure_of_scores_tells_its_numbers(run: RunFolder) -> None:
-    study, history = read_study(run), run.history
+def test_every_figure_of_scores_tells_its_numbers(run: EvaluationRun) -> None:
+    evaluated, history = read_evaluated(run), run.history
     assert history is not None
-    drawn = {draw.__name__: draw(study) for draw in (figures.forest, figures.label_curve, figures.calibration)}
+    drawn = {draw.__name__: draw(evaluated) for draw in (figures.forest, figures.label_curve, figures.calibration)}
     told = {name: [mark.told for mark in picture.marks] for name, picture in drawn.items() if picture is not None}
-    mean = study.score("pretrained", 1.0)
+    mean = evaluated.score("pretrained", 1.0)
     assert mean is not None
     assert f"Mean over test sets, Pre-trained encoder: {mean.mean:.3f}, 95% interval {mean.low:.3f} to {mean.high:.3f}" in told["forest"]
     assert any(f": {mean.mean:.3f}, 95% interval" in line and "labels" in line for line in told["label_curve"])
@@ -70,7 +70,7 @@ def test_every_figure_of_scores_tells_its_numbers(run: RunFolder) -> None:
     assert any(re.fullmatch(r"Epoch \d+, validation: [\d.]+", mark.told) for mark in losses.marks)
 
 
-def test_figures_of_the_brain_name_their_regions(run: RunFolder) -> None:
+def test_figures_of_the_brain_name_their_regions(run: EvaluationRun) -> None:
     assert run.connectome is not None
     assert run.regions is not None
     names, n = set(run.regions["name"]), len(run.connectome.labels)
@@ -83,19 +83,19 @@ def test_figures_of_the_brain_name_their_regions(run: RunFolder) -> None:
 
 
 def test_what_cannot_be_drawn_is_not(fake_run: Make) -> None:
-    study = read_study(read_run(fake_run().method("pretrained", {"hold-out": 0.7}).write()))
-    assert figures.forest(study) is None
-    assert figures.label_curve(study) is None
-    assert figures.calibration(study) is None
+    evaluated = read_evaluated(read_run(fake_run().method("pretrained", {"hold-out": 0.7}).write()))
+    assert figures.forest(evaluated) is None
+    assert figures.label_curve(evaluated) is None
+    assert figures.calibration(evaluated) is None
 
 
 def test_more_than_two_classes_are_calibrated_by_the_largest(fake_run: Make) -> None:
     run = fake_run().predicted({"pretrained": 1.0}, n_classes=3, seeds=(0,))
-    study = read_study(read_run(run.write(task={"target": "diagnosis", "classes": ["a", "b", "c"]})))
-    assert size(figures.calibration(study))[0] > 0
+    evaluated = read_evaluated(read_run(run.write(task={"target": "diagnosis", "classes": ["a", "b", "c"]})))
+    assert size(figures.calibration(evaluated))[0] > 0
 
 
-def test_learning_curves(run: RunFolder) -> None:
+def test_learning_curves(run: EvaluationRun) -> None:
     history = run.history
     assert history is not None
     assert size(figures.learning_curves(history))[0] == round(9.6 * DPI)
@@ -105,7 +105,7 @@ def test_learning_curves(run: RunFolder) -> None:
     assert figures.learning_curves(history.head(0)) is None
 
 
-def test_regions_are_ordered_by_network(run: RunFolder) -> None:
+def test_regions_are_ordered_by_network(run: EvaluationRun) -> None:
     assert run.connectome is not None
     matrix = brain.connectome_matrix(run.connectome, run.regions)
     assert size(matrix)[0] == round(6.2 * DPI)
@@ -113,7 +113,7 @@ def test_regions_are_ordered_by_network(run: RunFolder) -> None:
     assert "in the order of the atlas" in brain.connectome_matrix(run.connectome, None).caption
 
 
-def test_the_strongest_connections_are_drawn_and_their_signs_explained(run: RunFolder) -> None:
+def test_the_strongest_connections_are_drawn_and_their_signs_explained(run: EvaluationRun) -> None:
     assert run.connectome is not None
     edges = brain.glass_edges(replace(run.connectome, edges=-run.connectome.edges))
     assert size(edges)[0] == round(9.6 * DPI)

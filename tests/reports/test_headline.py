@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from graphssl.reports.evaluated_task import read_evaluated
 from graphssl.reports.headline import difference_phrase, headline
 from graphssl.reports.run_folder import read_run
-from graphssl.reports.study import read_study
 from graphssl.statistics.difference import Comparison
 
 Make = Callable[[], Any]
@@ -23,7 +23,7 @@ def noisy(value: float) -> dict[str, float]:
 
 
 def found(run: Any) -> Any:
-    return headline(read_study(read_run(run.write())))
+    return headline(read_evaluated(read_run(run.write())))
 
 
 @pytest.mark.parametrize(

@@ -1,164 +1,138 @@
-import math
-from collections.abc import Callable
-from typing import Any
+"""The report of a study, made of a table that was planted."""
 
+import json
+
+import numpy as np
+import pandas as pd
 import pytest
 
-from graphssl.errors import DataError
-from graphssl.reports.run_folder import read_run
-from graphssl.reports.study import Study, audits, n_sites, read_study, site_probes
-from graphssl.statistics.compare import paired_comparison
-from graphssl.statistics.difference import Comparison
-from graphssl.statistics.metrics import bootstrap_interval
+from graphssl.errors import DataError, RunFolderError
+from graphssl.reports import is_study_run, write_study_report
+from graphssl.reports.canvas import canvas
+from graphssl.reports.study import _alike, _in_order, read_study_run, study_differences
 
-Make = Callable[[], Any]
-
-
-def study_of(run: Any, **manifest: Any) -> Study:
-    return read_study(read_run(run.write(**manifest)))
+AXES = {"start": ["scratch", "contrast"], "shots": ["1", "5", "10"], "width": ["8", "16"]}
+QUESTION = {"title": "Does it help <b>?", "axes": {"start": None, "shots": None}, "compare": {"start": "scratch"}, "along": "shots"}
 
 
-def test_the_question_is_that_of_the_manifest(fake_run: Make) -> None:
-    run = fake_run().method("pretrained", {"a": 0.7, "b": 0.8}, task="sex").method("pretrained", {"a": 0.6, "b": 0.9})
-    run.method("pretrained", {"x": 0.3}, task="site_probe", metric="balanced_accuracy").method("pretrained|shuffled_labels", {"a": 0.5})
-    study = study_of(run)
-    assert (study.task, study.protocol, study.metric) == ("diagnosis", "leave_one_site_out", "auroc")
-    assert study.results["method"].unique().tolist() == ["pretrained"]
-    assert study_of(run, task={}).task == "sex"  # the first one where the manifest does not say
-    assert [score.method for score in audits(study)] == ["pretrained|shuffled_labels"]
-    assert [score.mean for score in site_probes(study)] == [0.3]
+@pytest.fixture
+def run(tmp_path):
+    rows, curves = [], []
+    for start, shots, width, fold in np.array(np.meshgrid(AXES["start"], AXES["shots"], AXES["width"], range(3))).T.reshape(-1, 4):
+        levels = {"part": "images", "start": start, "shots": shots, "width": width, "split": f"fold-{fold}", "seed": 0}
+        value = 1 - 0.5 * float(shots) ** -0.4 + 0.02 * int(fold) + (0.1 + 0.01 * int(fold)) * (start == "contrast")
+        counts = {"n_labelled": 2 * int(shots), "n_rarest": int(shots), "n_pretrained": 0, "n_train": 100, "n_test": 50, "seconds": 1.0}
+        rows.append({**levels, "metric": "auroc", "value": value, **counts})
+        curves += [{**levels, "step": step, "train_loss": 1.0, "validation_score": value * step / 30} for step in (10, 20, 30)]
+    pd.DataFrame(rows).to_csv(tmp_path / "study.csv", index=False)
+    pd.DataFrame(curves).to_csv(tmp_path / "curves.csv", index=False)
+    pd.DataFrame({"part": ["images"], "start": ["contrast"], "why": ["too few subjects"]}).to_csv(tmp_path / "left_out.csv", index=False)
+    question = {**QUESTION, "metrics": None, "law": "n_labelled", "curves": True}
+    shown = {"name": "study", "parts": {"images": {"metrics": ["auroc"], "axes": AXES, "questions": [question]}}}
+    (tmp_path / "study.json").write_text(json.dumps(shown))
+    (tmp_path / "manifest.json").write_text(json.dumps({"command": "graphssl evaluate", "versions": {"graphssl": "0.1"}}))
+    return tmp_path
 
 
-def test_the_deciding_metric(fake_run: Make) -> None:
-    run = fake_run().method("pretrained", {"a": 0.7, "b": 0.8}, metric="brier").method("pretrained", {"a": 0.7, "b": 0.8}, metric="balanced_accuracy")
-    study = study_of(run, task={"target": "diagnosis", "classes": ["a", "b", "c"]})
-    assert study.metrics == ("balanced_accuracy", "brier")
-    assert study.chance == pytest.approx(1 / 3)
-    assert math.isnan(study_of(fake_run().method("pretrained", {"a": 0.7}, metric="f1")).chance)
+def test_the_page_says_what_the_table_says(run):
+    page = write_study_report(run).read_text(encoding="utf-8")
+    assert "12 cells: of 3 paired differences in AUROC, 3 are above zero, 0 below, and 0 leave it open." in page
+    assert "Does it help &lt;b&gt;?" in page
+    assert "+0.110" in page
+    assert page.count("<img") == 2  # the question and its curves
+    assert "Exponent b" in page
+    assert "Steps to 95%" in page
+    assert "too few subjects" in page
+    assert 'src="http' not in page
 
 
-def test_methods_are_in_order_of_their_role(fake_run: Make) -> None:
-    run = fake_run()
-    for method, value in (
-        ("majority", 0.5),
-        ("ridge_tangent", 0.7),
-        ("logistic_correlation", 0.8),
-        ("no_edges", 0.6),
-        ("scratch", 0.6),
-        ("pretrained", 0.7),
-    ):
-        run.method(method, {"a": value, "b": value})
-    run.method("covariates", {"a": math.nan, "b": math.nan})
-    assert study_of(run).methods(1.0) == ["pretrained", "scratch", "no_edges", "logistic_correlation", "ridge_tangent", "covariates", "majority"]
+def test_questions_are_asked_at_the_first_level_of_what_they_do_not_name(run):
+    study = read_study_run(run)
+    rows = study.question_table("images", study.shown["parts"]["images"]["questions"][0])
+    assert "width" not in rows
+    assert len(rows) == 2 * 3 * 3
+    found = study_differences(study)
+    assert found["difference"].tolist() == pytest.approx([0.11] * 3)
+    assert found["question"].eq(QUESTION["title"]).all()
 
 
-def test_the_best_baseline_is_a_linear_one_where_there_is_one(fake_run: Make) -> None:
-    run = fake_run().method("pretrained", {"a": 0.9, "b": 0.9}).method("covariates", {"a": 0.8, "b": 0.8})
-    assert study_of(run).best_baseline(1.0) == "covariates"
-    run.method("ridge_tangent", {"a": 0.6, "b": 0.6}).method("logistic_tangent", {"a": 0.7, "b": 0.7}).method("gcn", {"a": 0.95, "b": 0.95})
-    run.method("ridge_tangent", {"a": 0.1, "b": 0.1}, metric="brier").method("logistic_tangent", {"a": 0.2, "b": 0.2}, metric="brier")
-    study = study_of(run)
-    assert study.best_baseline(1.0) == "logistic_tangent"
-    assert study.best_baseline(1.0, "brier") == "ridge_tangent"  # lower is better
-    assert study.best_baseline(0.5) is None
+def test_a_reference_that_was_left_out_is_said(run):
+    table = pd.read_csv(run / "study.csv")
+    table[table["start"] != "scratch"].to_csv(run / "study.csv", index=False)
+    page = write_study_report(run).read_text(encoding="utf-8")
+    assert "Nothing to compare with: start scratch was left out." in page
+    assert "no comparison has an interval" in page
 
 
-def test_ours_is_the_fine_tuned_encoder_or_what_comes_nearest(fake_run: Make) -> None:
-    run = fake_run().method("pretrained_probe", {"a": 0.9}).method("ridge_tangent", {"a": 0.6})
-    assert study_of(run).ours == "pretrained_probe"
-    assert study_of(run.method("pretrained", {"a": 0.5})).ours == "pretrained"
-    assert study_of(fake_run().method("ridge_tangent", {"a": 0.6})).ours is None
+def test_other_folders_and_damaged_ones(run, tmp_path):
+    assert is_study_run(run)
+    assert not is_study_run(tmp_path / "none")
+    with pytest.raises(RunFolderError, match="Expected a run folder at .*none, found none. Give the folder of a study"):
+        read_study_run(tmp_path / "none")
+    for text in ("{", '{"parts": {"images": []}}', '{"axes": {}}'):
+        (run / "study.json").write_text(text)
+        with pytest.raises(DataError, match=r"Expected .*study\.json whole, found a damaged file"):
+            read_study_run(run)
 
 
-def test_differences_are_those_of_the_statistics(fake_run: Make) -> None:
-    run = fake_run().method("pretrained", {"a": 0.9, "b": 0.8, "c": 0.8}).method("scratch", {"a": 0.7, "b": 0.7, "c": 0.75})
-    study = study_of(run)
-    assert study.compare("pretrained", "scratch", 1.0) == paired_comparison(study.results, "pretrained", "scratch")
-    assert study.compare("pretrained", "pretrained", 1.0) is None
-    assert study.compare("pretrained", None, 1.0) is None
-    assert study.compare("pretrained", "absent", 1.0) is None
-    assert study.compare("pretrained", "scratch", 0.5) is None
+def test_numbers_are_drawn_from_low_to_high_and_words_after_them():
+    assert _in_order(["full", "100", "5", "0.5", "none"]) == ["0.5", "5", "100", "full", "none"]
 
 
-def test_intervals_end_where_the_metric_does(fake_run: Make) -> None:
-    run = fake_run().method("pretrained", {"a": 0.9, "b": 0.7}).method("scratch", {"a": 0.1, "b": 0.8})
-    for method in ("pretrained", "scratch"):
-        run.method(method, {"a": 0.9, "b": 0.1 + len(method) / 100}, metric="loss")
-    study = study_of(run)
-    score, found = study.score("pretrained", 1.0), study.compare("pretrained", "scratch", 1.0)
-    assert score is not None
-    assert found is not None
-    assert score.low == 0  # 0.8 ± 1.27
-    assert score.high == 1
-    assert (found.low, found.high) == (-1, 1)
-    other = study.score("pretrained", 1.0, "loss")  # of a metric that is not known nothing is cut
-    assert other is not None
-    assert other.high > 1
-    assert other.low < 0
+def test_the_answer_in_words_says_what_the_intervals_say(run):
+    page = write_study_report(run).read_text(encoding="utf-8")
+    assert "12 cells on 3 splits, each with 1 seed; 100 subjects to train on and 50 to test on in each split. With one seed, what other" in page
+    assert "AUROC against scratch; 3 splits, 1 seed:" in page
+    half = 4.302653 * 0.01 * (1 / 3 + 50 / 100) ** 0.5
+    interval = f"+{0.11 - half:.3f} to +{0.11 + half:.3f}"
+    told = f"higher: +0.110 on average over 3 cells (95% interval {interval}). Cell by cell, the interval lies above zero in 3 of 3, below it in 0."
+    assert f"<li><b>contrast</b>: {told}</li>" in page
+    table = pd.read_csv(run / "study.csv")
+    table["value"] += (table["start"] == "contrast") * np.where(table["split"] == "fold-0", 0.2, -0.2)
+    table.to_csv(run / "study.csv", index=False)
+    assert "no difference is shown: " in write_study_report(run).read_text(encoding="utf-8")
+    table[table["split"] == "fold-0"].to_csv(run / "study.csv", index=False)
+    page = write_study_report(run).read_text(encoding="utf-8")
+    assert "not shown: " in page
+    assert "without an interval, which takes two splits or more that differ" in page
+    assert "higher: " not in page
+    apart = table[(table["split"] == "fold-0") == (table["shots"] == 1)]
+    apart[(apart["split"] != "fold-1") | (apart["shots"] == 5)].to_csv(run / "study.csv", index=False)
+    assert "none of 3 cells has all of 3 splits" in write_study_report(run).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "metric", "verdict"),
-    [
-        (0.1, 0.2, "auroc", "better"),
-        (-0.2, -0.1, "auroc", "worse"),
-        (-0.1, 0.1, "auroc", "open"),
-        (0.1, 0.2, "brier", "worse"),
-        (-0.2, -0.1, "brier", "better"),
-    ],
-)
-def test_verdicts(fake_run: Make, low: float, high: float, metric: str, verdict: str) -> None:
-    study = study_of(fake_run().method("pretrained", {"a": 0.9}))
-    assert study.verdict(Comparison((low + high) / 2, low, high, 0.5, 4, "t"), metric) == verdict
-    assert study.verdict(None) == "unknown"
-    assert study.verdict(Comparison(0.1, math.nan, math.nan, math.nan, 1, "t")) == "unknown"
+def test_intervals_of_one_split_are_over_its_test_subjects(run):
+    table = pd.read_csv(run / "study.csv", dtype={"shots": "str", "width": "str"})
+    table = table[table["split"] == "fold-0"]
+    table.to_csv(run / "study.csv", index=False)
+    keys = ["part", *AXES, "split", "seed", "metric"]
+    draws = [[value - 0.01, value, value + 0.01] for value in table["value"]]
+    table[keys].assign(tested="all", resampled=draws).to_parquet(run / "resampled.parquet")
+    page = write_study_report(run).read_text(encoding="utf-8")
+    assert "higher: +0.100 on average over 3 cells (95% interval +0.100 to +0.100, over test subjects)." in page
+    assert "12 cells: of 3 paired differences in AUROC, 3 are above zero" in page
+    (run / "resampled.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"Expected .*resampled\.parquet whole, found a damaged file"):
+        write_study_report(run)
 
 
-def test_a_single_split_is_judged_over_its_subjects(fake_run: Make) -> None:
-    run = fake_run().predicted({"pretrained": 1.5, "scratch": 0.3}, seeds=(0,), sites={"hold-out": 120})
-    study = study_of(run)
-    score = study.score("pretrained", 1.0)
-    assert score is not None
-    frame = study.predictions("pretrained", 1.0)
-    expected = bootstrap_interval(frame["y_true"], frame["p_1"])
-    assert score.interval_over == "subjects"
-    assert (score.low, score.high) == pytest.approx((expected.low, expected.high), abs=0.01)
-    found = study.compare("pretrained", "scratch", 1.0)
-    assert found is not None
-    assert "DeLong" in found.test
-    assert found.n == 120
-    assert study.verdict(found) == "better"
+def test_a_metric_that_is_absent_is_said(run):
+    shown = json.loads((run / "study.json").read_text())
+    shown["parts"]["images"]["questions"][0]["metrics"] = ["auroc", "dice", "brier"]
+    (run / "study.json").write_text(json.dumps(shown))
+    table = pd.read_csv(run / "study.csv")
+    pd.concat([table, table.assign(metric="brier", value=np.nan)]).to_csv(run / "study.csv", index=False)
+    page = write_study_report(run).read_text(encoding="utf-8")
+    for name in ("Dice", "Brier score"):
+        assert f"{name} was asked for, and no cell has a number of it." in page
+    assert "AUROC against scratch" in page
 
 
-def test_a_single_split_without_predictions_has_no_interval(fake_run: Make) -> None:
-    study = study_of(fake_run().method("pretrained", {"hold-out": 0.9}).method("scratch", {"hold-out": 0.7}))
-    score, found = study.score("pretrained", 1.0), study.compare("pretrained", "scratch", 1.0)
-    assert score is not None
-    assert found is not None
-    assert score.interval_over == ""
-    assert math.isnan(score.low)
-    assert math.isnan(found.low)
-    assert study.delong("pretrained", "scratch", 1.0) is None
-    assert study.interval_by_split("pretrained", 1.0) == {}
-
-
-def test_results_of_audits_only(fake_run: Make) -> None:
-    run = fake_run().method("pretrained|shuffled_labels", {"a": 0.5})
-    with pytest.raises(DataError, match="found audits only"):
-        study_of(run)
-
-
-def test_the_number_of_classes_is_that_of_the_predictions(fake_run: Make) -> None:
-    run = fake_run().predicted({"pretrained": 1.0}, n_classes=3, seeds=(0,), sites={"a": 30})
-    assert study_of(run, task={}).n_classes == 3
-    assert study_of(fake_run().method("pretrained", {"a": 0.9}), task={"target": "diagnosis", "classes": ["a", "b", "c", "d"]}).n_classes == 4
-    assert study_of(fake_run().method("pretrained", {"a": 0.9}), task={}).n_classes == 2
-
-
-def test_label_fractions_are_those_with_the_deciding_metric(fake_run: Make) -> None:
-    run = fake_run().method("pretrained", {"a": 0.9}, label_fraction=0.1).method("pretrained", {"a": 0.1}, metric="brier")
-    assert study_of(run).fractions == (0.1,)
-
-
-def test_sites_not_recorded(fake_run: Make) -> None:
-    assert n_sites(study_of(fake_run().method("pretrained", {"a": 0.9}), cohort={}).run) == 0
+def test_panels_have_one_scale():
+    with canvas(4, 2, columns=2) as (_, panels):
+        _alike(panels)
+        for axes, heights in zip(panels, ([0.2, 0.3], [0.8, 0.9]), strict=True):
+            axes.plot(heights)
+        assert panels[0].get_ylim() == panels[1].get_ylim()
+        assert panels[0].get_ylim()[0] < 0.2
+        assert panels[0].get_ylim()[1] > 0.9

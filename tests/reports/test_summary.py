@@ -9,8 +9,8 @@ from rich.console import Console
 
 from graphssl.errors import RunFolderError
 from graphssl.reports import print_summary, report_summary
+from graphssl.reports.evaluated_task import read_evaluated
 from graphssl.reports.run_folder import read_run
-from graphssl.reports.study import read_study
 
 Make = Callable[[], Any]
 
@@ -23,11 +23,11 @@ def printed(folder: Path, width: int) -> str:
 
 def test_the_summary_is_json_and_holds_the_numbers(rich_run: Path) -> None:
     summary = json.loads(json.dumps(report_summary(rich_run), allow_nan=False))
-    study = read_study(read_run(rich_run))
+    evaluated = read_evaluated(read_run(rich_run))
     assert (summary["name"], summary["task"], summary["metric"], summary["report"]) == ("fake", "diagnosis", "auroc", None)
     assert len(summary["results"]) == (8 + 3) * 5
     ours = next(row for row in summary["results"] if (row["method"], row["label_fraction"], row["metric"]) == ("pretrained", 1.0, "auroc"))
-    score = study.score("pretrained", 1.0)
+    score = evaluated.score("pretrained", 1.0)
     assert score is not None
     assert (ours["mean"], ours["low"], ours["n_test"]) == (score.mean, score.low, 166)
     assert {(row["label_fraction"], row["kind"]) for row in summary["differences"]} == {
@@ -49,14 +49,14 @@ def test_no_number_is_null(fake_run: Make) -> None:
 
 
 def test_the_terminal_shows_methods_scores_and_differences(rich_run: Path) -> None:
-    text, study = printed(rich_run, 160), read_study(read_run(rich_run))
-    for method in study.methods(1.0):
-        score = study.score(method, 1.0)
+    text, evaluated = printed(rich_run, 160), read_evaluated(read_run(rich_run))
+    for method in evaluated.methods(1.0):
+        score = evaluated.score(method, 1.0)
         assert score is not None
         row = next(line for line in text.splitlines() if line.strip().startswith(f"{method} "))
         assert f"{score.mean:.3f}" in row
         assert f"{score.low:.3f} to {score.high:.3f}" in row
-    found = study.compare("pretrained", study.best_baseline(1.0), 1.0)
+    found = evaluated.compare("pretrained", evaluated.best_baseline(1.0), 1.0)
     assert found is not None
     assert f"+{found.difference:.3f}" in text
     assert "ECE" in text
@@ -65,12 +65,12 @@ def test_the_terminal_shows_methods_scores_and_differences(rich_run: Path) -> No
 
 
 def test_a_narrow_terminal_shows_two_metrics_and_cuts_no_number(rich_run: Path) -> None:
-    text, study = printed(rich_run, 80), read_study(read_run(rich_run))
+    text, evaluated = printed(rich_run, 80), read_evaluated(read_run(rich_run))
     assert "ECE" not in text
     assert "…" not in text
     assert "bal. acc." in text
-    for method in study.methods(1.0):
-        score = study.score(method, 1.0)
+    for method in evaluated.methods(1.0):
+        score = evaluated.score(method, 1.0)
         assert score is not None
         assert f"{score.low:.3f} to {score.high:.3f}" in text
 

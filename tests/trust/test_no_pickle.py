@@ -340,7 +340,7 @@ NO_READERS = {
             "People.with_table",
             "Page",
         ),
-        *("Scan", "Listing", "FileFormat", "MetaRun", "StudyRun", "RunFolder", "Unit", "units_of"),
+        *("Scan", "Listing", "FileFormat", "MetaRun", "StudyRun", "EvaluationRun", "RunFolder", "Unit", "units_of"),
     },
     "looks at names, sizes or hashes, or whether a thing is there": {
         *("check_labels", "check_centroids", "volume_stem", "check_written_ending", "find_files", "match_stems", "match_files", "list_files", "join"),

@@ -43,10 +43,10 @@ from graphssl.errors import DataError, GraphSSLError
 from graphssl.experiment.audit import audit_run
 from graphssl.experiment.sources import Source, open_source
 from graphssl.initializers import HyperInitializer, HyperNetwork, initialize
-from graphssl.reports.cells import read_study_run
 from graphssl.reports.meta import read_meta_run
 from graphssl.reports.run_folder import read_run
 from graphssl.reports.selection import read_selection
+from graphssl.reports.study import read_study_run
 from graphssl.results import read_results
 from graphssl.training import load_model
 
