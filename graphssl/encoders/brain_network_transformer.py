@@ -8,7 +8,7 @@ from graphssl.data.connectome import ConnectomeBatch
 from graphssl.encoders.base import AbstractEncoder, Embedding, check_heads
 from graphssl.encoders.biases import AttentionBias
 from graphssl.encoders.graph_transformer import Block
-from graphssl.encoders.one_atlas import check_atlas
+from graphssl.encoders.one_atlas import check_one_atlas
 from graphssl.encoders.readout import ClusterReadout
 
 
@@ -59,7 +59,7 @@ class BrainNetworkTransformer(AbstractEncoder):
         Raises:
             AtlasError: If a connectome is in another atlas.
         """
-        check_atlas(batch, self.atlas, self.n_regions, type(self).__name__)
+        check_one_atlas(batch, self.atlas, self.n_regions, type(self).__name__)
         n = batch.mask.shape[1]  # less than all where no row has the last regions
         tokens = F.linear(batch.weights, self.profile.weight[:, :n], self.profile.bias) + self.identity[:n]  # [B, R, D]
         allowed = self.bias(batch) if self.edges else None  # [B, 1, R, R]

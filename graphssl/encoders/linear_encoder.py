@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from graphssl.data.connectome import ConnectomeBatch
 from graphssl.encoders.base import AbstractEncoder, Embedding
-from graphssl.encoders.one_atlas import check_atlas
+from graphssl.encoders.one_atlas import check_one_atlas
 from graphssl.errors import ConfigError
 
 
@@ -44,7 +44,7 @@ class LinearEncoder(AbstractEncoder):
         Raises:
             AtlasError: If a connectome is in another atlas.
         """
-        check_atlas(batch, self.atlas, self.n_regions, type(self).__name__)
+        check_one_atlas(batch, self.atlas, self.n_regions, type(self).__name__)
         n = batch.mask.shape[1]  # less than all where no row has the last regions
         weights = F.dropout(batch.weights, self.dropout, self.training)
         tokens = torch.einsum("brc,rcd->brd", weights, self.filters[:n, :n])  # [B, R, D]

@@ -4,7 +4,7 @@ from graphssl.data.connectome import ConnectomeBatch
 from graphssl.errors import AtlasError
 
 
-def check_atlas(batch: ConnectomeBatch, atlas: str, n_regions: int, who: str) -> None:
+def check_one_atlas(batch: ConnectomeBatch, atlas: str, n_regions: int, who: str) -> None:
     """Check that connectomes are in the one atlas that an encoder reads.
 
     Args:

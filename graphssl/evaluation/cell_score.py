@@ -17,7 +17,7 @@ from graphssl.encoders.images.segmentation import SegmentationDecoder
 from graphssl.errors import DataError
 from graphssl.evaluation.cell import rare_class
 from graphssl.evaluation.cell_resamples import resampled_classes, resampled_masks
-from graphssl.evaluation.cell_start import n_pretrained, start_of
+from graphssl.evaluation.cell_start import n_pretrained, start_model
 from graphssl.evaluation.cell_unit import Unit
 from graphssl.evaluation.parallel import one_thread
 from graphssl.evaluation.segmentation import evaluate_segmentation, mean_scores
@@ -49,7 +49,7 @@ def score(unit: Unit, alone: bool) -> None:
 
 def _computed(unit: Unit, labelled: Sequence[str], validation: Sequence[str]) -> dict[str, Any]:
     cell, task = unit.cell, unit.task
-    start = start_of(unit)
+    start = start_model(unit)
     started = time.perf_counter()
     tuned = _tuned(unit, start, cell.cohort.select(labelled), cell.cohort.select(validation) if validation else None)
     seconds = time.perf_counter() - started

@@ -21,7 +21,7 @@ def prepare_stage(unit: Unit, stage: int, alone: bool) -> None:
             _stage(unit, stage)
 
 
-def start_of(unit: Unit) -> Model:
+def start_model(unit: Unit) -> Model:
     """The pre-trained encoder, ready for the training subjects; random weights where it learned from nothing."""
     cell = unit.cell
     if not unit.starts:

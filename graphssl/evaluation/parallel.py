@@ -21,7 +21,7 @@ def one_thread(active: bool = True) -> Any:
         torch.set_num_threads(before)
 
 
-def shown(parts: Iterable[Any], total: int, label: str, progress: bool) -> Iterator[Any]:
+def with_bar(parts: Iterable[Any], total: int, label: str, progress: bool) -> Iterator[Any]:
     """Parts of a work as they come, with a bar on stderr where progress is to be shown; loops within them then show none of their own."""
     if not progress:
         yield from parts

@@ -21,7 +21,7 @@ from graphssl.evaluation.challenges import check_scores_fit
 from graphssl.evaluation.described import described
 from graphssl.evaluation.ensemble import check_members, ensemble
 from graphssl.evaluation.fit_and_score import fit_and_score
-from graphssl.evaluation.parallel import one_thread, shown
+from graphssl.evaluation.parallel import one_thread, with_bar
 from graphssl.evaluation.protocol_splits import ProtocolName, make_splits
 from graphssl.evaluation.task import Task, make_mask_task, make_task, shuffle_labels
 from graphssl.folders import file_written_whole
@@ -117,7 +117,7 @@ def evaluate(
     plan = _Plan(dict(methods), task, tuple(label_fractions), tuple(audited), tuple(scores), seeds[0], store, n_jobs != 1)
     jobs = (joblib.delayed(_unit)(cohort, plan, split, seed) for split, seed in units)
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
-    parts = list(shown(parallel(jobs), len(units), f"{protocol}, {len(methods)} methods", progress))
+    parts = list(with_bar(parallel(jobs), len(units), f"{protocol}, {len(methods)} methods", progress))
     results = [result for part in parts for result in part.results]
     predictions = pd.concat([part.predictions for part in parts], ignore_index=True)
     joint = [ensemble(name, members, results, predictions) for name, members in (ensembles or {}).items()]

@@ -16,7 +16,7 @@ from graphssl.evaluation.cell import Cell
 from graphssl.evaluation.cell_score import score
 from graphssl.evaluation.cell_start import prepare_stage
 from graphssl.evaluation.cell_unit import Unit, of_share, units_of
-from graphssl.evaluation.parallel import shown
+from graphssl.evaluation.parallel import with_bar
 from graphssl.evaluation.protocol_splits import ProtocolName
 from graphssl.evaluation.shares import Share
 from graphssl.training.by_steps import SCORE
@@ -88,10 +88,10 @@ def run_study(
     for stage in range(max(len(cell.settings.pretrain_on) for cell in cells)):
         starts = list({unit.starts[stage]: unit for unit in units if len(unit.starts) > stage}.values())
         jobs = (joblib.delayed(prepare_stage)(unit, stage, alone) for unit in starts)
-        for _ in shown(parallel(jobs), len(starts), "pre-training", progress):
+        for _ in with_bar(parallel(jobs), len(starts), "pre-training", progress):
             pass
     different = {unit.path: unit for unit in units}
-    for _ in shown(parallel(joblib.delayed(score)(unit, alone) for unit in different.values()), len(different), "cells", progress):
+    for _ in with_bar(parallel(joblib.delayed(score)(unit, alone) for unit in different.values()), len(different), "cells", progress):
         pass
     found = _gathered(units)
     if share is None and found.table.empty:

@@ -18,7 +18,7 @@ from graphssl.experiment.builders import one_builder
 from graphssl.experiment.cohort_source import CohortSource
 from graphssl.experiment.config import known_keys
 from graphssl.experiment.meta_dataset import Dataset
-from graphssl.experiment.meta_smoke import N_SMALL, first_subjects, stand_in
+from graphssl.experiment.meta_smoke import N_SMALL, first_subjects, stand_in_for_absent
 from graphssl.experiment.parser import Parser, instantiated, nearest, resolved
 from graphssl.graphs.connectome import ConnectomeBuilder
 from graphssl.graphs.population_builder import PopulationBuilder
@@ -187,7 +187,7 @@ def instantiate_meta(parser: ArgumentParser, parsed: Namespace, *, smoke: bool =
         ConfigError: If a class refuses its arguments.
     """
     known = inspect.signature(MetaExperiment).parameters
-    note = stand_in(parsed) if smoke else ""
+    note = stand_in_for_absent(parsed) if smoke else ""
     text = resolved({key: value for key, value in parsed.as_dict().items() if key in known})
     made = instantiated(parser, parsed)
     experiment = MetaExperiment(**{key: made[key] for key in known})

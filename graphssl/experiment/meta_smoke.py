@@ -25,7 +25,7 @@ def first_subjects(source: Source, n_each: int) -> Source:
     return Source(source.name, source.cohort.select(few), source.target, source.classes)
 
 
-def stand_in(parsed: Namespace) -> str:
+def stand_in_for_absent(parsed: Namespace) -> str:
     """Put simulated cohorts in place of those that are absent: of connectomes each another one, of records all of one, of other sites.
 
     Returns:

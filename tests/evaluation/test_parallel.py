@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from graphssl.evaluation.parallel import one_thread, shown
+from graphssl.evaluation.parallel import one_thread, with_bar
 
 
 def test_threads_are_given_back():
@@ -22,9 +22,9 @@ def test_threads_are_given_back():
 
 
 def test_parts_come_as_they_are_and_a_bar_goes_to_stderr_only(capsys):
-    assert list(shown(iter("abc"), 3, "parts", progress=False)) == [*"abc"]
+    assert list(with_bar(iter("abc"), 3, "parts", progress=False)) == [*"abc"]
     assert capsys.readouterr().err == ""
-    assert list(shown(iter("abc"), 3, "parts", progress=True)) == [*"abc"]
+    assert list(with_bar(iter("abc"), 3, "parts", progress=True)) == [*"abc"]
     out, err = capsys.readouterr()
     assert out == ""
     assert "parts" in err

@@ -18,7 +18,7 @@ from graphssl.training.meta.source_batches import SourceBatches
 from graphssl.training.meta.tasks import Task
 
 
-class Agreement:
+class TargetAgreement:
     """Gradients of an objective without labels, on the sources and on the target.
 
     Args:

@@ -22,7 +22,7 @@ from graphssl.objectives.default import default_objective
 from graphssl.processes import Processes
 from graphssl.training.checkpoint import LAST, read_checkpoint
 from graphssl.training.learner import WarmupCosine
-from graphssl.training.meta.agreement import Agreement
+from graphssl.training.meta.agreement import TargetAgreement
 from graphssl.training.meta.epoch_bar import EpochBar
 from graphssl.training.meta.generator import AdaptiveStep, rates_of_tasks
 from graphssl.training.meta.inner import EncoderLoss, Parameters, as_function, choose_path, query_losses
@@ -114,12 +114,12 @@ class MetaTrainer:
         assert first.target is not None
         return model.with_head(self.module.head.cpu(), first.classes, first.target)
 
-    def _agreement(self, target: Cohort | None) -> Agreement:
+    def _agreement(self, target: Cohort | None) -> TargetAgreement:
         """Gradients on sources and target, by which sources are weighted."""
         if target is None:
             raise ConfigError(f"Expected the target's subjects for {type(self.weighting).__name__}, found none. Give meta_train(target=…).")
         objective = self.objective or _prepared(default_objective(self.encoder), self.encoder).to(self.processes.device)
-        return Agreement(self.encoder, objective, self.batches, target, self.settings.n_query, self.processes)
+        return TargetAgreement(self.encoder, objective, self.batches, target, self.settings.n_query, self.processes)
 
     def _step(self, tasks: list[Task], step: int, path: Any) -> Float[Tensor, "S"]:
         """One step of the optimiser; the loss of each source."""

@@ -7,7 +7,7 @@ from graphssl.errors import DataError
 from graphssl.objectives import MaskedRegions
 from graphssl.processes import Processes
 from graphssl.training.meta import SourceBatches, TaskSampler
-from graphssl.training.meta.agreement import Agreement
+from graphssl.training.meta.agreement import TargetAgreement
 from graphssl.training.model import fresh
 
 
@@ -16,7 +16,7 @@ def agreement(sources, make_encoder):
     batches = SourceBatches(sources[:2], make_encoder().default_builder())
     encoder = fresh(make_encoder().for_builder(batches.builder_), 0).eval()  # no dropout, which the seed of the step does not draw
     objective = MaskedRegions(rank=4).fresh().prepare(encoder)
-    return lambda target, n_query=3: Agreement(encoder, objective, batches, target, n_query, Processes(device="cpu"))
+    return lambda target, n_query=3: TargetAgreement(encoder, objective, batches, target, n_query, Processes(device="cpu"))
 
 
 def test_gradients_are_those_of_each_source_alone(agreement, sources):
