@@ -54,7 +54,7 @@ def find_ids(table: pd.DataFrame) -> str | None:
     Raises:
         SchemaError: If ids of such a column differ, and some rows have none.
     """
-    named = [str(name) for name in table.columns if _ROW_ID.search(_spaced(name))]
+    named = [str(name) for name in table.columns if is_called_id(str(name))]
     found = next((name for name in named if _are_ids(table[name])), None)
     if found is None:
         gaps = {name: table[name].isna() for name in named if not table[name].dropna().empty and _are_ids(table[name].dropna())}
@@ -68,12 +68,17 @@ def find_ids(table: pd.DataFrame) -> str | None:
     return found
 
 
+def is_called_id(name: str) -> bool:
+    """Whether a column is called as ids of rows, or of people, are."""
+    return _ROW_ID.search(_spaced(name)) is not None
+
+
 def _role(name: str, values: "pd.Series[Any]", roles: Mapping[str, Role]) -> Role | None:
     if name in roles or values.isna().all():
         return None
     if _PERSON.search(_spaced(name)) and values.dropna().duplicated().any():
         return "group"
-    if (_ROW_ID.search(_spaced(name)) or _NUMBER_OF.search(_spaced(name))) and _are_ids(values):
+    if (is_called_id(name) or _NUMBER_OF.search(_spaced(name))) and _are_ids(values):
         return "identifier"
     if _SITE.fullmatch(name) and "site" not in roles.values() and values.notna().all() and 1 < values.nunique() <= _MAX_SITES:
         return "site"

@@ -46,6 +46,7 @@ def find_arrays(place: Path, form: Form | None = None, labels: Sequence[str] = (
         return [entry for split in parts for entry in _split_entries(place, shapes, split, form, labels)]
     name = next(name for name in _FORMS if name in shapes)
     n = shapes[name][0]
+    _check_labels(shapes, n, place)
     beside = {key: array_of(place, key) for key, shape in shapes.items() if shape[:1] == (n,) and len(shape) <= 2 and key not in (name, "masks")}
     columns = {key: values for given, array in beside.items() for key, values in _columns(given, array, labels, place).items()}
     what = form or _FORMS[name] or _form(shapes[name])
@@ -62,6 +63,14 @@ def find_arrays(place: Path, form: Form | None = None, labels: Sequence[str] = (
         )
         for row in range(n)
     ]
+
+
+def _check_labels(shapes: dict[str, tuple[int, ...]], n: int, place: Path) -> None:
+    """Check that labels are one an image; whatever else is of another length is none of theirs."""
+    for name in (LABEL, "labels"):
+        if name in shapes and shapes[name][:1] != (n,):
+            found = shapes[name][0] if shapes[name] else "one value"
+            raise DataError(f"Expected a label for each of {n} images in {place}, found {found} in {name!r}. Mend the file, or rename the array.")
 
 
 def _holds_images(place: Path) -> bool:

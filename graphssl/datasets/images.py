@@ -12,14 +12,14 @@ from graphssl.data import Cohort, Schema
 from graphssl.data.cohort import EXCLUDED_COLUMNS
 from graphssl.data.schema import Role
 from graphssl.datasets.arrays import SUFFIXES
-from graphssl.datasets.columns import as_declared, guess_schema, with_categories
+from graphssl.datasets.columns import as_declared, guess_schema, is_called_id, with_categories
 from graphssl.datasets.folder import check_option
 from graphssl.datasets.image_arrays import array_file, find_arrays
 from graphssl.datasets.image_entries import LABEL, SPLIT, Entry, Form, form_of, of_one_form, stem_of, unique_ids
 from graphssl.datasets.image_folder import FolderUse, find_images, image_names
 from graphssl.datasets.image_scan import Damaged, EmptyMasks, look_at
 from graphssl.datasets.listing import Listing, list_files
-from graphssl.datasets.participants import ID_WORDS, PERSON, as_text, drop_empty_columns, roles_of
+from graphssl.datasets.participants import PERSON, as_text, drop_empty_columns, roles_of
 from graphssl.datasets.table_files import TEXT_ENDINGS, read_table_files
 from graphssl.errors import DataError, InputError, SchemaError
 
@@ -172,9 +172,7 @@ def _of_table(path: Path, id_column: str | None) -> tuple[list[Entry], list[tupl
 
 def _ids(table: pd.DataFrame, places: Sequence[str], id_column: str | None) -> tuple[list[str], str | None]:
     """An id an image, and the column of the person where the ids repeat."""
-    named = id_column or next(
-        (str(column) for column in table.columns if ID_WORDS.search(str(column)) or str(column).lower() in ("id", "subject")), None
-    )
+    named = id_column or next((str(column) for column in table.columns if is_called_id(str(column))), None)
     if named is None:
         return unique_ids(places), None
     if named not in table.columns:
@@ -219,9 +217,7 @@ def _columns(entries: Sequence[Entry], people: pd.DataFrame | None, id_column: s
 def _keyed(people: pd.DataFrame, id_column: str | None) -> pd.DataFrame:
     if people.index.name is not None or (id_column is None and pd.api.types.is_string_dtype(people.index)):
         return people.set_axis(people.index.astype("str"))
-    column = (
-        id_column or _path_column(people, _PATHS) or next((str(c) for c in people.columns if ID_WORDS.search(str(c)) or str(c).lower() == "id"), None)
-    )
+    column = id_column or _path_column(people, _PATHS) or next((str(c) for c in people.columns if is_called_id(str(c))), None)
     if column is None or column not in people.columns:
         raise SchemaError(f"Expected a column of ids in the table of images, found {list(people.columns)[:10]}. Name it with id_column=…")
     keyed = people.set_index(pd.Index([stem_of(key) for key in as_text(people[column]).fillna("")], dtype="str")).drop(columns=column)

@@ -57,13 +57,23 @@ def list_files(path: str | os.PathLike[str]) -> Listing:
         return Listing(place, place.parent, (place.name,))
     if not place.is_dir():
         raise DataError(f"Expected a folder or a file at {place}, found nothing. Check the path.")
-    names = tuple(sorted(_below(os.fspath(place), "", set())))
+    names = tuple(sorted(_all_below(os.fspath(place))))
     if not names:
         raise DataError(f"Expected files in {place}, found an empty folder. Check the path.")
     return Listing(place, place, names)
 
 
-def _below(folder: str, prefix: str, entered: set[tuple[int, int]]) -> Iterator[str]:
+def _all_below(folder: str) -> Iterator[str]:
+    """Files of a folder, then those of linked folders that do not lie in it or were linked before: no file is there twice, and no ring is endless."""
+    entered, links = {_identity(folder)}, [(folder, "")]
+    while links:
+        place, prefix = links.pop(0)
+        yield from _below(place, prefix, entered, links)
+        links = [link for link in links if _identity(link[0]) not in entered]
+
+
+def _below(folder: str, prefix: str, entered: set[tuple[int, int]], links: list[tuple[str, str]]) -> Iterator[str]:
+    entered.add(_identity(folder))
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
@@ -71,14 +81,12 @@ def _below(folder: str, prefix: str, entered: set[tuple[int, int]]) -> Iterator[
             with suppress(OSError):  # a link to itself is nothing
                 if entry.is_file():
                     yield prefix + entry.name
-                elif entry.is_dir() and (not entry.is_symlink() or _is_new(entry.path, entered)):
-                    yield from _below(entry.path, f"{prefix}{entry.name}/", entered)
+                elif entry.is_dir() and entry.is_symlink():
+                    links.append((entry.path, f"{prefix}{entry.name}/"))
+                elif entry.is_dir() and _identity(entry.path) not in entered:
+                    yield from _below(entry.path, f"{prefix}{entry.name}/", entered, links)
 
 
-def _is_new(folder: str, entered: set[tuple[int, int]]) -> bool:
-    """Whether a linked folder was not entered before: links may form a ring."""
+def _identity(folder: str) -> tuple[int, int]:
     status = os.stat(folder)
-    place = (status.st_dev, status.st_ino)
-    is_new = place not in entered
-    entered.add(place)
-    return is_new
+    return status.st_dev, status.st_ino

@@ -15,7 +15,8 @@ from graphssl.datasets.tables import FIRST_ROW
 
 def advice(cohort: Cohort) -> list[str]:
     """What to name, complete or mend in a cohort, a sentence each; nothing where it can be used as it is."""
-    return [*_labels_advice(cohort), *_ids_advice(cohort), *_values_advice(cohort), *_files_advice(cohort), *_sites_advice(cohort)]
+    said = (_labels_advice, _ids_advice, _copies_advice, _values_advice, _files_advice, _sites_advice)
+    return [line for advise in said for line in advise(cohort)]
 
 
 def atlas_advice(regions: Atlas) -> str:
@@ -82,6 +83,21 @@ def _ids_advice(cohort: Cohort) -> list[str]:
     read = [c for c in cohort.schema if c.role in ("feature", "covariate") and c.kind not in ("text", "timestamp")]
     if len(cohort.schema) and not (read or cohort.regions or cohort.images or cohort.events):
         found.append("there is nothing to learn from: no column of numbers or categories, no scans, no events, no images")
+    return found
+
+
+def _copies_advice(cohort: Cohort) -> list[str]:
+    """One image under several ids would stand on both sides of a split."""
+    groups, found = cohort.groups, []
+    for data in cohort.images.values():
+        people = data.table.assign(person=data.table["subject_id"].astype(str).map(groups))
+        owners = people.drop_duplicates(["hash", "part", "person"]).groupby(["hash", "part"]).size()
+        n_copied = int((owners > 1).sum())
+        if n_copied:
+            found.append(
+                f"{n_copied} {data.noun}{'s are' if n_copied > 1 else ' is'} there under several ids, with the same content: leave the copies "
+                "out, or give these rows one person, for a split would put them on both sides"
+            )
     return found
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from graphssl.data import Column, Schema
-from graphssl.datasets.columns import as_declared, find_ids, guess_schema, with_categories
+from graphssl.datasets.columns import as_declared, find_ids, guess_schema, is_called_id, with_categories
 from graphssl.errors import SchemaError
 
 
@@ -105,3 +105,8 @@ def test_a_row_without_an_id():
 def test_an_age_of_patients_is_a_feature_and_a_number_of_theirs_is_none():
     schema = guess_schema(pd.DataFrame({"patient_age": [34, 45, 56], "lab nr": [1, 5, 7], "stays": [1, 2, 3]}), {})
     assert [schema[name].role for name in ("patient_age", "lab nr", "stays")] == ["feature", "identifier", "feature"]
+
+
+def test_what_is_called_as_ids_are():
+    assert is_called_id("patient_id")
+    assert not is_called_id("patient_age")

@@ -31,6 +31,13 @@ def test_medmnist_has_its_official_splits(tmp_path, shape, form, flat):
     assert entries[13].columns == {"label": "1", "split": "val"}
 
 
+@pytest.mark.parametrize("name", ["label", "labels"])
+def test_labels_of_another_number_are_refused(tmp_path, name):
+    np.savez(tmp_path / "m.npz", images=RANDOM.random((5, 8, 8)), **{name: np.arange(4)})
+    with pytest.raises(DataError, match=rf"Expected a label for each of 5 images in .*m\.npz, found 4 in '{name}'\. Mend the file"):
+        find_arrays(tmp_path / "m.npz")
+
+
 def test_labels_have_names_and_several_columns_where_there_are_several(tmp_path):
     entries = find_arrays(medmnist(tmp_path / "m.npz"), labels=("benign", "malignant"))
     assert [entry.columns["label"] for entry in entries[:3]] == ["benign", "malignant", "benign"]

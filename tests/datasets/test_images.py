@@ -71,6 +71,16 @@ def test_a_table_of_paths(tmp_path):
     assert ImageBuilder().fit(cohort).transform(cohort).masks[:, 0, 0].tolist() == [0, 1, 1, 1, 1]
 
 
+def test_an_age_of_patients_tells_no_person(tmp_path):
+    rows = [(50 + k // 2, f"p{k % 2}", f"{k}.png") for k in range(4)]
+    for _, _, name in rows:
+        picture(tmp_path / name)
+    pd.DataFrame(rows, columns=["patient_age", "patient", "image"]).to_csv(tmp_path / "all.csv", index=False)
+    cohort = load_images(tmp_path / "all.csv")
+    assert cohort.subjects["person"].tolist() == ["p0", "p1", "p0", "p1"]
+    assert cohort.groups.nunique() == 2
+
+
 def test_a_table_with_an_id_an_image(tmp_path):
     for k in range(3):
         picture(tmp_path / f"{k}.png")

@@ -34,7 +34,21 @@ def test_links_to_folders_are_followed_and_rings_end(tmp_path):
     (tmp_path / "study" / "sub-01").symlink_to(tmp_path / "data")
     assert list_files(tmp_path / "study").names == ("sub-01/a.npy",)
     (tmp_path / "data" / "again").symlink_to(tmp_path / "data")
-    assert "sub-01/a.npy" in list_files(tmp_path / "study").names
+    assert list_files(tmp_path / "study").names == ("sub-01/a.npy",)
+
+
+def test_no_file_is_there_twice(tmp_path):
+    """A link from a folder into itself would put one scan on both sides of a split."""
+    (tmp_path / "z" / "deep").mkdir(parents=True)
+    (tmp_path / "z" / "deep" / "a.npy").touch()
+    for name, target in (("a-link", tmp_path / "z" / "deep"), ("z/ring", tmp_path), ("b-link", tmp_path / "z")):
+        (tmp_path / name).symlink_to(target)
+    assert list_files(tmp_path).names == ("z/deep/a.npy",)
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "gone")
+    (tmp_path / "study").mkdir()
+    for name in ("first", "second"):
+        (tmp_path / "study" / name).symlink_to(tmp_path / "z" / "deep")
+    assert list_files(tmp_path / "study").names in (("first/a.npy",), ("second/a.npy",))
 
 
 def test_nothing(tmp_path):

@@ -1,11 +1,13 @@
 """What is left to do with a cohort, a sentence each, in words that can be typed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from graphssl.data import Cohort, Column, Schema
-from graphssl.datasets import load_tables
+from graphssl.datasets import load_tables, simulate_images
 from graphssl.datasets.stand_ins import stand_in
 from graphssl.experiment.source_advice import advice, as_options, atlas_advice, shortened
 
@@ -109,6 +111,18 @@ def test_what_a_table_does_not_say():
     assert found[0].startswith("no column of ids was found, so rows are numbered: name it with --id_column")
     assert found[1] == "there is nothing to learn from: no column of numbers or categories, no scans, no events, no images"
     assert not any("ids" in line or "nothing" in line for line in advice(load_tables(pd.DataFrame({"id": [1, 2], "x": [0.5, 1.5]}))))
+
+
+def test_an_image_under_two_ids(tmp_path):
+    cohort = simulate_images(4, size=12, folder=tmp_path)
+    [name] = cohort.images
+    assert not any("several ids" in line for line in advice(cohort))
+    table = cohort.images[name].table
+    table.loc[table.index[-1], ["path", "part", "hash"]] = table.loc[0, ["path", "part", "hash"]]
+    copied = replace(cohort, images={name: replace(cohort.images[name], table=table)})
+    assert advice(copied)[0].startswith("1 image is there under several ids, with the same content: leave the copies out, or give these rows")
+    person = copied.with_column(Column("person", "categorical", "group"), pd.Series("p", index=cohort.subjects.index))
+    assert not any("several ids" in line for line in advice(person))
 
 
 def test_an_atlas_that_is_asked_for():
