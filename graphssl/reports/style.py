@@ -41,8 +41,8 @@ th.sortable[aria-sort]::after { content: " ▲"; font-size: 10px; } th.sortable[
 .filter { display: flex; gap: 10px; align-items: center; margin: 0 0 6px; font-size: 13px; color: var(--soft); }
 .filter input { font: inherit; padding: 3px 8px; border: 1px solid #aab4bf; border-radius: 4px; width: 220px; }
 th.n, td.n { text-align: right; padding-left: 6px; }
-td.n, td .range { white-space: nowrap; }
-td .range { color: var(--soft); font-size: 13px; font-weight: 400; }
+td.n { white-space: nowrap; }
+td .range { display: block; min-width: 9.5em; color: var(--soft); font-size: 13px; font-weight: 400; }
 tbody th { min-width: 110px; }
 tr.strong th, tr.strong td { font-weight: 600; }
 tbody tr:hover { background: var(--faint); }
@@ -68,7 +68,9 @@ footer { margin-top: 40px; padding-bottom: 48px; color: var(--soft); font-size: 
 }
 @media print {
   body { font-size: 11pt; } header { padding-top: 0; } nav, .filter { display: none; } main, header, footer { max-width: none; padding: 0; }
-  section { break-before: auto; } table, figure, .cautions, .card { break-inside: avoid; }
+  section { break-before: auto; } tr, figure, .cautions, .card { break-inside: avoid; }
+  .wide { overflow: visible; } table { font-size: 7.5pt; } thead th, td .range { font-size: 7pt; } th, td { padding: 4px 6px 4px 0; }
+  td.n { white-space: normal; } td .range, tbody th { min-width: 0; }
   details::details-content { content-visibility: visible; display: block; }
   a { color: inherit; } pre { white-space: pre-wrap; }
 }

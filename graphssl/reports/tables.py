@@ -260,7 +260,7 @@ def _difference(evaluated: EvaluatedTask, method: str, other: str | None, fracti
     if math.isnan(found.low):
         return shown
     p = p_value(found.p_value)
-    rest = f"{interval(found.low, found.high, sign=True)}, p {p}"
+    rest = f"{interval(found.low, found.high, sign=True)}, p\u00a0{p}"
     return Html(f'{shown}<br><span class="range">{text(rest)}</span>')
 
 

@@ -133,6 +133,24 @@ def test_marks_of_figures_lie_on_their_dots_and_take_the_pointer(rich_run, run_i
     assert all(max(abs(a - b) for a, b in zip(colour, (0x0B, 0x5C, 0xAD), strict=True)) < 30 for _, colour in ours)
 
 
+WIDTH_OF_PAPER = 680  # of A4 or Letter between margins of 15 mm, at 96 dots an inch
+
+
+def test_tables_fit_the_page_on_a_desk_and_the_paper_when_printed(rich_run, run_in, tmp_path):
+    """On screen what is wider scrolls, on paper it would be cut off; what is folded away is printed too."""
+    report = write_report(shutil.copytree(rich_run, tmp_path / "run")).read_text(encoding="utf-8")
+    wide = "Array.from(document.querySelectorAll('.wide')).map(function (box) { return box.scrollWidth - box.clientWidth; })"
+    assert max(run_in(report.replace("<main", '<main style="width:1080px"', 1), f"return {wide};")) <= 0
+    printed = report.replace("@media print", "@media all").replace("<body>", f'<body style="width:{WIDTH_OF_PAPER}px">', 1)
+    code = (
+        "document.querySelectorAll('details').forEach(function (one) { one.open = true; });"
+        "return Array.from(document.querySelectorAll('table, img, pre')).map(function (one) {"
+        "  return [one.tagName, one.getBoundingClientRect().right, one.textContent.slice(0, 80)];"
+        "});"
+    )
+    assert [what for what in run_in(printed, code) if what[1] > WIDTH_OF_PAPER] == []
+
+
 def test_the_page_is_read_without_a_script(page):
     """Sorting and filtering are on top: the tables stand in the page itself."""
     bare = page.replace(f"<script>{SCRIPT}</script>", "")
