@@ -385,7 +385,7 @@ def _wanted(pattern: str | None) -> str:
 
 def _hint(folder: Path, known: Collection[str]) -> str:
     """What to do where a folder holds no file of the kind."""
-    paths = [path for path in folder.rglob("*") if path.is_file()]
+    paths = [path for path in folder.rglob("*") if path.is_file() and not _BESIDE.search(path.name)]
     below = next((path for path in paths if path.suffix.lower() in known), None)
     if below is not None:
         return f' There are some below it, such as {below.relative_to(folder)}: pass pattern="**/*{below.suffix}".'
@@ -401,4 +401,6 @@ def _hint(folder: Path, known: Collection[str]) -> str:
 
 
 _BIDS = "sub-"
+# Tables that BIDS and fMRIPrep write beside scans, and which hold no regions.
+_BESIDE = re.compile(r"_desc-confounds|_(?:events|physio|scans|sessions|channels|confounds|regressors)\.tsv$|^participants\.|^dataset_description")
 _TOKEN = re.compile(r"[^\W_]+")

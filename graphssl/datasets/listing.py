@@ -59,8 +59,23 @@ def list_files(path: str | os.PathLike[str]) -> Listing:
         raise DataError(f"Expected a folder or a file at {place}, found nothing. Check the path.")
     names = tuple(sorted(_all_below(os.fspath(place))))
     if not names:
-        raise DataError(f"Expected files in {place}, found an empty folder. Check the path.")
+        dead = links_to_nothing(place)
+        raise DataError(
+            f"Expected files in {place}, found {len(dead)} links that lead nowhere, such as {dead[0]}. {GET_CONTENT}"
+            if dead
+            else f"Expected files in {place}, found an empty folder. Check the path."
+        )
     return Listing(place, place, names)
+
+
+def links_to_nothing(path: Path) -> list[str]:
+    """Names of links below a folder whose file is not here, as DataLad and git-annex leave them before the content is fetched."""
+    below = (Path(folder) / name for folder, _, names in os.walk(path) for name in names if not name.startswith("."))
+    return sorted(str(place.relative_to(path)) for place in below if place.is_symlink() and not place.exists())
+
+
+# What to do about them.
+GET_CONTENT = "Fetch their content, with datalad get or git annex get."
 
 
 def _all_below(folder: str) -> Iterator[str]:

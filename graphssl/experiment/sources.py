@@ -15,7 +15,7 @@ from graphssl.datasets.image_entries import Form
 from graphssl.datasets.image_folder import FolderUse
 from graphssl.datasets.image_scan import Damaged, EmptyMasks
 from graphssl.datasets.layouts import Layout
-from graphssl.datasets.listing import Listing, list_files
+from graphssl.datasets.listing import GET_CONTENT, Listing, links_to_nothing, list_files
 from graphssl.datasets.scan_files import Choices, Repeats
 from graphssl.errors import ChoiceError, ConfigError, InputError
 from graphssl.experiment.source_advice import advice, as_options, atlas_advice
@@ -153,7 +153,9 @@ def look(source: Source) -> Found:
         cohort = layout.load(source.path, atlases or needed, **source.options)
     except ChoiceError as error:
         return Found(layout, None, (str(error),), False)
-    return Found(layout, cohort, (*map(atlas_advice, needed), *advice(cohort)), not needed)
+    dead = [] if listing.is_file else links_to_nothing(listing.root)
+    absent = [f"{len(dead)} links lead to no file, such as {dead[0]}: {GET_CONTENT[0].lower()}{GET_CONTENT[1:-1]}"] if dead else []
+    return Found(layout, cohort, (*map(atlas_advice, needed), *absent, *advice(cohort)), not needed)
 
 
 def recognised(source: Source) -> Layout:

@@ -179,6 +179,7 @@ def test_sessions_in_the_names_of_files(mark):
         ("deep/a.txt", r"There are \.txt files: pass pattern="),
         ("sub-01/func/sub-01_bold.nii.gz", "There are images, such as sub-01/func/sub-01_bold.nii.gz: regions are taken from them by a pipeline"),
         ("notes.docx", r"found none\.$"),
+        ("sub-1/func/sub-1_task-rest_desc-confounds_timeseries.tsv", r"found none\.$"),
     ],
 )
 def test_what_to_do_where_there_is_no_file_of_the_kind(tmp_path, name, hint):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from graphssl.datasets.listing import list_files
+from graphssl.datasets.listing import links_to_nothing, list_files
 from graphssl.errors import DataError
 
 
@@ -56,6 +56,16 @@ def test_nothing(tmp_path):
         list_files(tmp_path / "none")
     with pytest.raises(DataError, match="Expected files in .*, found an empty folder"):
         list_files(tmp_path)
+
+
+def test_links_whose_content_is_not_here(tmp_path):
+    (tmp_path / "sub-01").mkdir()
+    (tmp_path / "sub-01" / "a.tsv").symlink_to("../.git/annex/objects/a.tsv")
+    with pytest.raises(DataError, match=r"found 1 links that lead nowhere, such as sub-01/a\.tsv\. Fetch their content, with datalad get"):
+        list_files(tmp_path)
+    (tmp_path / "sub-01" / "b.tsv").touch()
+    assert list_files(tmp_path).names == ("sub-01/b.tsv",)
+    assert links_to_nothing(tmp_path) == ["sub-01/a.tsv"]
 
 
 def test_links_to_themselves_and_pipes_are_no_files(tmp_path):

@@ -136,3 +136,10 @@ def test_errors_speak_of_options_on_the_command_line(tmp_path, cohort, atlas_fil
     (folder / "participants.tsv").unlink()
     with pytest.raises(SchemaError, match=r"found no participants\.tsv or \.csv in .*Pass --participants …"), told_as_options():
         open_source(Source(str(folder), atlas_file, target="diagnosis"))
+
+
+def test_scans_that_were_not_fetched_are_told(tmp_path, cohort, write_folder):
+    folder = write_folder(tmp_path / "scans", cohort)
+    (folder / "sub-999.csv").symlink_to(".git/annex/objects/sub-999.csv")
+    [line] = [line for line in look(Source(str(folder))).advice if "lead to no file" in line]
+    assert line == "1 links lead to no file, such as sub-999.csv: fetch their content, with datalad get or git annex get"
