@@ -96,10 +96,20 @@ def results_as_markdown(chosen: Iterable[Method]) -> str:
     return "\n".join([head, *rows])
 
 
-def _outcome(method: Method) -> str:
+def outcomes_as_markdown(page: str) -> str:
+    """What came out of the methods of a page, as its section of the documentation.
+
+    Args:
+        page: The page, relative to `docs`.
+    """
+    lines = [f"- **{method.name}** (`{method.config}`): {_outcome(method, '../reference/')}." for method in METHODS if method.page == page]
+    return "\n".join(["## What came out", "", *lines])
+
+
+def _outcome(method: Method, folder: str = "") -> str:
     if method.result is None:
         return "not measured yet"
-    return f"{method.outcome} ([numbers](results.md#{method.result}))"
+    return f"{method.outcome} ([numbers]({folder}results.md#{method.result}))"
 
 
 _IMAGES = ("2D", "3D", "clips")

@@ -8,7 +8,7 @@ import pytest
 from markdown import Markdown
 
 from graphssl.errors import ConfigError
-from graphssl.methods import METHODS, Family, Method, as_markdown, as_records, as_text, methods, results_as_markdown
+from graphssl.methods import METHODS, Family, Method, as_markdown, as_records, as_text, methods, outcomes_as_markdown, results_as_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 # What goes on with a method, or runs one that has a record on other data.
@@ -69,6 +69,13 @@ def test_the_table_of_the_documentation_is_made_of_the_records():
     page = (ROOT / "docs" / "reference" / "methods.md").read_text(encoding="utf-8")
     assert as_markdown(methods()) in page, "write as_markdown(methods()) into docs/reference/methods.md"
     assert results_as_markdown(methods()) in page, "write results_as_markdown(methods()) into docs/reference/methods.md"
+
+
+@pytest.mark.parametrize("page", sorted({method.page for method in METHODS}))
+def test_a_page_says_configuration_source_and_what_came_out(page):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert f"\n{outcomes_as_markdown(page)}\n" in text, f"write outcomes_as_markdown({page!r}) into docs/{page}, before its reference"
+    assert re.search(r"^## (Reference|Source)", text, re.MULTILINE)
 
 
 def test_numbered_ones_come_first_and_a_family_can_be_chosen():
