@@ -17,11 +17,11 @@ from graphssl.statistics.summary import summarise
 _N_BINS = 12
 _MOST_COLUMNS, _MOST_VALUES = 40, 12
 _STYLE = (
-    ".graphssl{font-size:13px;max-width:1000px}.graphssl table{border-collapse:collapse;margin:4px 0 10px}"
+    ".graphssl{font-size:13px;max-width:1000px}.graphssl table{border-collapse:collapse;margin:4px 0 10px;color:inherit;font-size:inherit}"
     ".graphssl th,.graphssl td{text-align:left;padding:2px 12px 2px 0;font-weight:400;vertical-align:middle}"
     ".graphssl thead th{font-weight:600;border-bottom:1px solid currentColor}.graphssl .n{text-align:right}"
     ".graphssl caption{text-align:left;opacity:.7}.graphssl .soft{opacity:.7}.graphssl svg{vertical-align:middle}"
-    ".graphssl svg rect.bar{fill:#0b5cad}.graphssl .strip circle{fill:#0b5cad}.graphssl .strip .ci{stroke:#0b5cad;stroke-width:2}"
+    ".graphssl svg rect.bar{fill:#2f80c9}.graphssl .strip circle{fill:#2f80c9}.graphssl .strip .ci{stroke:#2f80c9;stroke-width:2}"
     ".graphssl .strip .ref{stroke:#999}.graphssl summary{cursor:pointer}"
 )
 

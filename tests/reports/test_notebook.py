@@ -108,3 +108,15 @@ def test_results_are_means_over_splits_with_their_interval():
 def test_no_results_are_said_and_a_card_escapes_its_title():
     assert "No results" in read(results_card(pd.DataFrame()))
     assert EVIL not in card(EVIL, lines({EVIL: EVIL}))
+
+
+def test_a_card_takes_the_colours_of_the_notebook_dark_or_light():
+    """Text inherits its colour, in tables too; marks have one that is told from white and from black by 3 to 1 at least (WCAG 1.4.11)."""
+    style = card("title").partition("</style>")[0]
+    assert "table{border-collapse:collapse;margin:4px 0 10px;color:inherit" in style
+    (colour,) = set(re.findall(r"fill:#(\w{6})", style))
+    parts = [int(colour[k : k + 2], 16) / 255 for k in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    luminance = float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+    assert 1.05 / (luminance + 0.05) > 3
+    assert (luminance + 0.05) / 0.05 > 3
