@@ -1,5 +1,6 @@
 """The package as users get it: metadata and contents of wheel and source distribution, built from this tree."""
 
+import ast
 import email
 import os
 import subprocess
@@ -8,6 +9,7 @@ import tarfile
 import tomllib
 import venv
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,22 @@ def test_extras_are_named_and_all_is_every_feature(metadata):
     }
     assert of["all"] == of["dgl"] | of["imaging"] | of["knn"] | of["postgres"]
     assert "dgl" in of["dgl"]
+
+
+def test_every_package_that_is_imported_is_asked_for(metadata):
+    """By name, always or by an extra: nothing rests on what another package happens to bring."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    wanted = {canonicalize_name(Requirement(line).name) for line in metadata.get_all("Requires-Dist")}
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "graphssl").rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    modules = {name.partition(".")[0] for name in names} - {*sys.stdlib_module_names, "graphssl"}
+    of = packages_distributions()
+    assert {"torch", "yaml", "joblib", "sklearn"} <= modules
+    assert [module for module in sorted(modules) if not wanted & set(map(canonicalize_name, of.get(module, [])))] == []
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(built):
