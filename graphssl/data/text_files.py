@@ -14,12 +14,14 @@ import pandas as pd
 
 from graphssl.errors import DataError, SchemaError
 
-# What the field writes for "not known" (BIDS: n/a).
-MISSING = ("", "n/a", "na", "nan", "null", "none", "<na>", "#n/a")
+# What the field writes for "not known" (BIDS: n/a; MySQL: \\N; SAS and SPSS: a point).
+MISSING = ("", "n/a", "na", "nan", "null", "none", "<na>", "#n/a", "\\n", ".", "#null!")
 
 
 def read_text_table(path: Path, n_rows: int | None = None) -> pd.DataFrame:
     """A text file, or a gzipped one, or its first rows, as text: tabs, semicolons or commas between columns, no blanks around names of columns.
+
+    A first column without a name that counts the rows is none, and left out: pandas writes its index so.
 
     Raises:
         DataError: If rows have fewer or more cells than the header, or it is not plain whether commas are decimal or stand between thousands.
@@ -31,6 +33,8 @@ def read_text_table(path: Path, n_rows: int | None = None) -> pd.DataFrame:
     check_names_differ(next(_records(text, separator), []), path)
     table = _parsed(text, separator, path, n_rows)
     _check_cells(text, separator, path)
+    if len(table.columns) > 1 and str(table.columns[0]) == _UNNAMED and _counts_rows(table.iloc[:, 0]):
+        table = table.iloc[:, 1:]
     if separator != ",":  # between commas, 1,000 may be a thousand
         table = _with_points(table, path)
     return table.rename(columns=str.strip)
@@ -93,7 +97,8 @@ def _width(record: list[str]) -> int:
 def _text_of(path: Path) -> str:
     content = path.read_bytes()
     text = decoded(gzip.decompress(content) if path.suffix.lower() == ".gz" else content)
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    plain = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _SEPARATOR.sub("", plain, count=1)
 
 
 def _records(text: str, mark: str) -> Any:
@@ -121,6 +126,11 @@ def _parsed(text: str, separator: str, path: Path, n_rows: int | None) -> pd.Dat
             ) from error
 
 
+def _counts_rows(column: "pd.Series[Any]") -> bool:
+    numbers = pd.to_numeric(column, errors="coerce")
+    return bool(len(numbers) and numbers.notna().all() and numbers.iloc[0] in (0, 1) and (numbers.diff().iloc[1:] == 1).all())
+
+
 def _check_cells(text: str, separator: str, path: Path) -> None:
     """Check that no row is short: pandas fills such a row up as if its last cells were empty."""
     rows = _records(text, separator)
@@ -137,12 +147,14 @@ def _with_points(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Columns of numbers with decimal commas with points instead; any other as they are.
 
     Raises:
-        DataError: If all commas of the table may as well stand between thousands.
+        DataError: If all commas of the table may as well stand between thousands, or points beside decimal commas may.
     """
-    made, plain, open_columns = {}, False, []
+    made, plain, open_columns, of_points = {}, False, [], []
     for place, name in enumerate(table.columns):
         column = table[name].str.strip()
-        commas = column[column.str.contains(",", regex=False)].drop_duplicates()
+        commas, dots = (column[column.str.contains(mark, regex=False)].drop_duplicates() for mark in ",.")
+        if len(dots) and dots.str.fullmatch(_THOUSANDS.format(r"\.")).all():
+            of_points.append(str(name).strip())
         points = column.map(with_points) if len(commas) else column
         are_numbers = pd.to_numeric(points, errors="coerce").notna() | column.str.lower().isin((*MISSING, "?"))
         # A number with a point of its own beside those with commas: the commas are thousands, and the column stays text.
@@ -150,7 +162,7 @@ def _with_points(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         if not len(commas) or is_mixed or not are_numbers.all():
             continue
         made[place] = points
-        if commas.str.fullmatch(_THOUSANDS).all():
+        if commas.str.fullmatch(_THOUSANDS.format(",")).all():
             open_columns.append(str(name).strip())
         else:
             plain = True
@@ -159,12 +171,21 @@ def _with_points(table: pd.DataFrame, path: Path) -> pd.DataFrame:
             f"Expected decimal commas that are plain in {path}, found only commas before three digits in {open_columns[:5]}, which may stand between "
             "thousands. Write these numbers with a decimal point, or without the comma."
         )
+    if of_points and plain:
+        raise DataError(
+            f"Expected decimal commas in all of {path} or in none, found them beside points before three digits in {of_points[:5]}, which may stand "
+            "between thousands. Write these numbers without the point, or with a decimal comma."
+        )
     return pd.DataFrame({place: made.get(place, table.iloc[:, place]) for place in range(table.shape[1])}).set_axis(table.columns, axis=1)
 
 
 # The first of these counts where two cut rows alike: a name holds a comma sooner than a semicolon or a tab.
 _MARKS = "\t;,"
 _LOOKED_AT = 100
-_THOUSANDS = r"[+-]?[1-9]\d{0,2},\d{3}"
+# What pandas calls a first column without a name.
+_UNNAMED = "Unnamed: 0"
+# The line above the header by which a spreadsheet is told the delimiter.
+_SEPARATOR = re.compile(r"\A\"?sep=.\"?\n", re.IGNORECASE)
+_THOUSANDS = r"[+-]?[1-9]\d{{0,2}}{}\d{{3}}"
 # A whole cell of digits, a comma and digits.
 _DECIMAL_COMMA = re.compile(r"(?<![^;\t ])([+-]?\d+),(\d+(?:[eE][+-]?\d+)?)(?![^;\t ])")

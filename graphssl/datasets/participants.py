@@ -25,7 +25,8 @@ def read_participants(
     """Read a table with one row a subject, as BIDS lays it out, or one a session where a column `session_id` tells rows of one subject apart.
 
     Text files are read as text: `n/a`, `NaN` and empty cells become missing, and a column of numbers becomes numeric unless its values have leading
-    zeros (scanner `01`). Ids, sites and groups stay as they are written, and so does a target of up to ten whole numbers: these are names of classes.
+    zeros (scanner `01`). Ids, sites and groups stay as they are written, and so does a target of up to ten whole numbers: these are names of classes
+    (1.0 is 1).
     Codes of which `participants.json` tells the levels become their words, or stay as text where these are long.
 
     Args:
@@ -57,9 +58,9 @@ def read_participants(
     for name in table.columns:
         column = as_numbers(table[name]) if from_text else table[name]
         names_classes = roles.get(name) in ("site", "group") or (roles.get(name) == "target" and is_class(column))
-        table[name] = as_text(table[name]) if names_classes else column
+        table[name] = as_names(table[name]) if names_classes else column
         if name in notes and notes[name].levels:
-            table[name] = as_text(table[name]).replace(dict(notes[name].levels))
+            table[name] = as_names(table[name]).replace(dict(notes[name].levels))
     return table
 
 
@@ -153,6 +154,13 @@ def is_class(column: "pd.Series[Any]") -> bool:
 def as_text(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """Values as names; what counts as missing stays missing, and whole numbers lose the .0 that a missing value gave them."""
     return _by_value(column, _text)
+
+
+def as_names(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Values as names, as they are written; but whole numbers lose the .0 that a missing value gave them in another program."""
+    numbers = as_numbers(column)
+    is_whole = pd.api.types.is_numeric_dtype(numbers) and bool((numbers.dropna() % 1 == 0).all())
+    return as_text(numbers if is_whole else column)
 
 
 def _by_value(column: "pd.Series[Any]", convert: Callable[["pd.Series[Any]"], "pd.Series[Any]"]) -> "pd.Series[Any]":

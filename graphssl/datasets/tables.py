@@ -14,7 +14,7 @@ from graphssl.data.schema import Role, typed
 from graphssl.data.text_files import header_of
 from graphssl.datasets.columns import as_declared, find_ids, guess_schema, with_categories
 from graphssl.datasets.listing import Listing
-from graphssl.datasets.participants import ID_WORDS, as_numbers, as_text, drop_empty_columns, roles_of
+from graphssl.datasets.participants import ID_WORDS, as_names, as_numbers, as_text, drop_empty_columns, roles_of
 from graphssl.datasets.table_files import TEXT_ENDINGS, columns_without, read_table_files, tight
 from graphssl.errors import ConfigError, InputError, SchemaError
 
@@ -103,17 +103,19 @@ def _read(source: str | os.PathLike[str] | pd.DataFrame, drop: Sequence[str], ro
     if not isinstance(source, pd.DataFrame):
         kept = [column for column, role in roles.items() if role in ("site", "group")]
         table = read_table_files(Path(source), without=drop, as_text=[*kept, *([id_column] if id_column else [])])
-        return _with_unnamed_index(table)
+        names = {name: as_names(table[name]) for name in (*kept, id_column) if name is not None and name in table.columns}
+        return _with_unnamed_index(table.assign(**names))
     table = source[columns_without([str(column) for column in source.columns], drop)]
     named = source.index.name is not None and source.index.name not in source.columns
     return tight(typed(table.reset_index() if named else table.reset_index(drop=not pd.api.types.is_string_dtype(source.index), names="subject_id")))
 
 
 def _with_unnamed_index(table: pd.DataFrame) -> pd.DataFrame:
-    """What pandas writes into Parquet as an index without a name: ids where it is text, else the numbers of rows."""
-    if _INDEX not in table.columns:
+    """What pandas writes as an index without a name: ids where it is text that differs, else the numbers of rows."""
+    name = next((name for name in _UNNAMED if name in table.columns), None)
+    if name is None or (name != _UNNAMED[0] and not table[name].is_unique):
         return table
-    return table.drop(columns=_INDEX) if pd.api.types.is_numeric_dtype(table[_INDEX]) else table.rename(columns={_INDEX: "subject_id"})
+    return table.drop(columns=name) if pd.api.types.is_numeric_dtype(table[name]) else table.rename(columns={name: "subject_id"})
 
 
 def _check_names(table: pd.DataFrame, names: Collection[str | None]) -> None:
@@ -194,5 +196,6 @@ _LOOKED_AT = 100
 # Ids of rows where no column has any; and the first of them, by which such a table is known.
 _ROW = "row-{:07d}"
 FIRST_ROW = _ROW.format(0)
-_INDEX = "__index_level_0__"
+# In Parquet and in text.
+_UNNAMED = ("__index_level_0__", "Unnamed: 0")
 _USUAL = ("age", "sex", "gender", "diagnosis", "bmi")

@@ -145,10 +145,14 @@ def _words_advice(cohort: Cohort) -> list[str]:
     for column in cohort.schema:
         if column.kind not in ("text", "categorical") or column.role not in ("feature", "covariate"):
             continue
-        text = cohort.subjects[column.name].dropna().astype(str)
+        text = cohort.subjects[column.name].dropna().astype(str).str.strip()
         words = text[pd.to_numeric(text, errors="coerce").isna()]
-        if len(words) and pd.to_numeric(text.str.replace(",", ""), errors="coerce").notna().all():
-            found.append(f"{column.name!r} holds numbers with commas, which are read as words: write them with a decimal point, or without the comma")
+        if len(words) and text.str.fullmatch(_DATE).all():
+            found.append(f"{column.name!r} holds dates that are read as words: write them as year-month-day")
+        elif len(words) and pd.to_numeric(text.str.replace(r"(?<=\d)[,.'’\s](?=\d)|\s*%$", "", regex=True), errors="coerce").notna().all():
+            found.append(
+                f"{column.name!r} holds numbers with commas or the like, which are read as words: write them with a decimal point and no other mark"
+            )
         elif 0 < 2 * len(words) <= len(text) and words.nunique() <= SHOWN:
             found.append(
                 f"{column.name!r} is read as words, for {len(words)} of {len(text)} cells are no numbers: correct them, or say with --missing which "
@@ -187,6 +191,7 @@ def _sites_advice(cohort: Cohort) -> list[str]:
 
 SHOWN = 8
 _FAR = 1e4
+_DATE = r"\d{1,2}[./-]\d{1,2}[./-]\d{2,4}(?:[ T].*)?"
 # Numbers that stand for "not known" in tables of non-negative ones, also with a minus.
 _NINES = (9, 99, 999, 9999, 99999, 999999, 9999999, 99999999)
 # How the adapters say that a subject of the table has no scan at hand.

@@ -65,6 +65,17 @@ def test_rows_that_are_short_or_long(tmp_path):
     assert whole["note"].tolist() == ["two\nlines, one cell", ""]
 
 
+def test_what_spreadsheets_and_pandas_write_beside_a_table(tmp_path):
+    """Numbers of rows are no feature: their order may tell the class."""
+    for first in (0, 1):
+        table = read_text_table(write(tmp_path / "a.csv", f",id,x\n{first},a,5\n{first + 1},b,7\n"))
+        assert list(table.columns) == ["id", "x"]
+    kept = read_text_table(write(tmp_path / "b.csv", ",x\nsub-1,5\nsub-2,7\n"))
+    assert kept.iloc[:, 0].tolist() == ["sub-1", "sub-2"]
+    for line in ("sep=;", '"sep=;"', "SEP=;"):
+        assert list(read_text_table(write(tmp_path / "c.csv", f"{line}\nid;x\na;5\n")).columns) == ["id", "x"]
+
+
 def test_two_columns_of_one_name(tmp_path):
     for header in ("id,age,age", "id,age,age "):
         with pytest.raises(SchemaError, match=r"Expected another name for every column of .*a\.csv, found \['age'\] repeated\. Rename them"):
@@ -83,6 +94,10 @@ def test_thousands_are_not_taken_for_decimals(tmp_path):
         assert table["x"].tolist() == ["1.234", cell.replace(",", ".")], "another cell shows that commas are decimal"
     beside = read_text_table(write(tmp_path / "c.csv", "id;x;y\na;1,234;0,5\nb;2,345;1,5\n"))
     assert beside["x"].tolist() == ["1.234", "2.345"], "another column shows it"
+    with pytest.raises(DataError, match=r"Expected decimal commas in all of .*found them beside points before three digits in \['cells'\]"):
+        read_text_table(write(tmp_path / "e.csv", "id;crp;cells\na;1,5;7.500\nb;2,25;12.300\n"))
+    assert read_text_table(write(tmp_path / "f.csv", "id;crp;cells\na;1,5;7.5\nb;2,25;12.300\n"))["cells"].tolist() == ["7.5", "12.300"]
+    assert read_text_table(write(tmp_path / "g.csv", "id;cells\na;7.500\n"))["cells"].tolist() == ["7.500"], "no comma is decimal there"
     mixed = read_text_table(write(tmp_path / "d.tsv", "id\tx\na\t1,234\nb\t999.5\n"))
     assert mixed["x"].tolist() == ["1,234", "999.5"]
 

@@ -168,6 +168,15 @@ def test_two_columns_of_one_name(tmp_path):
         read_participants(twice)
 
 
+def test_classes_and_sites_lose_the_fraction_that_a_missing_value_gave_them(tmp_path):
+    (tmp_path / "a.json").write_text('{"dx": {"Levels": {"1": "ill", "2": "well"}}}')
+    text = "participant_id\tdx\tsite\tward\na\t1.0\t3.0\t01\nb\t2\t4.0\t1\nc\t\t\\N\t.\n"
+    table = read_participants(write(tmp_path / "a.tsv", text), roles={"dx": "target", "site": "site", "ward": "group"})
+    assert table["dx"].dropna().tolist() == ["ill", "well"]
+    assert table["site"].dropna().tolist() == ["3", "4"]
+    assert table["ward"].dropna().tolist() == ["01", "1"]
+
+
 def test_long_numbers_keep_every_digit(tmp_path):
     text = "participant_id,family\na,1152921504606846976\nb,1152921504606846977\nc,\n"
     table = read_participants(write(tmp_path / "a.csv", text))

@@ -161,6 +161,17 @@ def test_numbers_of_rows_that_parquet_keeps_are_no_ids(tmp_path):
     assert (cohort.ids, list(cohort.subjects.columns)) == (["row-0000000", "row-0000001"], ["x"])
 
 
+def test_an_index_without_a_name_in_text(tmp_path):
+    people = pd.DataFrame({"x": [0.5, 1.5, 2.5], "site": [1.0, 2.0, None]}, index=["sub-1", "sub-2", "sub-3"])
+    people.to_csv(tmp_path / "a.csv")
+    cohort = load_tables(tmp_path / "a.csv", group="site")
+    assert cohort.ids == ["sub-1", "sub-2", "sub-3"]
+    assert cohort.subjects["site"].dropna().tolist() == ["1", "2"]
+    people.reset_index(names="patient").iloc[[0, 2]].to_csv(tmp_path / "b.csv")
+    cohort = load_tables(tmp_path / "b.csv")
+    assert (cohort.ids, list(cohort.subjects.columns)) == (["sub-1", "sub-3"], ["x", "site"])
+
+
 def test_rows_without_ids_are_numbered_and_columns_dropped():
     cohort = load_tables(pd.DataFrame({"x": [0.5, 1.5], "died": [0, 1], "days": [3, 4]}), target="died", drop=["days"])
     assert cohort.ids == ["row-0000000", "row-0000001"]

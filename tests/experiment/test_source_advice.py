@@ -85,7 +85,10 @@ def test_numbers_that_stand_for_nothing(cohort, values, expected):
     [
         ("categorical", ["1.5", "<0.5", "2", "3"], "'crp' is read as words, for 2 of 8 cells are no numbers: correct them, or say with --missing"),
         ("text", ["1.5", "pending", "2", None], "'crp' is read as words, for 2 of 6 cells are no numbers: correct them"),
-        ("text", ["12,000", "1,500", "90", "2"], "'crp' holds numbers with commas, which are read as words: write them with a decimal point"),
+        ("text", ["12,000", "1,500", "90", "2"], "'crp' holds numbers with commas or the like, which are read as words: write"),
+        ("text", ["1.234,5", "1'500", "1 000", "2"], "'crp' holds numbers with commas or the like, which are read as words: write"),
+        ("categorical", ["50%", "60 %", "2", "3"], "'crp' holds numbers with commas or the like"),
+        ("text", ["31.12.2020", "1/2/20", "3-4-2020 10:00", None], "'crp' holds dates that are read as words: write them as year-month-day"),
         ("categorical", ["a", "b", "c", "1"], None),
         ("categorical", ["1", "2", "3", "4"], None),
         ("text", [None, None, None, None], None),
