@@ -1,5 +1,7 @@
 """What few labelled subjects of a target bring: strategies and baselines on the same draws, with paired tests."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -63,7 +65,7 @@ def compared(scores: pd.DataFrame, ours: str, theirs: str, n_support: int, n_cla
     """Difference of two methods on the same draws, ours minus theirs.
 
     Of several targets, Wilcoxon's signed-rank test over their means. Draws of one target share nearly all who are scored, which the corrected
-    resampled t test takes into account (Nadeau & Bengio 2003): its intervals are wide, as they must be.
+    resampled t test takes into account (Nadeau & Bengio 2003): its intervals are wide, as they must be, but no wider than two AUROCs can differ.
 
     Args:
         scores: What `scored` gives.
@@ -81,7 +83,8 @@ def compared(scores: pd.DataFrame, ours: str, theirs: str, n_support: int, n_cla
     by_target = differences.groupby(level="target").mean()
     if len(by_target) > 1:
         return wilcoxon_test(by_target.to_numpy())
-    return corrected_resampled_t_test(differences.to_numpy(), n_support * n_classes, chosen.loc[chosen["method"] == ours, "n_query"].to_numpy())
+    found = corrected_resampled_t_test(differences.to_numpy(), n_support * n_classes, chosen.loc[chosen["method"] == ours, "n_query"].to_numpy())
+    return replace(found, low=float(np.clip(found.low, -1, 1)), high=float(np.clip(found.high, -1, 1)))  # as far as two AUROCs can differ
 
 
 def adaptation_figure(adaptation: pd.DataFrame, baselines: pd.DataFrame | None = None) -> Picture:

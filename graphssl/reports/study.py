@@ -240,6 +240,8 @@ def _differences(rows: pd.DataFrame, metric: str, axis: str, against: str) -> It
         yield paragraph(f"Nothing to compare with: {axis} {against} was left out.", "soft")
         return
     found = paired_differences(rows, axis, against, metric)
+    if found.empty:  # which the sentence above it says
+        return
     others = [name for name in axes_of(rows) if name != axis]
     head = (_title(axis), *map(_title, others), metric_label(metric), f"With {against}", "Difference", "95% interval", "p", "Splits")
     cells = [

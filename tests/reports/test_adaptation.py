@@ -50,6 +50,12 @@ def test_draws_of_one_target_are_compared_by_the_corrected_test():
     assert found.p_value == pytest.approx(2 * stats.t.sf(abs(differences.mean() / error), 5))
 
 
+def test_a_difference_of_two_draws_is_no_wider_than_two_scores_can_differ():
+    two = make_scores("a").query("draw < 2").assign(auroc=[0.9, 0.3, 0.4, 0.6])
+    found = compared(two, "meta", "direct", 5)
+    assert (found.low, found.high) == (-1, 1)
+
+
 def test_several_targets_are_compared_by_their_means():
     scores = make_scores("abcdefg").sample(frac=1, random_state=0)  # rows are paired by target and draw, not by place
     found = compared(scores, "meta", "direct", 5)
