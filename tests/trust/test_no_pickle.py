@@ -343,7 +343,18 @@ NO_READERS = {
         *("Scan", "Listing", "FileFormat", "MetaRun", "StudyRun", "EvaluationRun", "RunFolder", "Unit", "units_of"),
     },
     "looks at names, sizes or hashes, or whether a thing is there": {
-        *("check_labels", "check_centroids", "volume_stem", "check_written_ending", "find_files", "match_stems", "match_files", "list_files", "join"),
+        *(
+            "check_labels",
+            "check_centroids",
+            "volume_stem",
+            "check_written_ending",
+            "find_files",
+            "match_stems",
+            "match_files",
+            "list_files",
+            "links_to_nothing",
+            "join",
+        ),
         *(
             "find_participants",
             "find_series",
