@@ -59,8 +59,7 @@ def cell_means(table: pd.DataFrame, metric: str) -> pd.DataFrame:
             low, high = percentiles(draws, _LEVEL)
             found = replace(found, low=low, high=high)
         about = {name: float(part[name].mean()) for name in counts}
-        most = 1.0 if part["value"].between(0, 1).all() and not metric.startswith("separation") else math.inf
-        interval = {"mean": found.estimate, "low": max(found.low, 0.0), "high": min(found.high, most), "n_splits": found.n}
+        interval = {"mean": found.estimate, "low": max(found.low, 0.0), "high": min(found.high, _most(part, metric)), "n_splits": found.n}
         rows.append({**levels, **interval, "n_seeds": part["seed"].nunique(), **about})
     return pd.DataFrame(rows)
 
@@ -84,10 +83,10 @@ def paired_differences(table: pd.DataFrame, axis: str, against: str, metric: str
     Raises:
         DataError: If there is no such metric, axis or level.
     """
-    rows = []
+    rows, most = [], _most(_of_metric(table, metric), metric)
     for pair in _pairs(table, axis, against, metric):
         means = {"mean": pair.by_split["value"].mean(), "mean_against": pair.by_split["value against"].mean()}
-        rows.append({**pair.others, axis: pair.level, **means, **_tested(pair.by_split, pair.draws)})
+        rows.append({**pair.others, axis: pair.level, **means, **_tested(pair.by_split, pair.draws, most)})
     names = [*[name for name in axes_of(table) if name != axis], axis, "mean", "mean_against", *_TESTED]
     return pd.DataFrame(rows, columns=names)
 
@@ -114,14 +113,14 @@ def mean_differences(table: pd.DataFrame, axis: str, against: str, metric: str) 
     by_level: dict[str, list[_Pair]] = {}
     for pair in _pairs(table, axis, against, metric):
         by_level.setdefault(pair.level, []).append(pair)
-    rows = []
+    rows, most = [], _most(_of_metric(table, metric), metric)
     for level, cells in by_level.items():
         splits = set().union(*(cell.by_split.index for cell in cells))
         whole = [cell for cell in cells if len(cell.by_split) == len(splits)]
-        each = [_tested(cell.by_split, cell.draws) for cell in cells]
+        each = [_tested(cell.by_split, cell.draws, most) for cell in cells]
         counts = {"n_averaged": len(whole), "n_cells": len(cells), "n_seeds": int(max(cell.by_split["n_seeds"].max() for cell in cells))}
         sides = {"n_above": sum(found["low"] > 0 for found in each), "n_below": sum(found["high"] < 0 for found in each)}
-        of_mean = _tested(*_averaged(whole)) if whole else {**dict.fromkeys(_TESTED, math.nan), "n_splits": len(splits)}
+        of_mean = _tested(*_averaged(whole), most) if whole else {**dict.fromkeys(_TESTED, math.nan), "n_splits": len(splits)}
         rows.append({axis: level, **of_mean, **counts, **sides})
     return pd.DataFrame(rows, columns=[axis, *_TESTED, "n_averaged", "n_cells", "n_seeds", "n_above", "n_below"])
 
@@ -248,14 +247,20 @@ def _averaged(pairs: Sequence[_Pair]) -> tuple[pd.DataFrame, Scores | None]:
 _TESTED = ("difference", "low", "high", "p_value", "n_splits")
 
 
-def _tested(by_split: pd.DataFrame, draws: Scores | None) -> dict[str, float]:
+def _most(rows: pd.DataFrame, metric: str) -> float:
+    """What no value of the metric can be above, and no two of them can differ by more than."""
+    return 1.0 if rows["value"].dropna().between(0, 1).all() and not metric.startswith("separation") else math.inf
+
+
+def _tested(by_split: pd.DataFrame, draws: Scores | None, most: float) -> dict[str, float]:
     # Splits share the subjects whom labels are drawn from, however few are drawn.
     counts = by_split["n_train"].to_numpy(), by_split["n_test"].to_numpy()
     found = corrected_resampled_t_test((by_split["value"] - by_split["value against"]).to_numpy(), *counts)
     if draws is not None:
         low, high = percentiles(draws, _LEVEL)
         found = replace(found, low=low, high=high, p_value=_two_sided(draws))
-    return dict(zip(_TESTED, (found.difference, found.low, found.high, found.p_value, found.n), strict=True))
+    low, high = np.clip([found.low, found.high], -most, most)
+    return dict(zip(_TESTED, (found.difference, float(low), float(high), found.p_value, found.n), strict=True))
 
 
 def _two_sided(draws: Scores) -> float:

@@ -84,6 +84,15 @@ def test_other_test_subjects_are_paired_with_nobody():
     assert with_resamples(table, resampled_of(table, 0).iloc[:0]) is table
 
 
+def test_intervals_end_where_two_values_can_differ_no_more():
+    table = table_of(lambda start, size, fold, seed: 0.5 + (0.2 * fold - 0.2) * (start != "scratch"))
+    table = table[table["split"] != "fold-1"]
+    assert paired_differences(table, "start", "scratch", "auroc")[["low", "high"]].to_numpy().tolist() == [[-1.0, 1.0]] * 3
+    assert mean_differences(table, "start", "scratch", "auroc")[["low", "high"]].to_numpy().tolist() == [[-1.0, 1.0]]
+    apart = table.assign(metric="separation")
+    assert (paired_differences(apart, "start", "scratch", "separation")["high"] > 1).all()
+
+
 def test_what_one_of_the_two_lacks_is_no_pair():
     table = table_of(lambda start, size, fold, seed: 0.5 + 0.1 * fold)
     table = table[~((table["start"] == "scratch") & (table["size"] == "10"))]
