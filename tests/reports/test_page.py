@@ -51,7 +51,7 @@ def test_the_numbers_are_those_of_the_results(page: str, rich_run: Path) -> None
     differences = [ours - theirs for ours, theirs in zip(values, by_split(rich_run, "scratch"), strict=True)]
     assert f"+{statistics.fmean(differences):.3f}" in row[1]
     error = math.sqrt((1 / 4 + 41.5 / 124.5) * statistics.variance(differences))  # 166 subjects, 4 sites
-    assert f"p {2 * stats.t.sf(statistics.fmean(differences) / error, 3):.3f}" in row[1]
+    assert f"p\u00a0{2 * stats.t.sf(statistics.fmean(differences) / error, 3):.3f}" in row[1]  # which no line parts from its number
     assert all(f'<td class="n">{value:.3f}</td>' in page for value in values)
 
 
