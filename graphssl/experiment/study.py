@@ -359,20 +359,27 @@ def _n_computed(found: Study) -> int:
     return len(found.table[each].drop_duplicates()) + len(found.left_out)
 
 
+def _whole(parts: Sequence[pd.DataFrame], axes: Sequence[str]) -> pd.DataFrame:
+    """Rows of all parts, the axes first and empty where a part has not that axis."""
+    whole = pd.concat(parts, ignore_index=True)
+    present = [axis for axis in axes if axis in whole]
+    whole = whole[[*present, *[column for column in whole if column not in present]]]
+    whole[present] = whole[present].fillna("")
+    return whole
+
+
 def _write(folder: RunFolder, study: StudyExperiment, found: Mapping[str, Study]) -> None:
     """Table and curves of all parts, what was left out, and what the report is to show."""
     axes = list(dict.fromkeys(axis for each in found.values() for axis in axes_of(each.table)))
-    for name in ("table", "curves", "left_out", "resampled"):
-        whole = pd.concat([getattr(each, name) for each in found.values()], ignore_index=True)
-        present = [axis for axis in axes if axis in whole]
-        whole = whole[[*present, *[column for column in whole if column not in present]]]
-        whole[present] = whole[present].fillna("")
-        stem = {"table": "study"}.get(name, name)
-        if name != "resampled":
-            folder.write_text(f"{stem}.csv", whole.to_csv(index=False))
-        if name == "table" or (name == "resampled" and len(whole)):
+    table, curves, left_out, resampled = (
+        _whole([getattr(each, name) for each in found.values()], axes) for name in ("table", "curves", "left_out", "resampled")
+    )
+    for stem, rows in {"study": table, "curves": curves, "left_out": left_out}.items():
+        folder.write_text(f"{stem}.csv", rows.to_csv(index=False))
+    for stem, rows in {"study": table, "resampled": resampled}.items():
+        if len(rows):
             with file_written_whole(folder.path / f"{stem}.parquet") as aside:
-                whole.to_parquet(aside, index=False)
+                rows.to_parquet(aside, index=False)
     shown = {
         name: {
             "metrics": list(part.metrics or study.metrics),

@@ -1,7 +1,5 @@
 """What few labelled subjects of a target bring: strategies and baselines on the same draws, with paired tests."""
 
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -10,7 +8,7 @@ from graphssl.reports.canvas import INCH, canvas, marks, png, tell
 from graphssl.reports.markup import Picture
 from graphssl.reports.names import estimate, method_label, number
 from graphssl.statistics.compare import Comparison, corrected_resampled_t_test, wilcoxon_test
-from graphssl.statistics.metrics import Interval, mean_interval
+from graphssl.statistics.metrics import Interval, kept_within, mean_interval
 
 STRATEGY_LABELS = {
     "direct": "Target alone (random start)",
@@ -54,10 +52,10 @@ def summarised(scores: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (method, k), part in scores.groupby(["method", "n_support"], sort=False):
         found, values = _interval(part)
+        found = kept_within(found, 0.0, 1.0)
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-        low, high = (float(np.clip(end, 0, 1)) for end in (found.low, found.high))
         counts = (part["target"].nunique(), part["draw"].nunique(), int(part["n_query"].min()))
-        rows.append((method, k, found.estimate, low, high, spread, *counts))
+        rows.append((method, k, found.estimate, found.low, found.high, spread, *counts))
     return pd.DataFrame(rows, columns=["method", "n_support", "auroc", "low", "high", "spread", "n_targets", "n_draws", "n_query"])
 
 
@@ -84,7 +82,7 @@ def compared(scores: pd.DataFrame, ours: str, theirs: str, n_support: int, n_cla
     if len(by_target) > 1:
         return wilcoxon_test(by_target.to_numpy())
     found = corrected_resampled_t_test(differences.to_numpy(), n_support * n_classes, chosen.loc[chosen["method"] == ours, "n_query"].to_numpy())
-    return replace(found, low=float(np.clip(found.low, -1, 1)), high=float(np.clip(found.high, -1, 1)))  # as far as two AUROCs can differ
+    return kept_within(found, -1.0, 1.0)  # as far as two AUROCs can differ
 
 
 def adaptation_figure(adaptation: pd.DataFrame, baselines: pd.DataFrame | None = None) -> Picture:

@@ -14,7 +14,7 @@ from graphssl.reports.names import AUDIT, SITE_PROBE, Role, role
 from graphssl.reports.run_folder import EvaluationRun
 from graphssl.statistics.compare import paired_comparison, paired_delong
 from graphssl.statistics.difference import Comparison
-from graphssl.statistics.metrics import LOWER_IS_BETTER, METRICS, Interval
+from graphssl.statistics.metrics import LOWER_IS_BETTER, METRICS, Interval, kept_within
 from graphssl.statistics.permutation import permutation_over_splits
 from graphssl.statistics.predictions import bootstrap_over_splits, probability_columns, scored_splits
 from graphssl.statistics.summary import summarise
@@ -170,7 +170,7 @@ class EvaluatedTask:
         if found.n == 1 and metric == "auroc":
             found = self.delong(method, other, fraction) or found
         largest = self._largest(metric)
-        return replace(found, low=_within(found.low, -largest, largest), high=_within(found.high, -largest, largest))
+        return kept_within(found, -largest, largest)
 
     def delong(self, method: str, other: str | None, fraction: float) -> Comparison | None:
         """AUROC difference over subjects, or None where predictions do not allow it."""
@@ -225,9 +225,7 @@ class EvaluatedTask:
 
     def _bounded(self, score: Score) -> Score:
         largest = self._largest(score.metric)
-        if math.isinf(largest):
-            return score
-        return replace(score, low=_within(score.low, 0.0, largest), high=_within(score.high, 0.0, largest))
+        return score if math.isinf(largest) else kept_within(score, 0.0, largest)
 
     def _largest(self, metric: str) -> float:
         """What a metric cannot exceed, so that an interval over few splits does not either; infinite where that is not known."""
@@ -289,10 +287,6 @@ def _scores(results: pd.DataFrame) -> list[Score]:
 def _deciding(metrics: Iterable[str]) -> str:
     names = list(metrics)
     return next((name for name in _PREFERRED_METRICS if name in names), names[0])
-
-
-def _within(value: float, low: float, high: float) -> float:
-    return value if math.isnan(value) else min(max(value, low), high)
 
 
 def _nan_last(value: float) -> float:

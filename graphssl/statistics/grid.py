@@ -12,7 +12,7 @@ from graphssl.errors import DataError
 from graphssl.statistics.checks import Scores
 from graphssl.statistics.convergence import late_spread, mean_height, time_to
 from graphssl.statistics.difference import corrected_resampled_t_test
-from graphssl.statistics.metrics import mean_interval, percentiles
+from graphssl.statistics.metrics import kept_within, mean_interval, percentiles
 from graphssl.statistics.power_law import fit_power_law
 
 # The columns of a study's table from here on are no axes.
@@ -59,7 +59,8 @@ def cell_means(table: pd.DataFrame, metric: str) -> pd.DataFrame:
             low, high = percentiles(draws, _LEVEL)
             found = replace(found, low=low, high=high)
         about = {name: float(part[name].mean()) for name in counts}
-        interval = {"mean": found.estimate, "low": max(found.low, 0.0), "high": min(found.high, _most(part, metric)), "n_splits": found.n}
+        found = kept_within(found, 0.0, _most(part, metric))
+        interval = {"mean": found.estimate, "low": found.low, "high": found.high, "n_splits": found.n}
         rows.append({**levels, **interval, "n_seeds": part["seed"].nunique(), **about})
     return pd.DataFrame(rows)
 
@@ -83,10 +84,10 @@ def paired_differences(table: pd.DataFrame, axis: str, against: str, metric: str
     Raises:
         DataError: If there is no such metric, axis or level.
     """
-    rows, most = [], _most(_of_metric(table, metric), metric)
+    rows = []
     for pair in _pairs(table, axis, against, metric):
         means = {"mean": pair.by_split["value"].mean(), "mean_against": pair.by_split["value against"].mean()}
-        rows.append({**pair.others, axis: pair.level, **means, **_tested(pair.by_split, pair.draws, most)})
+        rows.append({**pair.others, axis: pair.level, **means, **_tested(pair)})
     names = [*[name for name in axes_of(table) if name != axis], axis, "mean", "mean_against", *_TESTED]
     return pd.DataFrame(rows, columns=names)
 
@@ -113,14 +114,14 @@ def mean_differences(table: pd.DataFrame, axis: str, against: str, metric: str) 
     by_level: dict[str, list[_Pair]] = {}
     for pair in _pairs(table, axis, against, metric):
         by_level.setdefault(pair.level, []).append(pair)
-    rows, most = [], _most(_of_metric(table, metric), metric)
+    rows = []
     for level, cells in by_level.items():
         splits = set().union(*(cell.by_split.index for cell in cells))
         whole = [cell for cell in cells if len(cell.by_split) == len(splits)]
-        each = [_tested(cell.by_split, cell.draws, most) for cell in cells]
+        each = [_tested(cell) for cell in cells]
         counts = {"n_averaged": len(whole), "n_cells": len(cells), "n_seeds": int(max(cell.by_split["n_seeds"].max() for cell in cells))}
         sides = {"n_above": sum(found["low"] > 0 for found in each), "n_below": sum(found["high"] < 0 for found in each)}
-        of_mean = _tested(*_averaged(whole), most) if whole else {**dict.fromkeys(_TESTED, math.nan), "n_splits": len(splits)}
+        of_mean = _tested(_averaged(whole)) if whole else {**dict.fromkeys(_TESTED, math.nan), "n_splits": len(splits)}
         rows.append({axis: level, **of_mean, **counts, **sides})
     return pd.DataFrame(rows, columns=[axis, *_TESTED, "n_averaged", "n_cells", "n_seeds", "n_above", "n_below"])
 
@@ -202,7 +203,8 @@ def _of_metric(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 class _Pair(NamedTuple):
     """Levels of the other axes, a level of the axis, and by split its value beside that of the level it is compared with, seeds averaged.
 
-    Of the only split also their difference on resamples of its test subjects, and which subjects these are.
+    Of the only split also their difference on resamples of its test subjects, and which subjects these are; of all, by how much two values
+    can differ at most.
     """
 
     others: dict[str, Any]
@@ -210,12 +212,14 @@ class _Pair(NamedTuple):
     by_split: pd.DataFrame
     draws: Scores | None
     tested: str | None
+    most: float
 
 
 def _pairs(table: pd.DataFrame, axis: str, against: str, metric: str) -> Iterator[_Pair]:
     axes, chosen = axes_of(table), _of_metric(table, metric)
     if axis not in axes or against not in set(chosen[axis]):
         raise DataError(f"Expected an axis among {', '.join(axes)} and one of its levels, found {axis!r} and {against!r}.")
+    most = _most(chosen, metric)
     for others, part in _cells(chosen, [name for name in axes if name != axis]):
         keyed = part.set_index([axis, "split", "seed"])
         for level in (level for level in part[axis].unique() if level != against and against in set(part[axis])):
@@ -226,7 +230,7 @@ def _pairs(table: pd.DataFrame, axis: str, against: str, metric: str) -> Iterato
                 means = by_split[["value", "value against", "n_train", "n_test"]].mean().assign(n_seeds=by_split.size())
                 ours, other = _mean_draws(pair, "resampled"), _mean_draws(pair, "resampled against")
                 draws = None if ours is None or other is None or (pair["tested"] != pair["tested against"]).any() else ours - other
-                yield _Pair(others, level, means, draws, None if draws is None else pair["tested"].iloc[0])
+                yield _Pair(others, level, means, draws, None if draws is None else pair["tested"].iloc[0], most)
 
 
 def _mean_draws(rows: pd.DataFrame, name: str) -> Scores | None:
@@ -236,12 +240,12 @@ def _mean_draws(rows: pd.DataFrame, name: str) -> Scores | None:
     return np.mean(np.asarray(rows[name].to_list(), dtype=np.float64), axis=0) if rows[name].notna().all() else None
 
 
-def _averaged(pairs: Sequence[_Pair]) -> tuple[pd.DataFrame, Scores | None]:
-    """Means over cells, by split and on each resample."""
+def _averaged(pairs: Sequence[_Pair]) -> _Pair:
+    """The first of the pairs with means over all, by split and on each resample."""
     means = pd.concat([pair.by_split for pair in pairs]).groupby(level="split", sort=False).mean()
     draws = [pair.draws for pair in pairs if pair.draws is not None]
     same = len(draws) == len(pairs) and len({pair.tested for pair in pairs}) == 1
-    return means, np.mean(np.stack(draws), axis=0) if same else None
+    return pairs[0]._replace(by_split=means, draws=np.mean(np.stack(draws), axis=0) if same else None)
 
 
 _TESTED = ("difference", "low", "high", "p_value", "n_splits")
@@ -252,15 +256,16 @@ def _most(rows: pd.DataFrame, metric: str) -> float:
     return 1.0 if rows["value"].dropna().between(0, 1).all() and not metric.startswith("separation") else math.inf
 
 
-def _tested(by_split: pd.DataFrame, draws: Scores | None, most: float) -> dict[str, float]:
+def _tested(pair: _Pair) -> dict[str, float]:
+    by_split = pair.by_split
     # Splits share the subjects whom labels are drawn from, however few are drawn.
     counts = by_split["n_train"].to_numpy(), by_split["n_test"].to_numpy()
     found = corrected_resampled_t_test((by_split["value"] - by_split["value against"]).to_numpy(), *counts)
-    if draws is not None:
-        low, high = percentiles(draws, _LEVEL)
-        found = replace(found, low=low, high=high, p_value=_two_sided(draws))
-    low, high = np.clip([found.low, found.high], -most, most)
-    return dict(zip(_TESTED, (found.difference, float(low), float(high), found.p_value, found.n), strict=True))
+    if pair.draws is not None:
+        low, high = percentiles(pair.draws, _LEVEL)
+        found = replace(found, low=low, high=high, p_value=_two_sided(pair.draws))
+    found = kept_within(found, -pair.most, pair.most)
+    return dict(zip(_TESTED, (found.difference, found.low, found.high, found.p_value, found.n), strict=True))
 
 
 def _two_sided(draws: Scores) -> float:

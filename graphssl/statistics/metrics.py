@@ -7,8 +7,8 @@ a fold without them is left out of a mean rather than counted as a number it nev
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,20 @@ from graphssl.errors import DataError
 from graphssl.statistics.checks import Labels, Scores, check_scores, one_class
 from graphssl.statistics.resampling import WEIGHTED, brier_losses, draw_counts, weighted_calibration_error
 
+
+class _WithInterval(Protocol):
+    """Any dataclass with the ends of an interval."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def low(self) -> float: ...
+
+    @property
+    def high(self) -> float: ...
+
+
+_Found = TypeVar("_Found", bound=_WithInterval)
 Metric = Callable[[npt.NDArray[Any], npt.NDArray[Any]], float]
 
 # Entries of counts [R, n] held at once; bounds the memory of a bootstrap to tens of megabytes.
@@ -270,6 +284,17 @@ def mean_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half, level, n)
 
 
+def kept_within(found: _Found, low: float, high: float) -> _Found:
+    """What has an interval, with the ends of it no further than the values themselves can lie; ends that are not known stay so.
+
+    Args:
+        found: An interval, a comparison or a score.
+        low: What no value can be below.
+        high: What none can be above.
+    """
+    return replace(found, low=_nearest(found.low, low, high), high=_nearest(found.high, low, high))
+
+
 def named_metric(metric: str | Metric) -> Metric:
     """The metric of that name; a function is returned as it is.
 
@@ -323,3 +348,7 @@ def _group_indices(groups: Sequence[Any] | npt.NDArray[Any], n: int) -> npt.NDAr
     if len(names) != n:
         raise DataError(f"Expected a group for each of the {n} subjects, found {len(names)}.")
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
+def _nearest(value: float, low: float, high: float) -> float:
+    return value if math.isnan(value) else min(max(value, low), high)

@@ -8,14 +8,17 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, brier_score_loss, roc_auc_score
 
 from graphssl.errors import DataError
+from graphssl.statistics.difference import Comparison
 from graphssl.statistics.metrics import (
     METRICS,
+    Interval,
     auprc,
     auroc,
     balanced_accuracy,
     bootstrap_interval,
     brier,
     expected_calibration_error,
+    kept_within,
     mean_interval,
     recall_by_class,
     score_all,
@@ -259,3 +262,11 @@ def test_recall_by_class_says_what_a_mean_hides() -> None:
     one_hot = [[0.8, 0.1, 0.1]] * 3
     assert recall_by_class([0, 1, 1], one_hot)[:2] == [1.0, 0.0]
     assert math.isnan(recall_by_class([0, 1, 1], one_hot)[2])
+
+
+def test_ends_of_an_interval_are_kept_where_values_can_lie() -> None:
+    found = kept_within(Interval(0.9, 0.7, 1.1, 0.95, 3), 0.0, 1.0)
+    assert found == Interval(0.9, 0.7, 1.0, 0.95, 3)
+    unknown = kept_within(Comparison(0.1, math.nan, math.nan, math.nan, 1, "one split"), -1.0, 1.0)
+    assert math.isnan(unknown.low)
+    assert math.isnan(unknown.high)
